@@ -1,0 +1,52 @@
+//! Names on the wire: metrics, labels, API groups. Both generations of engine metric names.
+
+/// KV-cache usage of vLLM, a fraction of 1 in spite of its name.
+pub const VLLM_KV_CACHE_USAGE_PERC: &str = "vllm:kv_cache_usage_perc";
+/// The same before vLLM 0.10.
+pub const VLLM_GPU_CACHE_USAGE_PERC: &str = "vllm:gpu_cache_usage_perc";
+/// Requests waiting to be scheduled.
+pub const VLLM_NUM_REQUESTS_WAITING: &str = "vllm:num_requests_waiting";
+/// Requests in the batch.
+pub const VLLM_NUM_REQUESTS_RUNNING: &str = "vllm:num_requests_running";
+/// Completed requests.
+pub const VLLM_REQUEST_SUCCESS_TOTAL: &str = "vllm:request_success_total";
+/// The same as older client libraries and simulators export it.
+pub const VLLM_REQUEST_SUCCESS: &str = "vllm:request_success";
+/// Cache configuration: value 1, fields as labels; has no `model_name`.
+pub const VLLM_CACHE_CONFIG_INFO: &str = "vllm:cache_config_info";
+
+/// Desired replicas of a variant.
+pub const WVA_DESIRED_REPLICAS: &str = "wva_desired_replicas";
+/// Observed replicas of a variant.
+pub const WVA_CURRENT_REPLICAS: &str = "wva_current_replicas";
+/// Desired over observed replicas.
+pub const WVA_DESIRED_RATIO: &str = "wva_desired_ratio";
+/// Load over threshold, per signal.
+pub const WVA_SATURATION_LEVEL: &str = "wva_saturation_level";
+/// One item of value 1 whose `direction` label says where the decision goes.
+pub const WVA_SCALING_DECISION: &str = "wva_scaling_decision";
+
+/// Label: name of the variant.
+pub const LABEL_VARIANT_NAME: &str = "variant_name";
+/// Label: namespace of the variant.
+pub const LABEL_NAMESPACE: &str = "namespace";
+/// Label: accelerator of the variant.
+pub const LABEL_ACCELERATOR_TYPE: &str = "accelerator_type";
+/// Label: model of the variant. Model names may hold `/` and so cannot always be selected by.
+pub const LABEL_MODEL_NAME: &str = "model_name";
+/// Label: which installation serves, where several share a cluster.
+pub const LABEL_CONTROLLER_INSTANCE: &str = "controller_instance";
+/// Label of [`WVA_SATURATION_LEVEL`]: `kv_cache` or `queue_depth`.
+pub const LABEL_SIGNAL: &str = "signal";
+/// Label of [`WVA_SCALING_DECISION`]: `up`, `down` or `hold`.
+pub const LABEL_DIRECTION: &str = "direction";
+/// Value of [`LABEL_ACCELERATOR_TYPE`] while the accelerator is unknown.
+pub const ACCELERATOR_UNRESOLVED: &str = "unresolved";
+
+/// API group of the served metrics.
+pub const EXTERNAL_METRICS_GROUP: &str = "external.metrics.k8s.io";
+/// Its version.
+pub const EXTERNAL_METRICS_VERSION: &str = "v1beta1";
+
+/// Group of the `VariantAutoscaling` resource.
+pub const CRD_GROUP: &str = "llmd.ai";

@@ -1,0 +1,123 @@
+//! Parameters of the decision, resolved: every value set and checked.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// How long an observation counts (defaults of the package contract).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgeLimits {
+    /// A signal sampled longer ago is missing.
+    pub signal: Duration,
+    /// A decision made longer ago is refused.
+    pub decision: Duration,
+    /// A replica pending for longer no longer counts as anticipated supply.
+    pub pending: Duration,
+}
+
+impl Default for AgeLimits {
+    fn default() -> Self {
+        Self { signal: Duration::from_secs(60), decision: Duration::from_secs(120), pending: Duration::from_secs(600) }
+    }
+}
+
+/// Parameters of the percentage-based saturation engine (`SaturationConfig` of the package reference). Fractions of 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SaturationScalingConfig {
+    /// A replica whose KV-cache usage is at or over this fraction is saturated.
+    pub kv_cache_threshold: f64,
+    /// A replica with at least this many waiting requests is saturated.
+    pub queue_depth_threshold: f64,
+    /// Scale up when the average spare capacity is below this fraction of the threshold.
+    pub spare_capacity_target: f64,
+    /// Scale down only when the spare capacity afterwards exceeds the target by this fraction.
+    pub safety_margin: f64,
+    /// Upstream's absolute spare triggers; when set, upstream's arithmetic replaces the two relative ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spare_triggers: Option<SpareTriggers>,
+}
+
+/// Upstream's spare triggers (`kvSpareTrigger`, `queueSpareTrigger`), absolute in the signal's own unit.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SpareTriggers {
+    /// Scale up when the average of threshold − usage is below this fraction.
+    pub kv_cache: f64,
+    /// Scale up when the average of threshold − waiting requests is below this number.
+    pub queue_depth: f64,
+}
+
+impl Default for SaturationScalingConfig {
+    /// The reference's 80 %, 5, 20 %, 10 %.
+    fn default() -> Self {
+        Self {
+            kv_cache_threshold: 0.80,
+            queue_depth_threshold: 5.0,
+            spare_capacity_target: 0.20,
+            safety_margin: 0.10,
+            spare_triggers: None,
+        }
+    }
+}
+
+/// A threshold outside its range.
+#[derive(Clone, Debug, Error, PartialEq)]
+#[error("{key} is {value}, but {rule}")]
+pub struct InvalidThreshold {
+    /// Configuration key.
+    pub key: &'static str,
+    /// Value found.
+    pub value: f64,
+    /// What it must be.
+    pub rule: &'static str,
+}
+
+impl SaturationScalingConfig {
+    /// Checks ranges and the relations between the values.
+    ///
+    /// # Errors
+    /// The first value that is out of range.
+    pub fn validate(&self) -> Result<(), InvalidThreshold> {
+        let check = |ok: bool, key, value, rule| if ok { Ok(()) } else { Err(InvalidThreshold { key, value, rule }) };
+        check(
+            self.kv_cache_threshold > 0.0 && self.kv_cache_threshold <= 1.0,
+            "kvCacheThreshold",
+            self.kv_cache_threshold,
+            "it must be a fraction in (0, 1] or a percentage in (1, 100]",
+        )?;
+        check(
+            self.queue_depth_threshold > 0.0 && self.queue_depth_threshold.is_finite(),
+            "queueDepthThreshold",
+            self.queue_depth_threshold,
+            "it must be a number of requests above 0",
+        )?;
+        check(
+            (0.0..1.0).contains(&self.spare_capacity_target),
+            "spareCapacityTarget",
+            self.spare_capacity_target,
+            "it must be below 100 %",
+        )?;
+        check(
+            self.safety_margin >= 0.0 && self.spare_capacity_target + self.safety_margin < 1.0,
+            "safetyMargin",
+            self.safety_margin,
+            "together with spareCapacityTarget it must stay below 100 %",
+        )?;
+        let Some(triggers) = self.spare_triggers else { return Ok(()) };
+        check(
+            (0.0..=self.kv_cache_threshold).contains(&triggers.kv_cache),
+            "kvSpareTrigger",
+            triggers.kv_cache,
+            "it must lie between 0 and kvCacheThreshold",
+        )?;
+        check(
+            triggers.queue_depth >= 0.0 && triggers.queue_depth.is_finite(),
+            "queueSpareTrigger",
+            triggers.queue_depth,
+            "it must be a number of requests of at least 0",
+        )
+    }
+}

@@ -1,0 +1,224 @@
+//! What was decided, and why.
+
+use std::{fmt, sync::Arc};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{ModelKey, ReplicaBounds, Role, Signal, VariantKey};
+
+/// A variant's state as a target calculation needs it (`VariantReplicaState` and `VariantDecision` upstream).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VariantDecision {
+    /// The variant.
+    pub variant: VariantKey,
+    /// Cost of one replica.
+    pub cost: f64,
+    /// Part it plays.
+    #[serde(default)]
+    pub role: Role,
+    /// Observed replicas.
+    pub current: u32,
+    /// Of these, replicas that are not ready but still count as anticipated supply.
+    pub pending: u32,
+    /// Replicas asked for last, if any.
+    pub desired: Option<u32>,
+    /// Bounds: ours and the HPA's.
+    #[serde(default)]
+    pub bounds: ReplicaBounds,
+}
+
+/// The decision on one variant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Decision {
+    /// The variant.
+    pub variant: VariantKey,
+    /// Its model.
+    pub model: ModelKey,
+    /// Its accelerator, where known.
+    pub accelerator: Option<Arc<str>>,
+    /// Observed replicas of its target; `None` when the target cannot be read.
+    pub current: Option<u32>,
+    /// Ready replicas of its target.
+    pub ready: u32,
+    /// When it was decided; the time of the snapshot.
+    pub decided_at: Timestamp,
+    /// How saturated the variant is.
+    pub saturation: SaturationLevel,
+    /// Desired replicas, or why there are none.
+    pub outcome: Outcome,
+}
+
+/// Load over threshold per signal: 1 is saturated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SaturationLevel {
+    /// Greatest KV-cache usage of its replicas over the threshold.
+    pub kv_cache: Signal<f64>,
+    /// Greatest queue length of its replicas over the threshold.
+    pub queue_depth: Signal<f64>,
+}
+
+/// Desired replicas, or the reason to withhold them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "state")]
+pub enum Outcome {
+    /// Served to the HPA.
+    Desired(Desired),
+    /// Served as an API error, so that the HPA holds and shows the message.
+    Withheld(Withheld),
+}
+
+/// How many replicas a variant should have.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Desired {
+    /// Within all limits.
+    pub replicas: u32,
+    /// Before limits.
+    pub unconstrained: u32,
+    /// Against observed replicas.
+    pub direction: Direction,
+    /// Why.
+    pub reason: Reason,
+    /// The limit that bound it, if one did.
+    pub bound_by: Option<Limit>,
+    /// Sample time of the oldest signal used; `None` when no signal was needed.
+    pub oldest_input: Option<Timestamp>,
+}
+
+/// Which way a decision moves replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// More than observed.
+    Up,
+    /// Fewer than observed.
+    Down,
+    /// As observed.
+    Hold,
+}
+
+impl Direction {
+    /// The direction from `current` to `desired`.
+    pub fn between(current: u32, desired: u32) -> Self {
+        match desired.cmp(&current) {
+            std::cmp::Ordering::Greater => Self::Up,
+            std::cmp::Ordering::Less => Self::Down,
+            std::cmp::Ordering::Equal => Self::Hold,
+        }
+    }
+
+    /// The `direction` label on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Hold => "hold",
+        }
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Who decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum EngineName {
+    /// The percentage-based saturation engine.
+    Saturation,
+    /// The bounds alone.
+    Bounds,
+}
+
+impl fmt::Display for EngineName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Saturation => "saturation",
+            Self::Bounds => "bounds",
+        })
+    }
+}
+
+/// Why a decision is what it is: the engine and a clause with the number that decided.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reason {
+    /// Who decided.
+    pub engine: EngineName,
+    /// The clause, such as `spare capacity 12 % is below the target of 20 %`.
+    pub text: String,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.engine, self.text)
+    }
+}
+
+/// A limit that kept a decision from its unconstrained value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Limit {
+    /// `minReplicas` of the variant.
+    MinReplicas(u32),
+    /// `maxReplicas` of the variant.
+    MaxReplicas(u32),
+    /// `minReplicas` of this HPA.
+    HpaMinReplicas(Arc<str>, u32),
+    /// `maxReplicas` of this HPA.
+    HpaMaxReplicas(Arc<str>, u32),
+    /// At most twice the model's ready replicas at a time.
+    Growth(u32),
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MinReplicas(n) => write!(f, "minReplicas {n} of the VariantAutoscaling"),
+            Self::MaxReplicas(n) => write!(f, "maxReplicas {n} of the VariantAutoscaling"),
+            Self::HpaMinReplicas(hpa, n) => write!(f, "minReplicas {n} of HPA {hpa}"),
+            Self::HpaMaxReplicas(hpa, n) => write!(f, "maxReplicas {n} of HPA {hpa}"),
+            Self::Growth(n) => write!(f, "growth to at most {n} replicas of the model until more are ready"),
+        }
+    }
+}
+
+/// Why no number is served.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Withheld {
+    /// What kind of reason.
+    pub kind: WithheldKind,
+    /// A sentence for the reader of `kubectl describe hpa`: which variant, what is missing or how old, what to check.
+    pub message: String,
+}
+
+/// Kinds of reasons to withhold a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum WithheldKind {
+    /// The scale target cannot be read.
+    TargetNotFound,
+    /// No replica of the model is ready, so nothing can be measured.
+    NoReadyReplica,
+    /// Signals are absent or too old.
+    MetricsMissing,
+}
+
+impl WithheldKind {
+    /// The reason of the `VariantAutoscaling` condition that shows it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TargetNotFound => "TargetNotFound",
+            Self::NoReadyReplica => "NoReadyReplica",
+            Self::MetricsMissing => "MetricsMissing",
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! The words of the product as types, and the contracts between its parts. Pure: no I/O, no clock, no async runtime.
+//!
+//! One sample's way through them:
+//!
+//! ```text
+//! ReplicaMetrics ─► VariantObservation ─► Snapshot ─► step(State, Snapshot) ─► Decision
+//!  (collector)        (snapshot)                        (engines)              (actuator, apiserver)
+//! ```
+
+mod analysis;
+mod collector;
+mod config;
+mod decision;
+mod identity;
+mod replica;
+mod signal;
+mod snapshot;
+mod variant;
+
+pub use analysis::{ModelSaturationAnalysis, SaturationAnalyzer, SignalAverages, VariantSaturationAnalysis};
+pub use collector::{CollectorError, MetricsCollector, PodDirectory, PodIdentity, SourceHealth};
+pub use config::{AgeLimits, InvalidThreshold, SaturationScalingConfig, SpareTriggers};
+pub use decision::{
+    Decision, Desired, Direction, EngineName, Limit, Outcome, Reason, SaturationLevel, VariantDecision, Withheld,
+    WithheldKind,
+};
+pub use identity::{ModelKey, VariantKey};
+pub use replica::{EngineKind, ReplicaMetrics};
+pub use signal::Signal;
+pub use snapshot::{SNAPSHOT_VERSION, Snapshot, TargetObservation, VariantObservation};
+pub use variant::{HpaObservation, HpaTarget, ReplicaBounds, Role, ScaleObservation, TargetReference, Variant};

@@ -1,0 +1,104 @@
+//! Everything a decision may depend on, at one moment.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    AgeLimits, HpaObservation, ModelKey, ReplicaMetrics, SaturationScalingConfig, ScaleObservation, SourceHealth,
+    Variant,
+};
+
+/// Version of the snapshot schema; raised when an old snapshot would no longer replay to the same decisions.
+pub const SNAPSHOT_VERSION: u32 = 1;
+
+/// The input of [`crate::engines::step`]. It carries its own time: the core reads no clock.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot {
+    /// [`SNAPSHOT_VERSION`] of the writer.
+    pub version: u32,
+    /// When it was taken; ages are counted back from here.
+    pub taken_at: Timestamp,
+    /// Every variant with what was seen of it.
+    pub variants: Vec<VariantObservation>,
+    /// Metric sources and their last error, for messages.
+    #[serde(default)]
+    pub sources: Vec<SourceHealth>,
+    /// How long signals, decisions and pending replicas count.
+    pub ages: AgeLimits,
+    /// Saturation thresholds of models without an entry of their own.
+    pub saturation: Arc<SaturationScalingConfig>,
+    /// Saturation thresholds per model, already merged over the default.
+    #[serde(default, with = "per_model")]
+    pub saturation_per_model: BTreeMap<ModelKey, Arc<SaturationScalingConfig>>,
+}
+
+impl Snapshot {
+    /// Thresholds that hold for `model`.
+    pub fn saturation_of(&self, model: &ModelKey) -> &SaturationScalingConfig {
+        self.saturation_per_model.get(model).unwrap_or(&self.saturation)
+    }
+}
+
+/// One variant and what was seen of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VariantObservation {
+    /// As declared.
+    pub variant: Variant,
+    /// Its scale target.
+    pub target: TargetObservation,
+    /// Signals of its engine instances.
+    #[serde(default)]
+    pub replicas: Vec<ReplicaMetrics>,
+    /// HPAs on its scale target.
+    #[serde(default)]
+    pub autoscalers: Vec<HpaObservation>,
+}
+
+/// The scale target, if it could be read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "state")]
+pub enum TargetObservation {
+    /// Its replica counts.
+    Found(ScaleObservation),
+    /// Why there are none: a sentence that names the object and the remedy.
+    #[serde(rename_all = "camelCase")]
+    NotFound {
+        /// The sentence.
+        message: String,
+    },
+}
+
+/// JSON objects have string keys: a map by model is written as a list of pairs.
+mod per_model {
+    use std::{collections::BTreeMap, sync::Arc};
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{ModelKey, SaturationScalingConfig};
+
+    #[derive(Serialize, Deserialize)]
+    struct Entry {
+        model: ModelKey,
+        saturation: Arc<SaturationScalingConfig>,
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        map: &BTreeMap<ModelKey, Arc<SaturationScalingConfig>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(
+            map.iter().map(|(model, saturation)| Entry { model: model.clone(), saturation: saturation.clone() }),
+        )
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<ModelKey, Arc<SaturationScalingConfig>>, D::Error> {
+        let entries = Vec::<Entry>::deserialize(deserializer)?;
+        Ok(entries.into_iter().map(|entry| (entry.model, entry.saturation)).collect())
+    }
+}

@@ -1,0 +1,3 @@
+//! The `wva` binary.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Integration tests: parts of the product against each other and against real peers, without a cluster.
