@@ -12,3 +12,4 @@ pub mod constants;
 pub mod crd;
 pub mod engines;
 pub mod interfaces;
+pub mod saturation;
