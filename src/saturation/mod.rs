@@ -8,5 +8,5 @@ mod percentage;
 mod targets;
 mod upstream_v1;
 
-pub use percentage::{PercentageAnalyzer, Replica, relative_spare, replicas_of};
+pub use percentage::{PercentageAnalyzer, Replica, analyze_replicas, relative_spare, replicas_of};
 pub use upstream_v1::UpstreamV1Analyzer;

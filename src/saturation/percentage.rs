@@ -20,12 +20,7 @@ impl SaturationAnalyzer for PercentageAnalyzer {
         metrics: &[ReplicaMetrics],
         config: &SaturationScalingConfig,
     ) -> ModelSaturationAnalysis {
-        let replicas = replicas_of(metrics);
-        if config.spare_triggers.is_some() {
-            return upstream_v1::analyze(model, &replicas, config);
-        }
-        let verdict = judge(&replicas, config);
-        describe(model, &replicas, config, verdict)
+        analyze_replicas(model, &replicas_of(metrics), config)
     }
 
     fn calculate_capacity_targets(
@@ -35,6 +30,18 @@ impl SaturationAnalyzer for PercentageAnalyzer {
     ) -> BTreeMap<VariantKey, u32> {
         targets::by_cost(analysis, variants)
     }
+}
+
+/// The analysis of whole replicas, measured or supposed.
+pub fn analyze_replicas(
+    model: &ModelKey,
+    replicas: &[Replica],
+    config: &SaturationScalingConfig,
+) -> ModelSaturationAnalysis {
+    if config.spare_triggers.is_some() {
+        return upstream_v1::analyze(model, replicas, config);
+    }
+    describe(model, replicas, config, judge(replicas, config))
 }
 
 /// The load of one replica: the greatest of its engine instances' signals.

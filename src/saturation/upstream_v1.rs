@@ -252,6 +252,7 @@ mod tests {
                 variant: VariantKey::new("default", *name),
                 cost: *cost,
                 role: Role::Both,
+                spec: *current,
                 current: *current,
                 pending: *pending,
                 desired: *desired,
