@@ -10,6 +10,8 @@ pub mod apiserver;
 pub mod clock;
 pub mod constants;
 pub mod crd;
+pub mod decisions;
 pub mod engines;
+pub mod hpa;
 pub mod interfaces;
 pub mod saturation;
