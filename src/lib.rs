@@ -12,6 +12,8 @@ pub mod constants;
 pub mod crd;
 pub mod decisions;
 pub mod engines;
+pub mod executor;
 pub mod hpa;
 pub mod interfaces;
 pub mod saturation;
+pub mod snapshot;
