@@ -1,0 +1,2 @@
+//! Metric sources.
+pub mod scrape;
