@@ -7,8 +7,10 @@
 //! ```
 
 pub mod apiserver;
+pub mod auth;
 pub mod clock;
 pub mod constants;
 pub mod crd;
 pub mod engines;
 pub mod interfaces;
+pub mod serving;
