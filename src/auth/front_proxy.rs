@@ -108,3 +108,128 @@ fn decoded(key: &str) -> String {
 fn text(value: &HeaderValue) -> String {
     String::from_utf8_lossy(value.as_bytes()).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls_pki_types::CertificateDer;
+
+    use super::*;
+    use crate::auth::test_authority::{Authority, peer};
+
+    fn front_proxy(authority: &Authority) -> FrontProxy {
+        FrontProxy {
+            authority: CertificateAuthority::from_pem(&authority.pem).unwrap(),
+            allowed_names: vec!["front-proxy-client".to_owned()],
+            username_headers: vec![HeaderName::from_static("x-remote-user"), HeaderName::from_static("x-user")],
+            group_headers: vec![HeaderName::from_static("x-remote-group")],
+            uid_headers: Vec::new(),
+            extra_header_prefixes: vec!["x-remote-extra-".to_owned()],
+        }
+    }
+
+    fn headers(of: &[(&'static str, &str)]) -> HeaderMap {
+        of.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn nobody_but_a_front_proxy_is_believed() {
+        let (ours, other) = (Authority::new("front-proxy-ca"), Authority::new("front-proxy-ca"));
+        let front_proxy = front_proxy(&ours);
+        let root = headers(&[("x-remote-user", "root"), ("x-remote-group", "system:masters")]);
+        for (who, certificates) in [
+            ("an authority of the same name but another key", vec![other.client("front-proxy-client", None)]),
+            ("an expired certificate", vec![ours.expired("front-proxy-client")]),
+            ("a server's certificate", vec![ours.server("front-proxy-client")]),
+            ("a name that is not allowed", vec![ours.client("kubelet", None)]),
+            ("a nameless certificate", vec![ours.client("", Some("front-proxy-client"))]),
+            ("a name in another case", vec![ours.client("Front-Proxy-Client", None)]),
+            (
+                "a foreign certificate followed by a front proxy's",
+                vec![other.client("eve", None), ours.client("front-proxy-client", None)],
+            ),
+            ("no certificate at all, but bytes", vec![CertificateDer::from(vec![0x30, 0x00])]),
+        ] {
+            let outcome = front_proxy.identify(&peer(certificates), &root, UnixTime::now());
+            assert!(outcome.is_err(), "{who}: {outcome:?}");
+        }
+        assert_eq!(front_proxy.identify(&peer([]), &root, UnixTime::now()), Ok(None), "without a certificate");
+    }
+
+    #[test]
+    fn an_accepted_certificate_is_not_taken_for_another_one() {
+        let (ours, other) = (Authority::new("front-proxy-ca"), Authority::new("other"));
+        let front_proxy = front_proxy(&ours);
+        let alice = headers(&[("x-remote-user", "alice")]);
+        for _ in 0..2 {
+            let good = peer([ours.client("front-proxy-client", None)]);
+            assert!(front_proxy.identify(&good, &alice, UnixTime::now()).unwrap().is_some());
+            assert!(front_proxy.identify(&good, &alice, UnixTime::now()).unwrap().is_some());
+            let bad = peer([other.client("front-proxy-client", None)]);
+            assert!(front_proxy.identify(&bad, &alice, UnixTime::now()).is_err());
+        }
+    }
+
+    #[test]
+    fn any_name_will_do_when_none_is_listed() {
+        let authority = Authority::new("front-proxy-ca");
+        let front_proxy = FrontProxy { allowed_names: Vec::new(), ..front_proxy(&authority) };
+        let peer = peer([authority.client("aggregator", None)]);
+        let identity = front_proxy.identify(&peer, &headers(&[("x-remote-user", "alice")]), UnixTime::now());
+        assert_eq!(identity.unwrap().unwrap().user, "alice");
+    }
+
+    #[test]
+    fn headers_are_read_as_upstream_reads_them() {
+        let authority = Authority::new("front-proxy-ca");
+        let front_proxy = front_proxy(&authority);
+        let peer = peer([authority.client("front-proxy-client", None)]);
+        for (given, expected) in [
+            (vec![], None),
+            (vec![("x-remote-group", "system:masters")], None),
+            (vec![("x-remote-user", "")], None),
+            (vec![("x-remote-user", "alice")], Some(Identity::new("alice", [""; 0]))),
+            (vec![("x-remote-user", "alice"), ("x-remote-user", "eve")], Some(Identity::new("alice", [""; 0]))),
+            (vec![("x-remote-user", ""), ("x-user", "bob")], Some(Identity::new("bob", [""; 0]))),
+            (
+                vec![
+                    ("x-remote-user", "alice"),
+                    ("x-remote-group", "a"),
+                    ("x-remote-group", ""),
+                    ("x-remote-group", "b"),
+                ],
+                Some(Identity::new("alice", ["a", "b"])),
+            ),
+            (vec![("x-remote-user", "alice"), ("x-remote-uid", "42")], Some(Identity::new("alice", [""; 0]))),
+            (
+                vec![
+                    ("x-remote-user", "alice"),
+                    ("x-remote-extra-authentication.kubernetes.io%2fcredential-id", "JTI=1"),
+                    ("x-remote-extra-bad%zz", "kept%2f"),
+                    ("x-remote-extra-scopes", "a"),
+                    ("x-remote-extra-scopes", "b"),
+                ],
+                Some(Identity {
+                    extra: BTreeMap::from([
+                        ("authentication.kubernetes.io/credential-id".to_owned(), vec!["JTI=1".to_owned()]),
+                        ("bad%zz".to_owned(), vec!["kept%2f".to_owned()]),
+                        ("scopes".to_owned(), vec!["a".to_owned(), "b".to_owned()]),
+                    ]),
+                    ..Identity::new("alice", [""; 0])
+                }),
+            ),
+        ] {
+            assert_eq!(front_proxy.identify(&peer, &headers(&given), UnixTime::now()), Ok(expected), "{given:?}");
+        }
+    }
+
+    #[test]
+    fn the_uid_is_believed_when_its_header_is_configured() {
+        let authority = Authority::new("front-proxy-ca");
+        let uid_headers = vec![HeaderName::from_static("x-remote-uid")];
+        let front_proxy = FrontProxy { uid_headers, ..front_proxy(&authority) };
+        let peer = peer([authority.client("front-proxy-client", None)]);
+        let headers = headers(&[("x-remote-user", "alice"), ("x-remote-uid", "42")]);
+        let identity = front_proxy.identify(&peer, &headers, UnixTime::now()).unwrap().unwrap();
+        assert_eq!(identity.uid.as_deref(), Some("42"));
+    }
+}

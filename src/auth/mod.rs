@@ -18,7 +18,11 @@ mod authorizer;
 mod certificate_authority;
 mod front_proxy;
 mod identity;
+#[cfg(test)]
+mod kube_tests;
 mod static_policy;
+#[cfg(test)]
+mod test_authority;
 mod token;
 mod trust;
 mod trust_watch;

@@ -151,19 +151,14 @@ mod tests {
             ("x>1", "x=1", false),
             ("x>1", "x=two", false),
             ("x>1", "", false),
-            ("x<-1", "x=-2", false),
             ("x<7", "x=6", true),
             (" x  in ( y , z ) , !w ", "x=z", true),
             ("in in (in)", "in=in", true),
             ("notin", "notin=1", true),
             ("example.com/zone=a", "example.com/zone=a", true),
         ] {
-            let parsed = selector.parse::<Selector>();
-            if selector == "x<-1" {
-                assert!(parsed.is_err(), "a label value cannot begin with a minus sign");
-                continue;
-            }
-            assert_eq!(parsed.unwrap().matches(&labels(of)), expected, "{selector} on {of}");
+            let parsed: Selector = selector.parse().unwrap();
+            assert_eq!(parsed.matches(&labels(of)), expected, "{selector} on {of}");
         }
     }
 
@@ -183,6 +178,7 @@ mod tests {
             ("x in (a=)", "unable to parse requirement: found '=', expected: ',' or ')'"),
             ("x=(", "unable to parse requirement: found '(', expected: identifier"),
             ("!", "unable to parse requirement: found '', expected: identifier"),
+            ("x<-1", "unable to parse requirement: values[0][x]: Invalid value: \"-1\": a valid label must be"),
             (
                 "x>a",
                 "unable to parse requirement: values[0]: Invalid value: \"a\": for 'Gt', 'Lt' operators, the value must be an integer",
