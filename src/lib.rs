@@ -7,6 +7,7 @@
 //! ```
 
 pub mod apiserver;
+pub mod auth;
 pub mod clock;
 pub mod collector;
 pub mod constants;
@@ -17,4 +18,5 @@ pub mod executor;
 pub mod hpa;
 pub mod interfaces;
 pub mod saturation;
+pub mod serving;
 pub mod snapshot;
