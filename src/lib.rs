@@ -8,6 +8,7 @@
 
 pub mod apiserver;
 pub mod clock;
+pub mod collector;
 pub mod constants;
 pub mod crd;
 pub mod engines;
