@@ -92,7 +92,7 @@ fn rtx(tail: &[&str]) -> String {
         let lower = word.to_ascii_lowercase();
         !RTX_TAIL.contains(&lower.as_str()) && !is_memory_size(&lower)
     });
-    std::iter::once("RTX".to_owned()).chain(kept.map(|word| word.to_string())).collect::<Vec<_>>().join("-")
+    std::iter::once("RTX".to_owned()).chain(kept.map(ToString::to_string)).collect::<Vec<_>>().join("-")
 }
 
 /// Cloud TPUs: `tpu-v5-lite-podslice` is sold as v5e.

@@ -111,7 +111,9 @@ fn pending(namespace: &Namespace) -> HashMap<ScaleTarget, Vec<Timestamp>> {
             pending.entry(target).or_default().push(pod.created);
         }
     }
-    pending.values_mut().for_each(|times| times.sort_unstable());
+    for times in pending.values_mut() {
+        times.sort_unstable();
+    }
     pending
 }
 

@@ -114,18 +114,8 @@ pub fn check_hpas(observation: &VariantObservation) -> Vec<HpaWarning> {
         warnings.push(HpaWarning { reason: HpaWarningReason::SeveralAutoscalers, autoscaler: None, message });
     }
     for hpa in hpas {
-        let found = if hpa.reads_our_metric {
-            [
-                selector(hpa, observation),
-                target(hpa),
-                tolerance(hpa, observation),
-                max(hpa, observation),
-                min(hpa, observation),
-            ]
-        } else {
-            [not_read(observation), None, None, None, None]
-        };
-        warnings.extend(found.into_iter().flatten().map(|(reason, sentence)| HpaWarning {
+        let found = if hpa.reads_our_metric { misreadings(hpa, observation) } else { vec![not_read(observation)] };
+        warnings.extend(found.into_iter().map(|(reason, sentence)| HpaWarning {
             reason,
             autoscaler: Some(hpa.name.clone()),
             message: format!("HPA {}/{} {sentence}", variant.key.namespace, hpa.name),
@@ -135,7 +125,18 @@ pub fn check_hpas(observation: &VariantObservation) -> Vec<HpaWarning> {
 }
 
 /// A reason, and the rest of the sentence that begins with the HPA.
-type Finding = Option<(HpaWarningReason, String)>;
+type Finding = (HpaWarningReason, String);
+
+fn misreadings(hpa: &HpaObservation, observation: &VariantObservation) -> Vec<Finding> {
+    let found = [
+        selector(hpa, observation),
+        target(hpa),
+        tolerance(hpa, observation),
+        max(hpa, observation),
+        min(hpa, observation),
+    ];
+    found.into_iter().flatten().collect()
+}
 
 fn not_read(observation: &VariantObservation) -> Finding {
     let sentence = format!(
@@ -143,10 +144,10 @@ fn not_read(observation: &VariantObservation) -> Finding {
          give it an External metric of that name",
         observation.variant.key
     );
-    Some((HpaWarningReason::MetricNotRead, sentence))
+    (HpaWarningReason::MetricNotRead, sentence)
 }
 
-fn selector(hpa: &HpaObservation, observation: &VariantObservation) -> Finding {
+fn selector(hpa: &HpaObservation, observation: &VariantObservation) -> Option<Finding> {
     let name = &observation.variant.key.name;
     let sentence = format!(
         "selects no variant, another one, or several, whose values it would add up; \
@@ -155,7 +156,7 @@ fn selector(hpa: &HpaObservation, observation: &VariantObservation) -> Finding {
     (!hpa.selects_this_variant_only).then_some((HpaWarningReason::SelectorMismatch, sentence))
 }
 
-fn target(hpa: &HpaObservation) -> Finding {
+fn target(hpa: &HpaObservation) -> Option<Finding> {
     let remedy = "set target type AverageValue with averageValue \"1\"";
     let wrong = match hpa.target {
         HpaTarget::AverageValue(ONE) => return None,
@@ -169,7 +170,7 @@ fn target(hpa: &HpaObservation) -> Finding {
     Some((HpaWarningReason::TargetNotAverageValue, format!("{wrong}; {remedy}")))
 }
 
-fn tolerance(hpa: &HpaObservation, observation: &VariantObservation) -> Finding {
+fn tolerance(hpa: &HpaObservation, observation: &VariantObservation) -> Option<Finding> {
     let current = match &observation.target {
         TargetObservation::Found(scale) => scale.current,
         TargetObservation::NotFound { .. } => 0,
@@ -202,7 +203,7 @@ fn smallest_effective_step(tolerance: f64, replicas: u32) -> u64 {
     (tolerance * f64::from(replicas) + 1e-6).floor() as u64 + 1
 }
 
-fn max(hpa: &HpaObservation, observation: &VariantObservation) -> Finding {
+fn max(hpa: &HpaObservation, observation: &VariantObservation) -> Option<Finding> {
     let bounds = observation.variant.bounds;
     let (max, wanted, field) = match (hpa.bounds.max, bounds.max) {
         (Some(max), _) if max < bounds.min => (max, bounds.min, "minReplicas"),
@@ -214,7 +215,7 @@ fn max(hpa: &HpaObservation, observation: &VariantObservation) -> Finding {
     Some((HpaWarningReason::MaxReplicasTooLow, sentence))
 }
 
-fn min(hpa: &HpaObservation, observation: &VariantObservation) -> Finding {
+fn min(hpa: &HpaObservation, observation: &VariantObservation) -> Option<Finding> {
     let (min, wanted) = (hpa.bounds.min, observation.variant.bounds.min);
     let key = &observation.variant.key;
     if min > wanted {

@@ -38,7 +38,7 @@ pub use self::{
 pub struct Options {
     /// The only namespace to watch; all where `None`.
     pub namespace: Option<String>,
-    /// Which installation this is, where several share a cluster: only VariantAutoscalings whose label
+    /// Which installation this is, where several share a cluster: only those whose label
     /// `wva.llmd.ai/controller-instance` has this value are taken, and series carry it as `controller_instance`.
     pub controller_instance: Option<String>,
 }

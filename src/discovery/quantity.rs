@@ -9,15 +9,12 @@ pub(crate) fn milli(text: &str) -> Option<f64> {
         return None;
     }
     // An exponent first: in `1E3` the E is one, in `1E` it is a suffix.
-    let (number, scale) = match text.parse::<f64>() {
-        Ok(number) => (number, 1e3),
-        Err(_) => {
-            let end = text.find(|c: char| c.is_ascii_alphabetic())?;
-            let (number, suffix) = text.split_at(end);
-            (number.parse::<f64>().ok()?, milli_of_suffix(suffix)?)
-        }
+    let milli = if let Ok(number) = text.parse::<f64>() {
+        number * 1e3
+    } else {
+        let (number, suffix) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic())?);
+        number.parse::<f64>().ok()? * milli_of_suffix(suffix)?
     };
-    let milli = number * scale;
     milli.is_finite().then_some(milli)
 }
 

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 /// How long a failure to watch counts without being repeated. A watch that works again says nothing until an object
 /// changes; one that does not fails again within the greatest backoff of kube's watcher, 60 s with jitter.
-const FAILURE_AGE: Duration = Duration::from_secs(120);
+const FAILURE_AGE: Duration = Duration::from_mins(2);
 
 /// The watched kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

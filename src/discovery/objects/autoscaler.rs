@@ -1,4 +1,4 @@
-//! HorizontalPodAutoscalers: their bounds and how they read our metric.
+//! The `HorizontalPodAutoscaler`s: their bounds and how they read our metric.
 
 use std::{collections::BTreeMap, sync::Arc};
 

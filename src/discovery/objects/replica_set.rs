@@ -1,4 +1,4 @@
-//! ReplicaSets: the link between a Pod and its Deployment. Only their metadata crosses the network.
+//! The `ReplicaSet`s: the link between a Pod and its Deployment. Only their metadata crosses the network.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! VariantAutoscalings: what their owners declared, checked field by field.
+//! The `VariantAutoscaling`s: what their owners declared, checked field by field.
 
 use std::sync::Arc;
 

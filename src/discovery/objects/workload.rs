@@ -1,4 +1,4 @@
-//! Deployments and StatefulSets: replica counts, and what the pod template says of accelerator and role.
+//! The `Deployment`s and `StatefulSet`s: replica counts, and what the pod template says of accelerator and role.
 
 use std::sync::Arc;
 
