@@ -6,6 +6,7 @@ use std::{
     time::Instant,
 };
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 use tokio::sync::watch;
 
@@ -15,7 +16,10 @@ use super::{
     objects::Watched,
     sync::{SyncState, WatchFailure},
 };
-use crate::interfaces::{PodDirectory, PodIdentity, TargetObservation, VariantKey, VariantObservation};
+use crate::{
+    interfaces::{PodDirectory, PodIdentity, TargetObservation, VariantKey, VariantObservation},
+    snapshot::ClusterObserver,
+};
 
 /// The cluster as last seen by the watches. Clones share it.
 #[derive(Clone, Debug)]
@@ -167,6 +171,13 @@ impl ClusterState {
 
     fn sync(&self) -> MutexGuard<'_, SyncState> {
         self.shared.sync.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ClusterObserver for ClusterState {
+    /// Ages are judged by the reader: what is known of the cluster does not depend on `_now`.
+    fn observe(&self, _now: Timestamp) -> Vec<VariantObservation> {
+        self.observe()
     }
 }
 
