@@ -13,6 +13,7 @@ pub mod collector;
 pub mod constants;
 pub mod crd;
 pub mod decisions;
+pub mod discovery;
 pub mod engines;
 pub mod executor;
 pub mod hpa;

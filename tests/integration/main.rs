@@ -1,1 +1,4 @@
 //! Integration tests: parts of the product against each other and against real peers, without a cluster.
+
+mod discovery;
+mod discovery_api;
