@@ -8,7 +8,9 @@
 
 pub mod apiserver;
 pub mod clock;
+pub mod config;
 pub mod constants;
 pub mod crd;
 pub mod engines;
 pub mod interfaces;
+pub mod telemetry;

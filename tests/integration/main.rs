@@ -1,1 +1,2 @@
 //! Integration tests: parts of the product against each other and against real peers, without a cluster.
+mod config;
