@@ -1,4 +1,5 @@
 //! Integration tests: parts of the product against each other and against real peers, without a cluster.
 
+mod config;
 mod discovery;
 mod discovery_api;
