@@ -9,6 +9,7 @@
 pub mod apiserver;
 pub mod clock;
 pub mod constants;
+pub mod controller;
 pub mod crd;
 pub mod engines;
 pub mod interfaces;

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use wva::crd::{self, VariantAutoscaling, VariantAutoscalingSpec};
 
 const FILE: &str = "manifests/crd/variantautoscalings.llmd.ai.yaml";
-const HEADER: &str = "# Generated from src/crd; rewrite with: WVA_UPDATE_MANIFESTS=1 cargo test --test integration crd\n";
+const HEADER: &str =
+    "# Generated from src/crd; rewrite with: WVA_UPDATE_MANIFESTS=1 cargo test --test integration crd\n";
 
 #[test]
 fn the_file_in_manifests_is_what_the_types_generate() {

@@ -1,3 +1,4 @@
 //! Integration tests: parts of the product against each other and against real peers, without a cluster.
 
+mod controller;
 mod crd;
