@@ -12,6 +12,7 @@ pub mod clock;
 pub mod collector;
 pub mod config;
 pub mod constants;
+pub mod controller;
 pub mod crd;
 pub mod decisions;
 pub mod discovery;

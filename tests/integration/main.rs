@@ -1,5 +1,7 @@
 //! Integration tests: parts of the product against each other and against real peers, without a cluster.
 
 mod config;
+mod controller;
+mod crd;
 mod discovery;
 mod discovery_api;
