@@ -38,14 +38,8 @@ pub(super) struct Spec {
 
 impl<T> Key<T> {
     const fn new(path: &'static str, kind: &'static Kind<T>, default: fn() -> T, meaning: &'static str) -> Self {
-        let spec = Spec {
-            path,
-            alias: None,
-            upstream_variable: None,
-            meaning,
-            needs_restart: false,
-            environment_only: false,
-        };
+        let spec =
+            Spec { path, alias: None, upstream_variable: None, meaning, needs_restart: false, environment_only: false };
         Self { spec, kind, default }
     }
 
@@ -184,6 +178,9 @@ keys! {
         "Where signals come from.").needs_restart();
     COLLECTOR_FETCH_INTERVAL: Duration = Key::new("collector.fetchInterval", &kinds::INTERVAL, || seconds(5),
         "Time between two fetches of signals; shorter than `ages.signal`.")
+        .needs_restart();
+    COLLECTOR_PEAK_WINDOW: Duration = Key::new("collector.peakWindow", &kinds::DURATION, || AgeLimits::default().settle,
+        "Signals are peaks over this long, and no replica is removed for as long after their number changed.")
         .needs_restart();
     COLLECTOR_CACHE_TTL: Duration = Key::new("collector.cacheTtl", &kinds::DURATION, || seconds(30),
         "Time a fetched signal answers reads while no newer one arrives; at least `ages.signal` in effect.")

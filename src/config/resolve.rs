@@ -10,8 +10,8 @@ use http::{HeaderName, HeaderValue};
 
 use super::{
     BearerToken, CertificatePaths, CollectorSettings, Config, ConfigError, ConfigErrors, EngineSettings, Layer,
-    LoggingSettings, ModelSelector, PrometheusSettings, ResolvedModel, ResolvedValue, ResolvedView, Secret, ServerSettings,
-    Source, checks,
+    LoggingSettings, ModelSelector, PrometheusSettings, ResolvedModel, ResolvedValue, ResolvedView, Secret,
+    ServerSettings, Source, checks,
     keys::{self, Key},
     layer::{Entries, Entry, quotable},
 };
@@ -46,6 +46,7 @@ impl Config {
         let collector = CollectorSettings {
             backend: scope.get(&keys::COLLECTOR_BACKEND),
             fetch_interval: scope.get(&keys::COLLECTOR_FETCH_INTERVAL),
+            peak_window: scope.get(&keys::COLLECTOR_PEAK_WINDOW),
             cache_ttl: scope.get(&keys::COLLECTOR_CACHE_TTL),
             cache_max_entries: scope.get(&keys::COLLECTOR_CACHE_MAX_ENTRIES),
         };
@@ -54,6 +55,7 @@ impl Config {
             signal: scope.get(&keys::AGES_SIGNAL),
             decision: scope.get(&keys::AGES_DECISION),
             pending: scope.get(&keys::AGES_PENDING),
+            settle: collector.peak_window,
         };
         let saturation = Arc::new(saturation(&mut scope));
         let server = ServerSettings {
@@ -74,7 +76,10 @@ impl Config {
             watch_namespace: scope.get(&keys::WATCH_NAMESPACE),
             controller_instance: scope.get(&keys::CONTROLLER_INSTANCE),
             pod_namespace: scope.get(&keys::POD_NAMESPACE),
-            logging: LoggingSettings { level: scope.get(&keys::LOGGING_LEVEL), format: scope.get(&keys::LOGGING_FORMAT) },
+            logging: LoggingSettings {
+                level: scope.get(&keys::LOGGING_LEVEL),
+                format: scope.get(&keys::LOGGING_FORMAT),
+            },
         };
         checks::relations(&config, &mut scope);
         let (mut values, winners) = (scope.values, scope.winners);
@@ -169,11 +174,7 @@ fn prometheus(scope: &mut Scope<'_>, layers: &[&Layer]) -> PrometheusSettings {
     PrometheusSettings {
         url: scope.get(&keys::PROMETHEUS_URL),
         ca_cert_path: scope.get(&keys::PROMETHEUS_CA_CERT_PATH),
-        client_certificate: certificate(
-            scope,
-            &keys::PROMETHEUS_CLIENT_CERT_PATH,
-            &keys::PROMETHEUS_CLIENT_KEY_PATH,
-        ),
+        client_certificate: certificate(scope, &keys::PROMETHEUS_CLIENT_CERT_PATH, &keys::PROMETHEUS_CLIENT_KEY_PATH),
         server_name: scope.get(&keys::PROMETHEUS_SERVER_NAME),
         insecure_skip_verify: scope.get(&keys::PROMETHEUS_INSECURE_SKIP_VERIFY),
         headers: headers(scope, layers, bearer_token.is_some()),

@@ -11,8 +11,9 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Layer, ModelSelector, keys,
+    Layer, ModelSelector,
     document::{Body, Document, Reader},
+    keys,
     layer::Rank,
     yaml::{self, Content, Node},
 };
@@ -100,7 +101,8 @@ impl Reader {
                 }
                 None if matches!(key.as_str(), "model_id" | "namespace") => {}
                 None if is_unsupported(key) => {
-                    let warning = format!("{key} ({}) is a key of upstream that has no effect here yet", self.at(*line));
+                    let warning =
+                        format!("{key} ({}) is a key of upstream that has no effect here yet", self.at(*line));
                     self.layer.warnings.push(warning);
                 }
                 None => self.unknown(path, key, *line),

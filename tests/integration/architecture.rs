@@ -15,9 +15,7 @@ fn allowed() -> BTreeMap<String, BTreeSet<String>> {
     let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
     let section = text.split("## Direction of dependencies").nth(1).expect("ARCHITECTURE.md has the section");
     let section = section.split("\n## ").next().unwrap();
-    let names = |cell: &str| -> BTreeSet<String> {
-        cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
-    };
+    let names = |cell: &str| -> BTreeSet<String> { cell.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
     section
         .lines()
         .filter(|line| line.starts_with("| `"))

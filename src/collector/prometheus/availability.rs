@@ -38,7 +38,8 @@ pub(super) fn check(
     let mut found = if replicas.is_empty() {
         what_exists(model, catalog, source_name)
     } else {
-        let newest = missing.iter().flat_map(|(_, signal)| replicas.iter().filter_map(|r| signal(r).sampled_at())).max();
+        let newest =
+            missing.iter().flat_map(|(_, signal)| replicas.iter().filter_map(|r| signal(r).sampled_at())).max();
         what_is_wrong_with(replicas, newest, now)
     };
     if catalog.unattributable.instances > 0 {
@@ -94,9 +95,8 @@ fn what_exists(model: &ModelKey, catalog: &Catalog, source_name: &str) -> String
 
 fn nearest_first(name: &str, candidates: impl Iterator<Item = Arc<str>>) -> String {
     let name = name.to_lowercase();
-    let mut candidates: Vec<_> = candidates
-        .map(|candidate| (strsim::sorensen_dice(&name, &candidate.to_lowercase()), candidate))
-        .collect();
+    let mut candidates: Vec<_> =
+        candidates.map(|candidate| (strsim::sorensen_dice(&name, &candidate.to_lowercase()), candidate)).collect();
     candidates.sort_by(|(a, _), (b, _)| b.total_cmp(a));
     list(candidates.into_iter().map(|(_, candidate)| candidate).collect())
 }

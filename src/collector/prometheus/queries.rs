@@ -67,9 +67,8 @@ impl Query {
             }
             Self::RequestRate => {
                 // vLLM labels the reason `finished_reason`, its simulator `finish_reason`.
-                let rate_per_reason = |name| {
-                    format!("max by ({GROUPING}, finished_reason, finish_reason) (rate({}[1m]))", series(name))
-                };
+                let rate_per_reason =
+                    |name| format!("max by ({GROUPING}, finished_reason, finish_reason) (rate({}[1m]))", series(name));
                 [VLLM_REQUEST_SUCCESS_TOTAL, VLLM_REQUEST_SUCCESS]
                     .map(|name| format!("sum by ({GROUPING}) ({})", rate_per_reason(name)))
                     .join(" or ")

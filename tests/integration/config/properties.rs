@@ -4,7 +4,8 @@ use super::{environment, file, resolve};
 
 /// Values that are good for some kinds and bad for others.
 fn value() -> impl Strategy<Value = String> {
-    let chosen = ["5s", "30", "80", "0.5", "150", "-1", "0", "NaN", "true", "127.0.0.1", "json", "debug", "a", "A_", "", "1h"];
+    let chosen =
+        ["5s", "30", "80", "0.5", "150", "-1", "0", "NaN", "true", "127.0.0.1", "json", "debug", "a", "A_", "", "1h"];
     prop_oneof![8 => prop::sample::select(&chosen[..]).prop_map(ToOwned::to_owned), 1 => "[ -~]{0,8}"]
 }
 
