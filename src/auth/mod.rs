@@ -31,7 +31,7 @@ pub use access::{
     AccessRequest, AccessReviewer, AccessVerdict, Attributes, KubeAccessReviewer, ResourceAttributes, ReviewError,
 };
 pub use authenticator::{Authenticator, Rejection, Unauthenticated};
-pub use authorizer::{Authorizer, Decision};
+pub use authorizer::Authorizer;
 pub use certificate_authority::{CertificateAuthority, CertificateRejected, Subject};
 pub use front_proxy::{FrontProxy, FrontProxyRejected};
 pub use identity::{

@@ -1,1 +1,6 @@
 //! Integration tests: parts of the product against each other and against real peers, without a cluster.
+
+mod apiserver;
+mod apiserver_access;
+mod apiserver_harness;
+mod apiserver_shutdown;
