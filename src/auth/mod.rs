@@ -5,7 +5,7 @@
 //!                     front proxy              ├─► Authorizer ─► allowed, or why not
 //!                     client certificate       │      system:masters
 //!                     bearer token     Attributes      SubjectAccessReview (cached)
-//!                     anonymous                
+//!                     anonymous
 //! ```
 //!
 //! Both lean on Kubernetes through two small traits, [`TokenReviewer`] and [`AccessReviewer`]; the authorities that
