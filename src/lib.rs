@@ -6,8 +6,11 @@
 //!  Kubernetes ─► discovery ─┘                                             └─► actuator ─► status, events, /metrics
 //! ```
 
+pub mod actuator;
 pub mod apiserver;
+pub mod app;
 pub mod auth;
+pub mod cli;
 pub mod clock;
 pub mod collector;
 pub mod config;

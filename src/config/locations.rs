@@ -36,6 +36,13 @@ pub struct Locations {
     pub upstream: Option<Location>,
 }
 
+impl Locations {
+    /// Whether a document is a ConfigMap, so that a cluster is needed to read it.
+    pub fn need_cluster(&self) -> bool {
+        [&self.own, &self.upstream].into_iter().any(|location| matches!(location, Some(Location::ConfigMap { .. })))
+    }
+}
+
 /// Where one document is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
