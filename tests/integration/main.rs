@@ -1,4 +1,8 @@
 //! Integration tests: parts of the product against each other and against real peers, without a cluster.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
 mod controller;
+mod controller_cluster;
 mod crd;
+mod manifests;
