@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod architecture;
+mod config;
 mod controller;
 mod controller_cluster;
 mod crd;
+mod discovery;
+mod discovery_api;
 mod manifests;

@@ -15,7 +15,11 @@ use k8s_openapi::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use wva::{constants, crd::VariantAutoscaling};
+use wva::{
+    config::{Config, Document, Layer},
+    constants,
+    crd::VariantAutoscaling,
+};
 
 const KUSTOMIZATION: &str = "kustomization.yaml";
 const OUR_METRICS: [&str; 5] = [
@@ -303,6 +307,34 @@ fn the_pod_is_confined_and_probed_over_https() {
         assert_eq!((get.path.as_deref(), get.scheme.as_deref()), (Some(path), Some("HTTPS")));
     }
     assert!(container.resources.as_ref().unwrap().requests.as_ref().unwrap().contains_key("memory"));
+}
+
+/// The commented-out keys put in force.
+fn uncommented(text: &str) -> String {
+    let is_key = |text: &str| text.split_whitespace().next().is_some_and(|word| word.ends_with(':'));
+    let lines = text.lines().map(|line| match line.split_once("# ") {
+        Some((indent, rest)) if indent.trim().is_empty() && is_key(rest) => format!("{indent}{rest}\n"),
+        _ => format!("{line}\n"),
+    });
+    lines.collect()
+}
+
+#[test]
+fn the_shipped_configuration_is_valid_and_so_are_the_keys_it_suggests() {
+    let data = the::<ConfigMap>().data.unwrap();
+    let resolve = |text: &str| {
+        let data = [("config.yaml".to_owned(), text.to_owned())].into();
+        let document = Document::config_map("wva-system", "wva-config", data);
+        Config::resolve(&[Layer::from_document(&document)]).map_err(|errors| errors.to_string())
+    };
+    let shipped = &data["config.yaml"];
+    let suggested = uncommented(shipped);
+    assert!(suggested.lines().any(|line| line.starts_with("saturation:")), "{suggested}");
+    let (shipped, suggested) = (resolve(shipped).unwrap().config, resolve(&suggested).unwrap().config);
+    assert!(shipped.prometheus.url.is_some());
+    assert_eq!(suggested.saturation, shipped.saturation, "what is suggested is the default");
+    assert_eq!(suggested.engine, shipped.engine);
+    assert_eq!(suggested.ages, shipped.ages);
 }
 
 #[test]
