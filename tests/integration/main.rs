@@ -1,4 +1,5 @@
 //! Integration tests: parts of the product against each other and against real peers, without a cluster.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod apiserver;
 mod apiserver_access;
@@ -7,6 +8,8 @@ mod apiserver_shutdown;
 mod architecture;
 mod config;
 mod controller;
+mod controller_cluster;
 mod crd;
 mod discovery;
 mod discovery_api;
+mod manifests;
