@@ -28,8 +28,6 @@ pub fn new_metrics_collector(
         capacity => Arc::new(MemoryCache::new(capacity, config.retention(), clock.clone(), counters)),
     };
     match config.backend {
-        Backend::Prometheus => {
-            Ok(Arc::new(PrometheusCollector::new(config, cache, pods, clock, tracker.clone())?))
-        }
+        Backend::Prometheus => Ok(Arc::new(PrometheusCollector::new(config, cache, pods, clock, tracker.clone())?)),
     }
 }

@@ -136,7 +136,8 @@ fn build(config: &PrometheusConfig, url: &Url, files: &TlsFiles) -> Result<Clien
         url.set_host(Some(name)).map_err(|error| failed(format!("prometheus.serverName {name:?}: {error}")))?;
     }
     let client = builder.build().map_err(|error| failed(with_causes(&error)))?;
-    Client::from(client, url.as_str()).map_err(|error| failed(with_causes(&error)))
+    // The crate appends `/api/…` to a path as it stands.
+    Client::from(client, url.as_str().trim_end_matches('/')).map_err(|error| failed(with_causes(&error)))
 }
 
 fn without_credentials(url: &Url) -> String {

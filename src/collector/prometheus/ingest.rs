@@ -238,3 +238,6 @@ fn by_model(replicas: HashMap<InstanceKey<'_>, ReplicaMetrics>) -> HashMap<Model
     });
     models.collect()
 }
+
+#[cfg(test)]
+mod tests;

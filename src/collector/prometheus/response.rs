@@ -92,11 +92,10 @@ mod tests {
             {"metric":{},"value":[1.5,"NaN"]},
             {"metric":{},"value":[1.5,"+Inf"]}]},"warnings":["partial"]}"#;
         let series = parse(body).unwrap().unwrap();
-        assert_eq!(series[0].labels, SeriesLabels {
-            pod: Some("a".into()),
-            engine: Some("0".into()),
-            ..SeriesLabels::default()
-        });
+        assert_eq!(
+            series[0].labels,
+            SeriesLabels { pod: Some("a".into()), engine: Some("0".into()), ..SeriesLabels::default() }
+        );
         assert_eq!(series[0].value, 0.25);
         assert!(series[1].value.is_nan());
         assert_eq!(series[2].value, f64::INFINITY);

@@ -167,7 +167,8 @@ fn read_answer(status: StatusCode, location: Option<&HeaderValue>, body: &[u8]) 
         return Err(Failure::Unauthorized(status));
     }
     if status.is_redirection() {
-        let location = location.map_or_else(|| "nowhere".into(), |location| String::from_utf8_lossy(location.as_bytes()));
+        let location =
+            location.map_or_else(|| "nowhere".into(), |location| String::from_utf8_lossy(location.as_bytes()));
         return Err(Failure::Redirect { status, location: location.into_owned() });
     }
     match response::parse(body) {
