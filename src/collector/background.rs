@@ -10,6 +10,7 @@ use tracing::Instrument;
 use crate::{
     clock::Clock,
     interfaces::{CollectorError, MetricsCollector},
+    telemetry::CorrelationId,
 };
 
 /// Failures stretch the interval to this many times its length at most: an outage must not outlive its cause by long.
@@ -36,10 +37,9 @@ pub async fn run(
     };
     let mut pauses = spacing();
     let mut previous = Ok(());
-    for number in 1_u64.. {
+    loop {
         let started = Instant::now();
-        // Ties together what is logged of one fetch.
-        let span = tracing::info_span!("fetch", correlation_id = format!("fetch-{number}"));
+        let span = CorrelationId::next().span("fetch");
         let fetch = async {
             let outcome = collector.refresh().await;
             log_change(&collector.health().name, &previous, &outcome);

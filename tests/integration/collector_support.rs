@@ -21,6 +21,7 @@ use tokio::{
 use wva::{
     clock::{Clock, SystemClock},
     collector::{CollectionTracker, CollectorConfig, InvalidCollectorConfig, new_metrics_collector},
+    config::{Config, Layer},
     interfaces::{MetricsCollector, ModelKey, PodDirectory, PodIdentity, ReplicaMetrics, VariantKey},
 };
 
@@ -38,6 +39,13 @@ pub(crate) async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Op
         }
     };
     tokio::time::timeout(DEADLINE, attempts).await.unwrap_or_else(|_| panic!("{what}: not within {DEADLINE:?}"))
+}
+
+/// The default configuration for the Prometheus at `url`.
+pub(crate) fn configuration(url: &str) -> CollectorConfig {
+    let variables = [("PROMETHEUS_BASE_URL".to_owned(), url.to_owned())];
+    let layer = Layer::from_environment(variables, &[]);
+    CollectorConfig::from(&*Config::resolve(&[layer]).unwrap().config)
 }
 
 /// The pods we know the owners of.
@@ -157,7 +165,7 @@ impl Prometheus {
     }
 
     pub(crate) fn config(&self) -> CollectorConfig {
-        CollectorConfig::prometheus(&self.url)
+        configuration(&self.url)
     }
 
     /// The result of an instant query, as Prometheus writes it.

@@ -18,9 +18,9 @@ use rustls::{
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
-use wva::{collector::CollectorConfig, interfaces::CollectorError};
+use wva::{collector::CollectorConfig, config::CertificatePaths, interfaces::CollectorError};
 
-use crate::collector_support::Collecting;
+use crate::collector_support::{Collecting, configuration};
 
 const NAME: &str = "prometheus.monitoring.svc";
 const EMPTY: &str = r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#;
@@ -93,9 +93,9 @@ impl Files {
 
 /// Settings to reach `address` under the name in its certificate, trusting `authority`.
 fn config(address: SocketAddr, files: &Files, authority: &Authority) -> CollectorConfig {
-    let mut config = CollectorConfig::prometheus(format!("https://{address}"));
+    let mut config = configuration(&format!("https://{address}"));
     config.prometheus.server_name = Some(NAME.to_owned());
-    config.prometheus.ca_certificate = Some(files.write("ca.pem", authority.0.pem()));
+    config.prometheus.ca_cert_path = Some(files.write("ca.pem", authority.0.pem()));
     config
 }
 
@@ -124,7 +124,7 @@ async fn a_private_authority_is_trusted_only_when_named_and_only_under_the_right
     let mut no_name = trusting.clone();
     no_name.prometheus.server_name = None;
     let mut system_trust = trusting.clone();
-    system_trust.prometheus.ca_certificate = None;
+    system_trust.prometheus.ca_cert_path = None;
     for message in join_all([&other_name, &no_name, &system_trust].map(refusal)).await {
         assert!(message.contains("certificate"), "{message}");
     }
@@ -139,8 +139,10 @@ async fn a_client_certificate_is_presented() {
     let mut config = config(address, &files, &authority);
     refusal(&config).await;
     let (certificate, key) = authority.issue("wva");
-    config.prometheus.client_certificate = Some(files.write("tls.crt", certificate.pem()));
-    config.prometheus.client_key = Some(files.write("tls.key", key.serialize_pem()));
+    config.prometheus.client_certificate = Some(CertificatePaths {
+        certificate: files.write("tls.crt", certificate.pem()),
+        key: files.write("tls.key", key.serialize_pem()),
+    });
     assert_eq!(refresh(&config).await, Ok(()));
 }
 
@@ -163,10 +165,10 @@ async fn files_that_cannot_be_used_are_refused_at_the_start_by_name() {
     let (authority, files) = (Authority::new(), Files::new());
     let address = SocketAddr::from(([127, 0, 0, 1], 9));
     let mut config = config(address, &files, &authority);
-    config.prometheus.ca_certificate = Some(files.0.path().join("absent.pem"));
+    config.prometheus.ca_cert_path = Some(files.0.path().join("absent.pem"));
     let error = Collecting::new(&config).err().unwrap().to_string();
-    assert!(error.contains("prometheus.caCertificate") && error.contains("absent.pem"), "{error}");
-    config.prometheus.ca_certificate = Some(files.write("ca.pem", "no certificate".to_owned()));
+    assert!(error.contains("prometheus.caCertPath") && error.contains("absent.pem"), "{error}");
+    config.prometheus.ca_cert_path = Some(files.write("ca.pem", "no certificate".to_owned()));
     let error = Collecting::new(&config).err().unwrap().to_string();
-    assert!(error.contains("caCertificate holds no PEM certificate"), "{error}");
+    assert!(error.contains("caCertPath holds no PEM certificate"), "{error}");
 }

@@ -9,11 +9,11 @@ use wiremock::{
 };
 use wva::{
     clock::SimulatedClock,
-    collector::CollectorConfig,
+    config::{BearerToken, Secret},
     interfaces::{CollectorError, ModelKey, Signal},
 };
 
-use crate::collector_support::Collecting;
+use crate::collector_support::{Collecting, configuration};
 
 /// Just after the recorded answers were taken.
 const RECORDED: i64 = 1_795_473_823;
@@ -75,7 +75,7 @@ async fn requests(server: &MockServer) -> u64 {
 
 /// The error of a fetch from `server`, and how many requests it took.
 async fn failure(server: &MockServer, timeout: Duration) -> (CollectorError, Collecting, u64) {
-    let mut config = CollectorConfig::prometheus(server.uri());
+    let mut config = configuration(&server.uri());
     config.prometheus.query_timeout = timeout;
     let collecting = Collecting::new(&config).unwrap();
     let error = collecting.collector.refresh().await.unwrap_err();
@@ -136,7 +136,7 @@ async fn a_passing_outage_goes_unnoticed() {
     let server = answering(SOUND).await;
     let outage = ResponseTemplate::new(503).set_body_string("restarting");
     Mock::given(method("GET")).respond_with(outage).up_to_n_times(QUERIES).with_priority(1).mount(&server).await;
-    let collecting = Collecting::new(&CollectorConfig::prometheus(server.uri())).unwrap();
+    let collecting = Collecting::new(&configuration(&server.uri())).unwrap();
     assert_eq!(collecting.fetch(&model()).await.len(), 2);
     assert_eq!(requests(&server).await, 2 * QUERIES);
     assert_eq!(collecting.collector.health().last_error, None);
@@ -154,7 +154,7 @@ async fn a_refused_connection_names_the_server_without_its_password_and_not_the_
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let mut config = CollectorConfig::prometheus(format!("http://user:c2VjcmV0@{address}"));
+    let mut config = configuration(&format!("http://user:c2VjcmV0@{address}"));
     config.prometheus.query_timeout = SHORT;
     let error = Collecting::new(&config).unwrap().collector.refresh().await.unwrap_err();
     let message = error.to_string();
@@ -186,8 +186,8 @@ async fn what_is_no_query_result_is_an_error_and_never_an_empty_result() {
 async fn a_rotated_bearer_token_is_taken_up_and_a_missing_one_is_named() {
     let server = answering(SOUND).await;
     let file = tempfile::NamedTempFile::new().unwrap();
-    let mut config = CollectorConfig::prometheus(server.uri());
-    config.prometheus.bearer_token_file = Some(file.path().to_owned());
+    let mut config = configuration(&server.uri());
+    config.prometheus.bearer_token = Some(BearerToken::File(file.path().to_owned()));
     let collecting = Collecting::new(&config).unwrap();
     for token in ["first", "second"] {
         std::fs::write(file.path(), format!("{token}\n")).unwrap();
@@ -198,22 +198,22 @@ async fn a_rotated_bearer_token_is_taken_up_and_a_missing_one_is_named() {
     let path = file.path().display().to_string();
     file.close().unwrap();
     let error = collecting.collector.refresh().await.unwrap_err().to_string();
-    assert!(error.contains(&path) && error.contains("prometheus.bearerTokenFile"), "{error}");
+    assert!(error.contains(&path) && error.contains("prometheus.bearerTokenPath"), "{error}");
 }
 
 #[tokio::test]
-async fn tenant_headers_matchers_and_path_prefix_go_with_every_query() {
+async fn headers_token_peak_window_and_path_prefix_go_with_every_query() {
     let server = MockServer::start().await;
     Mock::given(path("/tenants/a/api/v1/query")).respond_with(SOUND).mount(&server).await;
-    let mut config = CollectorConfig::prometheus(format!("{}/tenants/a/", server.uri()));
-    config.prometheus.tenant = Some("team-a".to_owned());
-    config.prometheus.add_header("X-Api-Key", "c2VjcmV0").unwrap();
-    config.prometheus.label_matchers = Some(r#"cluster="eu-1""#.to_owned());
+    let mut config = configuration(&format!("{}/tenants/a/", server.uri()));
+    config.prometheus.headers.insert("x-scope-orgid".to_owned(), Secret::new("team-a"));
+    config.prometheus.bearer_token = Some(BearerToken::Literal(Secret::new("c2VjcmV0")));
+    config.collector.peak_window = Duration::from_secs(90);
     Collecting::new(&config).unwrap().collector.refresh().await.unwrap();
     for request in server.received_requests().await.unwrap() {
         assert_eq!(request.headers["x-scope-orgid"], "team-a");
-        assert_eq!(request.headers["x-api-key"], "c2VjcmV0");
-        assert!(request.url.query_pairs().any(|(_, value)| value.contains(r#"{cluster="eu-1"}"#)));
+        assert_eq!(request.headers["authorization"], "Bearer c2VjcmV0");
+        assert!(request.url.query_pairs().any(|(_, value)| value.contains("[90s")));
     }
 }
 
@@ -221,7 +221,7 @@ async fn tenant_headers_matchers_and_path_prefix_go_with_every_query() {
 async fn a_failed_fetch_leaves_what_is_known_until_it_is_too_old() {
     let server = answering(SOUND).await;
     let clock = Arc::new(SimulatedClock::new(Timestamp::from_second(RECORDED).unwrap()));
-    let config = CollectorConfig::prometheus(server.uri());
+    let config = configuration(&server.uri());
     let collecting = Collecting::at(&config, clock.clone()).unwrap();
     let not_read = collecting.collector.fetch_saturation_metrics(&model()).await.unwrap_err();
     assert!(matches!(not_read, CollectorError::NotReadYet { .. }), "{not_read:?}");
@@ -245,7 +245,7 @@ async fn a_failed_fetch_leaves_what_is_known_until_it_is_too_old() {
 #[tokio::test]
 async fn a_model_that_is_gone_is_forgotten_with_the_next_fetch() {
     let server = answering(SOUND).await;
-    let collecting = Collecting::new(&CollectorConfig::prometheus(server.uri())).unwrap();
+    let collecting = Collecting::new(&configuration(&server.uri())).unwrap();
     assert_eq!(collecting.fetch(&model()).await.len(), 2);
     let empty = r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#;
     answer(&server, ResponseTemplate::new(200).set_body_raw(empty, "application/json")).await;
@@ -255,14 +255,14 @@ async fn a_model_that_is_gone_is_forgotten_with_the_next_fetch() {
 #[tokio::test]
 async fn without_a_supplementary_query_the_rest_goes_on_and_its_signals_keep_their_age() {
     let server = answering(SOUND).await;
-    let collecting = Collecting::new(&CollectorConfig::prometheus(server.uri())).unwrap();
+    let collecting = Collecting::new(&configuration(&server.uri())).unwrap();
     let before = collecting.fetch(&model()).await;
     answer(&server, Recorded { broken: "request_success" }).await;
     assert_eq!(collecting.fetch(&model()).await, before);
     let health = collecting.collector.health();
     assert!(health.last_error.is_some_and(|error| error.contains("request_rate: execution: too many samples")));
 
-    let fresh = Collecting::new(&CollectorConfig::prometheus(server.uri())).unwrap();
+    let fresh = Collecting::new(&configuration(&server.uri())).unwrap();
     let replica = &fresh.fetch(&model()).await[0];
     assert_eq!(replica.request_rate, Signal::Missing);
     assert_eq!(replica.kv_cache_usage, before[0].kv_cache_usage);
@@ -271,8 +271,8 @@ async fn without_a_supplementary_query_the_rest_goes_on_and_its_signals_keep_the
 #[tokio::test]
 async fn without_a_cache_every_read_asks_prometheus() {
     let server = answering(SOUND).await;
-    let mut config = CollectorConfig::prometheus(server.uri());
-    config.cache_capacity = 0;
+    let mut config = configuration(&server.uri());
+    config.collector.cache_max_entries = 0;
     let collecting = Collecting::new(&config).unwrap();
     collecting.collector.refresh().await.unwrap();
     for read in 1..=2 {
@@ -285,7 +285,7 @@ async fn without_a_cache_every_read_asks_prometheus() {
 async fn a_misspelt_model_is_answered_with_the_names_that_exist() {
     let server = answering(SOUND).await;
     let clock = Arc::new(SimulatedClock::new(Timestamp::from_second(RECORDED).unwrap()));
-    let collecting = Collecting::at(&CollectorConfig::prometheus(server.uri()), clock.clone()).unwrap();
+    let collecting = Collecting::at(&configuration(&server.uri()), clock.clone()).unwrap();
     collecting.collector.refresh().await.unwrap();
     assert_eq!(collecting.collector.validate_metrics_availability(&model()).await, Ok(()));
     let misspelt = ModelKey::new("chat", "llama-3.1-8b");

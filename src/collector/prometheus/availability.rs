@@ -16,6 +16,9 @@ use crate::{
 /// How many names a message lists.
 const LISTED: usize = 5;
 
+/// A series that a decision needs: its name in messages and the signal it becomes.
+type Needed = (String, fn(&ReplicaMetrics) -> Signal<f64>);
+
 /// Checks that at least one of `replicas` has each signal that a decision needs, sampled within `age_limit`.
 pub(super) fn check(
     model: &ModelKey,
@@ -25,7 +28,7 @@ pub(super) fn check(
     now: Timestamp,
     age_limit: Duration,
 ) -> Result<(), CollectorError> {
-    let needed: [(String, fn(&ReplicaMetrics) -> Signal<f64>); 2] = [
+    let needed: [Needed; 2] = [
         (format!("{VLLM_KV_CACHE_USAGE_PERC} (or {VLLM_GPU_CACHE_USAGE_PERC})"), |replica| replica.kv_cache_usage),
         (VLLM_NUM_REQUESTS_WAITING.to_owned(), |replica| replica.queue_length),
     ];
@@ -74,9 +77,10 @@ fn what_exists(model: &ModelKey, catalog: &Catalog, source_name: &str) -> String
             nearest_first(&model.model_id, models.iter().cloned())
         );
     }
-    let elsewhere: Vec<_> = catalog.models.iter().filter(|(_, models)| models.contains(&model.model_id)).collect();
+    let serving = catalog.models.iter().filter(|(_, models)| models.contains(&model.model_id));
+    let elsewhere: Vec<_> = serving.map(|(namespace, _)| namespace.clone()).collect();
     if !elsewhere.is_empty() {
-        let namespaces = list(elsewhere.into_iter().map(|(namespace, _)| namespace.clone()).collect());
+        let namespaces = list(&elsewhere);
         return format!("the model has series in namespace {namespaces}; a variant must be where its pods are");
     }
     if catalog.models.is_empty() {
@@ -89,7 +93,7 @@ fn what_exists(model: &ModelKey, catalog: &Catalog, source_name: &str) -> String
         "namespace {} has no vLLM series, but namespace {} has; check that Prometheus scrapes the pods, for example \
          through a PodMonitor",
         model.namespace,
-        list(catalog.models.keys().cloned().collect())
+        list(&catalog.models.keys().cloned().collect::<Vec<_>>())
     )
 }
 
@@ -98,10 +102,10 @@ fn nearest_first(name: &str, candidates: impl Iterator<Item = Arc<str>>) -> Stri
     let mut candidates: Vec<_> =
         candidates.map(|candidate| (strsim::sorensen_dice(&name, &candidate.to_lowercase()), candidate)).collect();
     candidates.sort_by(|(a, _), (b, _)| b.total_cmp(a));
-    list(candidates.into_iter().map(|(_, candidate)| candidate).collect())
+    list(&candidates.into_iter().map(|(_, candidate)| candidate).collect::<Vec<_>>())
 }
 
-fn list(names: Vec<Arc<str>>) -> String {
+fn list(names: &[Arc<str>]) -> String {
     let more = names.len().saturating_sub(LISTED);
     let listed = names[..names.len() - more].join(", ");
     if more > 0 { format!("{listed} and {more} more") } else { listed }
@@ -147,7 +151,7 @@ mod tests {
 
     fn checked(model: &str, replicas: &[ReplicaMetrics], catalog: &Catalog) -> Result<(), String> {
         let model = ModelKey::new("chat", model);
-        check(&model, replicas, catalog, "Prometheus at http://p", at(NOW), Duration::from_secs(60))
+        check(&model, replicas, catalog, "Prometheus at http://p", at(NOW), Duration::from_mins(1))
             .map_err(|error| error.to_string())
     }
 

@@ -1,0 +1,50 @@
+//! Rules between keys, and remarks on values that are allowed but deserve a second look.
+
+use std::collections::BTreeMap;
+
+use super::{Backend, BearerToken, Config, ResolvedValue, kinds::show_duration, resolve::Scope};
+
+/// Reports values that do not fit beside each other.
+pub(super) fn relations(config: &Config, scope: &mut Scope<'_>) {
+    if config.collector.backend == Backend::Prometheus && config.prometheus.url.is_none() {
+        scope.reject("prometheus.url", "collector.backend prometheus needs it; set it to the address of Prometheus");
+    }
+    let shorter = [
+        ("engine.interval", config.engine.interval, "ages.decision", config.ages.decision),
+        ("collector.fetchInterval", config.collector.fetch_interval, "ages.signal", config.ages.signal),
+    ];
+    for (path, interval, limit_path, limit) in shorter {
+        if interval >= limit {
+            let given_by = scope.given_by(limit_path);
+            scope.reject(path, format!("it must be shorter than {limit_path}, {} ({given_by})", show_duration(&limit)));
+        }
+    }
+    if config.prometheus.insecure_skip_verify && config.prometheus.ca_cert_path.is_some() {
+        let rule = "prometheus.insecureSkipVerify leaves it without effect; drop one of them";
+        scope.reject("prometheus.caCertPath", rule);
+    }
+}
+
+/// Marks what is legal but insecure.
+pub(super) fn notes(config: &Config, values: &mut BTreeMap<String, ResolvedValue>) {
+    let mut note = |path: &str, text: &str| {
+        if let Some(value) = values.get_mut(path) {
+            value.note = Some(text.to_owned());
+        }
+    };
+    let prometheus = &config.prometheus;
+    let has_credentials = prometheus.bearer_token.is_some() || prometheus.headers.contains_key("authorization");
+    match prometheus.url.as_ref().map(url::Url::scheme) {
+        Some("http") if has_credentials => {
+            note("prometheus.url", "insecure: plain HTTP carries the credentials in clear")
+        }
+        Some("http") => note("prometheus.url", "insecure: plain HTTP, neither secret nor authenticated"),
+        _ => {}
+    }
+    if prometheus.insecure_skip_verify {
+        note("prometheus.insecureSkipVerify", "insecure: anyone can pose as Prometheus");
+    }
+    if matches!(prometheus.bearer_token, Some(BearerToken::Literal(_))) {
+        note("prometheus.bearerToken", "fixed until the next restart; prometheus.bearerTokenPath follows rotation");
+    }
+}

@@ -1,0 +1,258 @@
+//! The key table: the one place that knows each key's names, kind, default and meaning.
+//!
+//! Flags, environment variables, help, the reference and unknown-key suggestions all derive from it.
+
+use std::{net::Ipv4Addr, path::PathBuf, sync::LazyLock, time::Duration};
+
+use url::Url;
+
+use super::{
+    Backend, LogFormat, Secret,
+    kinds::{self, Form, Kind},
+};
+use crate::interfaces::{AgeLimits, SaturationScalingConfig};
+
+/// A scalar key of type `T`.
+pub(super) struct Key<T: 'static> {
+    spec: Spec,
+    pub(super) kind: &'static Kind<T>,
+    pub(super) default: fn() -> T,
+}
+
+/// What is known of a key regardless of its type.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spec {
+    /// Path in YAML, such as `collector.fetchInterval`.
+    pub(super) path: &'static str,
+    /// Upstream's name for it in YAML, as a whole path.
+    pub(super) alias: Option<&'static str>,
+    /// Upstream's environment variable for it.
+    pub(super) upstream_variable: Option<&'static str>,
+    /// What it does.
+    pub(super) meaning: &'static str,
+    /// Whether a change takes effect only after a restart.
+    pub(super) needs_restart: bool,
+    /// Whether it can only be set in the environment, because files and process lists are read by many.
+    pub(super) environment_only: bool,
+}
+
+impl<T> Key<T> {
+    const fn new(path: &'static str, kind: &'static Kind<T>, default: fn() -> T, meaning: &'static str) -> Self {
+        let spec =
+            Spec { path, alias: None, upstream_variable: None, meaning, needs_restart: false, environment_only: false };
+        Self { spec, kind, default }
+    }
+
+    const fn alias(mut self, path: &'static str) -> Self {
+        self.spec.alias = Some(path);
+        self
+    }
+
+    const fn upstream_variable(mut self, name: &'static str) -> Self {
+        self.spec.upstream_variable = Some(name);
+        self
+    }
+
+    const fn needs_restart(mut self) -> Self {
+        self.spec.needs_restart = true;
+        self
+    }
+
+    const fn environment_only(mut self) -> Self {
+        self.spec.environment_only = true;
+        self
+    }
+}
+
+/// A key whose type is forgotten.
+pub(super) trait AnyKey: Sync {
+    fn spec(&self) -> &Spec;
+    fn kind_name(&self) -> &'static str;
+    fn form(&self) -> Form;
+    /// The default as text; empty when there is none.
+    fn default_text(&self) -> String;
+}
+
+impl<T> AnyKey for Key<T> {
+    fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    fn kind_name(&self) -> &'static str {
+        self.kind.name
+    }
+
+    fn form(&self) -> Form {
+        self.kind.form
+    }
+
+    fn default_text(&self) -> String {
+        (self.kind.show)(&(self.default)())
+    }
+}
+
+/// A key with the names derived from its path.
+pub(super) struct Row {
+    pub(super) key: &'static dyn AnyKey,
+    /// Flag without dashes in front, such as `collector-fetch-interval`.
+    pub(super) flag: String,
+    /// Environment variable, such as `WVA_COLLECTOR_FETCH_INTERVAL`.
+    pub(super) variable: String,
+}
+
+impl Row {
+    pub(super) fn spec(&self) -> &'static Spec {
+        self.key.spec()
+    }
+}
+
+/// Every scalar key, in the order of the reference.
+pub(super) fn table() -> &'static [Row] {
+    static TABLE: LazyLock<Vec<Row>> = LazyLock::new(|| {
+        KEYS.iter()
+            .map(|key| {
+                let flag = kebab_case(key.spec().path);
+                let variable = format!("WVA_{}", flag.replace('-', "_").to_uppercase());
+                Row { key: *key, flag, variable }
+            })
+            .collect()
+    });
+    &TABLE
+}
+
+/// The row with this YAML path or alias.
+pub(super) fn find(path: &str) -> Option<&'static Row> {
+    table().iter().find(|row| row.spec().path == path || row.spec().alias == Some(path))
+}
+
+/// `collector.fetchInterval` as `collector-fetch-interval`.
+fn kebab_case(path: &str) -> String {
+    path.chars().fold(String::new(), |mut kebab, c| {
+        match c {
+            '.' => kebab.push('-'),
+            c if c.is_ascii_uppercase() => kebab.extend(['-', c.to_ascii_lowercase()]),
+            c => kebab.push(c),
+        }
+        kebab
+    })
+}
+
+/// Declares the keys and collects them in `KEYS`.
+macro_rules! keys {
+    ($($name:ident: $type:ty = $key:expr;)+) => {
+        $(pub(super) static $name: Key<$type> = $key;)+
+        static KEYS: &[&dyn AnyKey] = &[$(&$name),+];
+    };
+}
+
+keys! {
+    PROMETHEUS_URL: Option<Url> = Key::new("prometheus.url", &kinds::URL, || None,
+        "Address of Prometheus, with the path in front of `/api/v1` if there is one. Required.")
+        .upstream_variable("PROMETHEUS_BASE_URL").needs_restart();
+    PROMETHEUS_CA_CERT_PATH: Option<PathBuf> = Key::new("prometheus.caCertPath", &kinds::PATH, || None,
+        "PEM file of the certificates that may sign Prometheus' own, instead of the system's.")
+        .upstream_variable("PROMETHEUS_CA_CERT_PATH").needs_restart();
+    PROMETHEUS_CLIENT_CERT_PATH: Option<PathBuf> = Key::new("prometheus.clientCertPath", &kinds::PATH, || None,
+        "PEM file of the client certificate shown to Prometheus; needs `prometheus.clientKeyPath`.")
+        .upstream_variable("PROMETHEUS_CLIENT_CERT_PATH").needs_restart();
+    PROMETHEUS_CLIENT_KEY_PATH: Option<PathBuf> = Key::new("prometheus.clientKeyPath", &kinds::PATH, || None,
+        "PEM file of the client certificate's private key.")
+        .upstream_variable("PROMETHEUS_CLIENT_KEY_PATH").needs_restart();
+    PROMETHEUS_BEARER_TOKEN_PATH: Option<PathBuf> = Key::new("prometheus.bearerTokenPath", &kinds::PATH, || None,
+        "File of the bearer token sent to Prometheus; read again as it rotates.")
+        .upstream_variable("PROMETHEUS_TOKEN_PATH").needs_restart();
+    PROMETHEUS_BEARER_TOKEN: Option<Secret> = Key::new("prometheus.bearerToken", &kinds::SECRET, || None,
+        "The bearer token itself; better is a file, which can rotate.")
+        .upstream_variable("PROMETHEUS_BEARER_TOKEN").environment_only().needs_restart();
+    PROMETHEUS_SERVER_NAME: Option<String> = Key::new("prometheus.serverName", &kinds::HOST_NAME, || None,
+        "Name that Prometheus' certificate must hold, where it is not the URL's.")
+        .upstream_variable("PROMETHEUS_SERVER_NAME").needs_restart();
+    PROMETHEUS_INSECURE_SKIP_VERIFY: bool = Key::new("prometheus.insecureSkipVerify", &kinds::SWITCH, || false,
+        "Whether to leave Prometheus' certificate unchecked.")
+        .upstream_variable("PROMETHEUS_TLS_INSECURE_SKIP_VERIFY").needs_restart();
+    PROMETHEUS_QUERY_TIMEOUT: Duration = Key::new("prometheus.queryTimeout", &kinds::DURATION, || seconds(10),
+        "Time one query may take.")
+        .needs_restart();
+
+    COLLECTOR_BACKEND: Backend = Key::new("collector.backend", &kinds::BACKEND, || Backend::Prometheus,
+        "Where signals come from.").needs_restart();
+    COLLECTOR_FETCH_INTERVAL: Duration = Key::new("collector.fetchInterval", &kinds::INTERVAL, || seconds(5),
+        "Time between two fetches of signals; shorter than `ages.signal`.")
+        .needs_restart();
+    COLLECTOR_PEAK_WINDOW: Duration = Key::new("collector.peakWindow", &kinds::DURATION, || AgeLimits::default().settle,
+        "Signals are peaks over this long, and no replica is removed for as long after their number changed.")
+        .needs_restart();
+    COLLECTOR_CACHE_TTL: Duration = Key::new("collector.cacheTtl", &kinds::DURATION, || seconds(30),
+        "Time a fetched signal answers reads while no newer one arrives; at least `ages.signal` in effect.")
+        .needs_restart();
+    COLLECTOR_CACHE_MAX_ENTRIES: u64 = Key::new("collector.cacheMaxEntries", &kinds::COUNT, || 100_000,
+        "Models the cache holds before it evicts; 0 turns it off.").needs_restart();
+
+    ENGINE_INTERVAL: Duration = Key::new("engine.interval", &kinds::INTERVAL, || seconds(5),
+        "Time between two decision cycles; at least 100ms and shorter than `ages.decision`.")
+        .upstream_variable("GLOBAL_OPT_INTERVAL");
+
+    AGES_SIGNAL: Duration = Key::new("ages.signal", &kinds::DURATION, || AgeLimits::default().signal,
+        "A signal sampled longer ago is missing.");
+    AGES_DECISION: Duration = Key::new("ages.decision", &kinds::DURATION, || AgeLimits::default().decision,
+        "A decision made longer ago is refused.");
+    AGES_PENDING: Duration = Key::new("ages.pending", &kinds::DURATION, || AgeLimits::default().pending,
+        "A replica pending for longer no longer counts as supply.");
+
+    KV_CACHE_THRESHOLD: f64 = Key::new("saturation.kvCacheThreshold", &kinds::THRESHOLD,
+        || SaturationScalingConfig::default().kv_cache_threshold,
+        "A replica with this much of its KV cache in use is saturated.");
+    QUEUE_DEPTH_THRESHOLD: f64 = Key::new("saturation.queueDepthThreshold", &kinds::REQUESTS,
+        || SaturationScalingConfig::default().queue_depth_threshold,
+        "A replica with this many waiting requests is saturated.")
+        .alias("saturation.queueLengthThreshold");
+    SPARE_CAPACITY_TARGET: f64 = Key::new("saturation.spareCapacityTarget", &kinds::THRESHOLD,
+        || SaturationScalingConfig::default().spare_capacity_target,
+        "Scale up when the average spare capacity, relative to the threshold, is below this.");
+    SAFETY_MARGIN: f64 = Key::new("saturation.safetyMargin", &kinds::MARGIN,
+        || SaturationScalingConfig::default().safety_margin,
+        "Scale down only when the spare capacity left exceeds the target by this.");
+    KV_SPARE_TRIGGER: Option<f64> = Key::new("saturation.kvSpareTrigger", &kinds::OPTIONAL_MARGIN, || None,
+        "Upstream's trigger: scale up when threshold − KV-cache usage averages below this. Either trigger selects \
+         upstream's arithmetic; `none` takes an inherited one back.");
+    QUEUE_SPARE_TRIGGER: Option<f64> = Key::new("saturation.queueSpareTrigger", &kinds::OPTIONAL_REQUESTS, || None,
+        "Upstream's trigger: scale up when threshold − waiting requests averages below this.");
+
+    SERVER_BIND_ADDRESS: std::net::IpAddr = Key::new("server.bindAddress", &kinds::ADDRESS,
+        || Ipv4Addr::UNSPECIFIED.into(), "Address to listen on.").needs_restart();
+    SERVER_PORT: u16 = Key::new("server.port", &kinds::PORT, || 6443, "Port to listen on; 0 is any free one.")
+        .needs_restart();
+    SERVER_TLS_CERT_PATH: Option<PathBuf> = Key::new("server.tlsCertPath", &kinds::PATH, || None,
+        "PEM file of the serving certificate; needs `server.tlsKeyPath`. Self-signed where unset.").needs_restart();
+    SERVER_TLS_KEY_PATH: Option<PathBuf> = Key::new("server.tlsKeyPath", &kinds::PATH, || None,
+        "PEM file of the serving certificate's private key.").needs_restart();
+    SERVER_SHUTDOWN_DELAY: Duration = Key::new("server.shutdownDelay", &kinds::DELAY, || seconds(10),
+        "Time between failing readiness and refusing connections, for endpoints to be taken away.");
+    SERVER_SHUTDOWN_GRACE: Duration = Key::new("server.shutdownGrace", &kinds::DELAY, || seconds(30),
+        "Time that requests in flight are then given.").needs_restart();
+
+    WATCH_NAMESPACE: Option<String> = Key::new("watchNamespace", &kinds::NAMESPACE, || None,
+        "The one namespace to watch; all where unset.").needs_restart();
+    CONTROLLER_INSTANCE: Option<String> = Key::new("controllerInstance", &kinds::LABEL, || None,
+        "Name of this installation, where several share a cluster: served as label `controller_instance`.")
+        .upstream_variable("CONTROLLER_INSTANCE").needs_restart();
+    POD_NAMESPACE: Option<String> = Key::new("podNamespace", &kinds::NAMESPACE, || None,
+        "Namespace wva runs in; the service account's where unset.")
+        .upstream_variable("POD_NAMESPACE").needs_restart();
+
+    LOGGING_LEVEL: String = Key::new("logging.level", &kinds::LOG_LEVEL, || "info".to_owned(),
+        "Least level logged (error, warn, info, debug, trace), or directives such as `info,kube=warn`.");
+    LOGGING_FORMAT: LogFormat = Key::new("logging.format", &kinds::LOG_FORMAT, || LogFormat::Text,
+        "Form of a log line.").needs_restart();
+}
+
+/// The one key that is a map; documents only.
+pub(super) const HEADERS: &str = "prometheus.headers";
+/// The list of per-model entries; documents only.
+pub(super) const MODELS: &str = "models";
+/// The section that per-model entries may hold.
+pub(super) const SATURATION: &str = "saturation";
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}

@@ -1,0 +1,404 @@
+//! Kinds of values: how each is read from text, which rule it keeps, and how it is shown.
+//!
+//! Text is the one form that flags, environment and YAML scalars share. What `show` prints, `parse` reads back.
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use jiff::fmt::friendly::{Spacing, SpanParser, SpanPrinter};
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use url::Url;
+
+use super::{Backend, LogFormat, Secret};
+
+/// What is wrong with a text, worded to follow "but".
+pub(super) type Rule = String;
+
+/// One kind of value.
+pub(super) struct Kind<T> {
+    /// Name for help and reference.
+    pub(super) name: &'static str,
+    /// Reads the value.
+    pub(super) parse: fn(&str) -> Result<T, Rule>,
+    /// The value as text; empty when there is none.
+    pub(super) show: fn(&T) -> String,
+    /// How it travels through YAML and messages.
+    pub(super) form: Form,
+}
+
+/// How a value travels through YAML and messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Any scalar.
+    Plain,
+    /// Text: an unquoted YAML number or boolean may not mean what was typed.
+    Text,
+    /// Text that is never shown.
+    Secret,
+}
+
+/// Longest duration accepted: more is a slip, and time arithmetic must not overflow.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+/// Shortest reconcile interval: below it a cycle would follow a cycle without rest.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
+
+pub(super) static URL: Kind<Option<Url>> = Kind {
+    name: "URL",
+    parse: url,
+    show: |url| url.as_ref().map(Url::to_string).unwrap_or_default(),
+    form: Form::Text,
+};
+
+pub(super) static PATH: Kind<Option<PathBuf>> = Kind {
+    name: "path",
+    parse: |text| Ok((!text.is_empty()).then(|| PathBuf::from(text))),
+    show: |path| path.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
+    form: Form::Text,
+};
+
+pub(super) static HOST_NAME: Kind<Option<String>> =
+    Kind { name: "host name", parse: host_name, show: show_text, form: Form::Text };
+
+pub(super) static NAMESPACE: Kind<Option<String>> =
+    Kind { name: "namespace", parse: namespace, show: show_text, form: Form::Text };
+
+pub(super) static LABEL: Kind<Option<String>> = Kind { name: "text", parse: label, show: show_text, form: Form::Text };
+
+pub(super) static SECRET: Kind<Option<Secret>> = Kind {
+    name: "secret",
+    parse: |text| match text {
+        "" => Ok(None),
+        text if text.chars().all(|c| c.is_ascii_graphic()) => Ok(Some(Secret::new(text))),
+        _ => Err("it must be printable ASCII without spaces".to_owned()),
+    },
+    show: |secret| secret.as_ref().map(ToString::to_string).unwrap_or_default(),
+    form: Form::Secret,
+};
+
+pub(super) static SWITCH: Kind<bool> = Kind {
+    name: "true or false",
+    parse: |text| text.parse().map_err(|_| "it must be true or false".to_owned()),
+    show: ToString::to_string,
+    form: Form::Plain,
+};
+
+pub(super) static DURATION: Kind<Duration> = Kind {
+    name: "duration",
+    parse: |text| at_least(text, Duration::from_nanos(1), "it must be longer than 0s"),
+    show: show_duration,
+    form: Form::Plain,
+};
+
+pub(super) static INTERVAL: Kind<Duration> = Kind {
+    name: "duration",
+    parse: |text| at_least(text, SHORTEST_INTERVAL, "it must be at least 100ms"),
+    show: show_duration,
+    form: Form::Plain,
+};
+
+pub(super) static DELAY: Kind<Duration> = Kind {
+    name: "duration",
+    parse: |text| at_least(text, Duration::ZERO, "it must not be negative"),
+    show: show_duration,
+    form: Form::Plain,
+};
+
+pub(super) static COUNT: Kind<u64> = Kind {
+    name: "number",
+    parse: |text| text.parse().map_err(|_| "it must be a whole number of at least 0".to_owned()),
+    show: ToString::to_string,
+    form: Form::Plain,
+};
+
+pub(super) static PORT: Kind<u16> = Kind {
+    name: "port",
+    parse: |text| text.parse().map_err(|_| "it must be a port from 0 (any free one) to 65535".to_owned()),
+    show: ToString::to_string,
+    form: Form::Plain,
+};
+
+pub(super) static ADDRESS: Kind<IpAddr> = Kind {
+    name: "IP address",
+    parse: |text| text.parse().map_err(|_| "it must be an IP address such as 0.0.0.0 or ::".to_owned()),
+    show: ToString::to_string,
+    form: Form::Plain,
+};
+
+pub(super) static BACKEND: Kind<Backend> = Kind {
+    name: "prometheus",
+    parse: |text| match text {
+        "prometheus" => Ok(Backend::Prometheus),
+        _ => Err("the only backend is prometheus".to_owned()),
+    },
+    show: ToString::to_string,
+    form: Form::Plain,
+};
+
+pub(super) static LOG_FORMAT: Kind<LogFormat> = Kind {
+    name: "text or json",
+    parse: |text| match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("it must be text or json".to_owned()),
+    },
+    show: ToString::to_string,
+    form: Form::Plain,
+};
+
+pub(super) static LOG_LEVEL: Kind<String> =
+    Kind { name: "level", parse: log_level, show: Clone::clone, form: Form::Plain };
+
+pub(super) static THRESHOLD: Kind<f64> = Kind {
+    name: "percentage",
+    parse: |text| fraction(text, f64::MIN_POSITIVE),
+    show: |fraction| percent(*fraction),
+    form: Form::Plain,
+};
+
+pub(super) static MARGIN: Kind<f64> = Kind {
+    name: "percentage",
+    parse: |text| fraction(text, 0.0),
+    show: |fraction| percent(*fraction),
+    form: Form::Plain,
+};
+
+pub(super) static OPTIONAL_MARGIN: Kind<Option<f64>> = Kind {
+    name: "percentage",
+    parse: |text| unless_none(text, |text| fraction(text, 0.0)),
+    show: |fraction| fraction.map(percent).unwrap_or_default(),
+    form: Form::Plain,
+};
+
+pub(super) static REQUESTS: Kind<f64> = Kind {
+    name: "requests",
+    parse: |text| requests(text, f64::MIN_POSITIVE),
+    show: ToString::to_string,
+    form: Form::Plain,
+};
+
+pub(super) static OPTIONAL_REQUESTS: Kind<Option<f64>> = Kind {
+    name: "requests",
+    parse: |text| unless_none(text, |text| requests(text, 0.0)),
+    show: |requests| requests.map(|requests| requests.to_string()).unwrap_or_default(),
+    form: Form::Plain,
+};
+
+/// A fraction of 1 as a percentage, without the noise of binary fractions.
+pub(super) fn percent(fraction: f64) -> String {
+    format!("{}%", (fraction * 100.0 * 1e9).round() / 1e9)
+}
+
+/// A duration as Go and Kubernetes write it, such as `1h30m`.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature of Kind::show")]
+pub(super) fn show_duration(duration: &Duration) -> String {
+    SpanPrinter::new().spacing(Spacing::None).unsigned_duration_to_string(duration)
+}
+
+fn show_text(text: &Option<String>) -> String {
+    text.clone().unwrap_or_default()
+}
+
+/// `none` (or nothing) takes an inherited value back.
+fn unless_none<T>(text: &str, parse: fn(&str) -> Result<T, Rule>) -> Result<Option<T>, Rule> {
+    if matches!(text, "" | "none") { Ok(None) } else { parse(text).map(Some) }
+}
+
+fn at_least(text: &str, least: Duration, too_short: &str) -> Result<Duration, Rule> {
+    if text.parse::<f64>().is_ok() {
+        return Err(format!("a duration needs a unit, such as {text}s or 1h30m"));
+    }
+    let duration = SpanParser::new()
+        .parse_unsigned_duration(text)
+        .map_err(|_| "it must be a duration such as 500ms, 30s, 10m or 1h30m".to_owned())?;
+    match duration {
+        duration if duration < least => Err(too_short.to_owned()),
+        duration if duration > LONGEST => Err(format!("it must be at most {}", show_duration(&LONGEST))),
+        duration => Ok(duration),
+    }
+}
+
+/// Reads `0.8`, `80` or `80%` as 0.8, the rule of the package contract.
+fn fraction(text: &str, least: f64) -> Result<f64, Rule> {
+    let (number, is_percentage) = match text.strip_suffix('%') {
+        Some(number) => (number.trim_end(), true),
+        None => (text, false),
+    };
+    let rule = || "it must be a fraction in (0, 1], a percentage in (1, 100] or a percentage with its sign".to_owned();
+    let number: f64 = number.parse().map_err(|_| rule())?;
+    let fraction = if is_percentage || number > 1.0 { number / 100.0 } else { number };
+    if (least..=1.0).contains(&fraction) { Ok(fraction) } else { Err(rule()) }
+}
+
+fn requests(text: &str, least: f64) -> Result<f64, Rule> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && number >= least => Ok(number),
+        _ if least > 0.0 => Err("it must be a number of requests above 0".to_owned()),
+        _ => Err("it must be a number of requests of at least 0".to_owned()),
+    }
+}
+
+/// A bare word that is no level would be read as a target, at its most verbose: a typo must not turn on everything.
+fn log_level(text: &str) -> Result<String, Rule> {
+    let is_level = |part: &str| !part.is_empty() && part.parse::<LevelFilter>().is_ok();
+    let is_directive = |part: &str| part.contains('=') || is_level(part.trim());
+    if text.split(',').all(is_directive) && EnvFilter::builder().parse(text).is_ok() {
+        Ok(text.to_owned())
+    } else {
+        Err("it must be a level (off, error, warn, info, debug, trace) or directives such as info,kube=warn".to_owned())
+    }
+}
+
+fn url(text: &str) -> Result<Option<Url>, Rule> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let url = Url::parse(text).map_err(|error| format!("it must be a URL such as http://prometheus:9090: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("it must begin with http:// or https://".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("it must not hold credentials; use prometheus.bearerTokenPath or prometheus.headers".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("it must end with its path, without ? or #".to_owned());
+    }
+    Ok(Some(url))
+}
+
+fn host_name(text: &str) -> Result<Option<String>, Rule> {
+    let valid = text.len() <= 253 && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':'));
+    if valid { Ok(present(text)) } else { Err("it must be a host name or an IP address".to_owned()) }
+}
+
+/// An RFC 1123 label.
+pub(super) fn namespace(text: &str) -> Result<Option<String>, Rule> {
+    let valid = text.len() <= 63
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && !text.starts_with('-')
+        && !text.ends_with('-');
+    if valid { Ok(present(text)) } else { Err("it must be the name of a namespace".to_owned()) }
+}
+
+/// A Kubernetes label value.
+fn label(text: &str) -> Result<Option<String>, Rule> {
+    let valid = text.len() <= 63
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        && !text.starts_with(['-', '_', '.'])
+        && !text.ends_with(['-', '_', '.']);
+    if valid { Ok(present(text)) } else { Err("it must be a valid Kubernetes label value".to_owned()) }
+}
+
+fn present(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::keys;
+
+    #[test]
+    fn durations_need_a_unit_and_stay_in_bounds() {
+        let milliseconds = |text| (DURATION.parse)(text).map(|duration| duration.as_millis());
+        for (text, expected) in
+            [("30s", 30_000), ("10m", 600_000), ("1h30m", 5_400_000), ("500ms", 500), ("1.5s", 1500)]
+        {
+            assert_eq!(milliseconds(text), Ok(expected), "{text}");
+        }
+        assert!(milliseconds("30").unwrap_err().contains("such as 30s"));
+        for text in ["", "s", "30 parsecs", "-5s", "5s ago", "0s", "1d", "25h", "999999999999999999h"] {
+            assert!(milliseconds(text).is_err(), "{text}");
+        }
+        assert!((INTERVAL.parse)("99ms").is_err());
+        assert!((INTERVAL.parse)("100ms").is_ok());
+        assert_eq!((DELAY.parse)("0s"), Ok(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_threshold_is_a_fraction_up_to_one_and_a_percentage_above() {
+        let table = [
+            ("0.8", 0.8),
+            ("80", 0.8),
+            ("80%", 0.8),
+            ("80 %", 0.8),
+            ("1", 1.0),
+            ("1%", 0.01),
+            ("100", 1.0),
+            ("1.5", 0.015),
+        ];
+        for (text, expected) in table {
+            assert_eq!((THRESHOLD.parse)(text), Ok(expected), "{text}");
+        }
+        for text in ["0", "-1", "101", "100.1", "NaN", "inf", "eighty", "", "%", "0%", "101%"] {
+            assert!((THRESHOLD.parse)(text).is_err(), "{text}");
+        }
+        assert_eq!((MARGIN.parse)("0"), Ok(0.0), "no margin is a margin");
+        assert_eq!(percent(0.8), "80%");
+        assert_eq!(percent(0.29), "29%");
+        assert_eq!(percent(0.125), "12.5%");
+    }
+
+    #[test]
+    fn addresses_of_prometheus_carry_no_credentials() {
+        assert!((URL.parse)("http://prometheus.monitoring.svc:9090/prefix").unwrap().is_some());
+        for text in
+            ["prometheus:9090", "ftp://prometheus", "http://user:pass@prometheus", "http://prometheus/?a=b", "http://"]
+        {
+            assert!((URL.parse)(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_level_is_no_target() {
+        for text in ["info", "info,kube=warn", "off", "wva::engines=trace"] {
+            assert!((LOG_LEVEL.parse)(text).is_ok(), "{text}");
+        }
+        for text in ["", "infoo", "info,kube", "kube=loud"] {
+            assert!((LOG_LEVEL.parse)(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_follow_kubernetes() {
+        assert_eq!((NAMESPACE.parse)("team-a"), Ok(Some("team-a".to_owned())));
+        assert_eq!((NAMESPACE.parse)(""), Ok(None));
+        for text in ["Team", "-a", "a-", "a.b", &"a".repeat(64)] {
+            assert!((NAMESPACE.parse)(text).is_err(), "{text}");
+        }
+        assert_eq!((LABEL.parse)("blue_1.2"), Ok(Some("blue_1.2".to_owned())));
+        assert!((LABEL.parse)("a/b").is_err());
+    }
+
+    #[test]
+    fn every_default_reads_back_as_itself() {
+        for row in keys::table() {
+            let layer = [crate::config::Layer::from_environment([(row.variable.clone(), row.key.default_text())], &[])];
+            // Only what is required may be missing.
+            let errors = crate::config::Config::resolve(&layer).unwrap_err();
+            assert_eq!(errors.as_slice().len(), 1, "{}: {errors}", row.spec().path);
+            assert!(errors.to_string().starts_with("prometheus.url"), "{errors}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_shown_threshold_reads_back_as_itself(fraction in 0.000_001..=1.0) {
+            let shown = percent(fraction);
+            let read = (THRESHOLD.parse)(&shown).unwrap();
+            prop_assert!((read - fraction).abs() < 1e-9, "{fraction} shows as {shown}");
+        }
+
+        #[test]
+        fn a_shown_duration_reads_back_as_itself(millis in 1_u64..86_400_000) {
+            let duration = Duration::from_millis(millis);
+            prop_assert_eq!((DURATION.parse)(&show_duration(&duration)), Ok(duration));
+        }
+
+        #[test]
+        fn no_text_makes_a_kind_panic(text in any::<String>()) {
+            let _ = ((DURATION.parse)(&text), (THRESHOLD.parse)(&text), (URL.parse)(&text).is_ok());
+            let _ = ((LOG_LEVEL.parse)(&text), (REQUESTS.parse)(&text), (NAMESPACE.parse)(&text), (LABEL.parse)(&text));
+        }
+    }
+}

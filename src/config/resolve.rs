@@ -1,0 +1,274 @@
+//! Layers into one configuration: the highest layer that gives a key wins, every value of every layer is checked, and
+//! all faults are reported together.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use http::{HeaderName, HeaderValue};
+
+use super::{
+    BearerToken, CertificatePaths, CollectorSettings, Config, ConfigError, ConfigErrors, EngineSettings, Layer,
+    LoggingSettings, ModelSelector, PrometheusSettings, ResolvedModel, ResolvedValue, ResolvedView, Secret,
+    ServerSettings, Source, checks,
+    keys::{self, Key},
+    layer::{Entries, Entry, quotable},
+};
+use crate::interfaces::{AgeLimits, SaturationScalingConfig, SpareTriggers};
+
+/// Upstream's defaults for the trigger that is not given when the other one is.
+const UPSTREAM_TRIGGERS: SpareTriggers = SpareTriggers { kv_cache: 0.10, queue_depth: 3.0 };
+
+/// A configuration with where each of its values comes from.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The same for people.
+    pub view: Arc<ResolvedView>,
+    /// The winning value of every key, as it was spelled.
+    pub(super) winners: Entries,
+}
+
+impl Config {
+    /// Resolves the layers, in whatever order they come: flag > environment > document > upstream's document > default.
+    ///
+    /// # Errors
+    /// Everything that is wrong in any layer, including values that a higher layer overrides.
+    pub fn resolve(layers: &[Layer]) -> Result<Resolved, ConfigErrors> {
+        let mut layers: Vec<&Layer> = layers.iter().collect();
+        layers.sort_by_key(|layer| std::cmp::Reverse(layer.rank));
+        let mut errors = layers.iter().flat_map(|layer| layer.errors.clone()).collect();
+        let mut scope = Scope::global(&layers, &mut errors);
+
+        let prometheus = prometheus(&mut scope, &layers);
+        let collector = CollectorSettings {
+            backend: scope.get(&keys::COLLECTOR_BACKEND),
+            fetch_interval: scope.get(&keys::COLLECTOR_FETCH_INTERVAL),
+            peak_window: scope.get(&keys::COLLECTOR_PEAK_WINDOW),
+            cache_ttl: scope.get(&keys::COLLECTOR_CACHE_TTL),
+            cache_max_entries: scope.get(&keys::COLLECTOR_CACHE_MAX_ENTRIES),
+        };
+        let engine = EngineSettings { interval: scope.get(&keys::ENGINE_INTERVAL) };
+        let ages = AgeLimits {
+            signal: scope.get(&keys::AGES_SIGNAL),
+            decision: scope.get(&keys::AGES_DECISION),
+            pending: scope.get(&keys::AGES_PENDING),
+            settle: collector.peak_window,
+        };
+        let saturation = Arc::new(saturation(&mut scope));
+        let server = ServerSettings {
+            bind_address: scope.get(&keys::SERVER_BIND_ADDRESS),
+            port: scope.get(&keys::SERVER_PORT),
+            tls: certificate(&mut scope, &keys::SERVER_TLS_CERT_PATH, &keys::SERVER_TLS_KEY_PATH),
+            shutdown_delay: scope.get(&keys::SERVER_SHUTDOWN_DELAY),
+            shutdown_grace: scope.get(&keys::SERVER_SHUTDOWN_GRACE),
+        };
+        let config = Config {
+            prometheus,
+            collector,
+            engine,
+            ages,
+            saturation,
+            saturation_per_model: BTreeMap::new(),
+            server,
+            watch_namespace: scope.get(&keys::WATCH_NAMESPACE),
+            controller_instance: scope.get(&keys::CONTROLLER_INSTANCE),
+            pod_namespace: scope.get(&keys::POD_NAMESPACE),
+            logging: LoggingSettings {
+                level: scope.get(&keys::LOGGING_LEVEL),
+                format: scope.get(&keys::LOGGING_FORMAT),
+            },
+        };
+        checks::relations(&config, &mut scope);
+        let (mut values, winners) = (scope.values, scope.winners);
+        checks::notes(&config, &mut values);
+
+        let (models, saturation_per_model) = models(&layers, &mut errors);
+        ConfigErrors::check(errors)?;
+        let warnings = layers.iter().flat_map(|layer| layer.warnings.clone()).collect();
+        Ok(Resolved {
+            config: Arc::new(Config { saturation_per_model, ..config }),
+            view: Arc::new(ResolvedView { values, models, warnings }),
+            winners,
+        })
+    }
+}
+
+/// Where keys are looked up: entries in falling precedence, each with what to call its keys in messages.
+pub(super) struct Scope<'a> {
+    chain: Vec<(String, &'a Entries)>,
+    pub(super) errors: &'a mut Vec<ConfigError>,
+    values: BTreeMap<String, ResolvedValue>,
+    winners: Entries,
+}
+
+impl<'a> Scope<'a> {
+    fn global(layers: &[&'a Layer], errors: &'a mut Vec<ConfigError>) -> Self {
+        let chain = layers.iter().map(|layer| (String::new(), &layer.values)).collect();
+        Self { chain, errors, values: BTreeMap::new(), winners: Entries::new() }
+    }
+
+    /// The entries for exactly this model, then those for its name in any namespace, then those for all models.
+    fn model(layers: &[&'a Layer], selector: &ModelSelector, errors: &'a mut Vec<ConfigError>) -> Self {
+        let any_namespace = ModelSelector { namespace: None, ..selector.clone() };
+        let exactly = (*selector != any_namespace).then_some(selector);
+        let of_model = exactly.into_iter().chain([&any_namespace]).flat_map(|selector| {
+            layers.iter().filter_map(move |layer| Some((format!("{selector}."), layer.models.get(selector)?)))
+        });
+        let mut chain: Vec<_> = of_model.collect();
+        chain.extend(layers.iter().map(|layer| (String::new(), &layer.values)));
+        Self { chain, errors, values: BTreeMap::new(), winners: Entries::new() }
+    }
+
+    /// The winning value of a key; its default after an error, so that the other keys are checked too.
+    fn get<T>(&mut self, key: &Key<T>) -> T {
+        let row = keys::AnyKey::spec(key);
+        let mut winner: Option<(T, &Entry)> = None;
+        for (prefix, entries) in &self.chain {
+            let Some(entry) = entries.get(row.path) else { continue };
+            match (key.kind.parse)(&entry.text) {
+                Ok(value) => winner = winner.or(Some((value, entry))),
+                Err(rule) => self.errors.push(ConfigError::invalid(
+                    format!("{prefix}{}", row.path),
+                    &quotable(&entry.text, key.kind.form),
+                    &entry.given_by,
+                    rule,
+                )),
+            }
+        }
+        let (value, text, given_by) = match winner {
+            Some((value, entry)) => (value, entry.text.clone(), entry.given_by.clone()),
+            None => {
+                let default = (key.default)();
+                let text = (key.kind.show)(&default);
+                (default, text, Source::Default)
+            }
+        };
+        self.values.insert(row.path.to_owned(), ResolvedValue::new((key.kind.show)(&value), &given_by));
+        self.winners.insert(row.path.to_owned(), Entry { text, given_by });
+        value
+    }
+
+    /// Reports that a resolved value does not fit beside another.
+    pub(super) fn reject(&mut self, path: &str, rule: impl Into<String>) {
+        let given_by = self.winners.get(path).map_or(Source::Default, |entry| entry.given_by.clone());
+        let shown = self.values.get(path).and_then(|resolved| resolved.value.as_deref()).unwrap_or("not set");
+        self.errors.push(ConfigError::invalid(path, shown, &given_by, rule));
+    }
+
+    /// Who gave the resolved value of a key, for a message about two keys.
+    pub(super) fn given_by(&self, path: &str) -> String {
+        self.winners.get(path).map_or(Source::Default, |entry| entry.given_by.clone()).to_string()
+    }
+}
+
+fn prometheus(scope: &mut Scope<'_>, layers: &[&Layer]) -> PrometheusSettings {
+    let token_path = scope.get(&keys::PROMETHEUS_BEARER_TOKEN_PATH);
+    let token = scope.get(&keys::PROMETHEUS_BEARER_TOKEN);
+    if token_path.is_some() && token.is_some() {
+        scope.reject("prometheus.bearerTokenPath", "prometheus.bearerToken is set too; keep one of them");
+    }
+    let bearer_token = token_path.map(BearerToken::File).or(token.map(BearerToken::Literal));
+    PrometheusSettings {
+        url: scope.get(&keys::PROMETHEUS_URL),
+        ca_cert_path: scope.get(&keys::PROMETHEUS_CA_CERT_PATH),
+        client_certificate: certificate(scope, &keys::PROMETHEUS_CLIENT_CERT_PATH, &keys::PROMETHEUS_CLIENT_KEY_PATH),
+        server_name: scope.get(&keys::PROMETHEUS_SERVER_NAME),
+        insecure_skip_verify: scope.get(&keys::PROMETHEUS_INSECURE_SKIP_VERIFY),
+        headers: headers(scope, layers, bearer_token.is_some()),
+        query_timeout: scope.get(&keys::PROMETHEUS_QUERY_TIMEOUT),
+        bearer_token,
+    }
+}
+
+/// Headers merge by name. Their values may be credentials, so that none is ever shown.
+fn headers(scope: &mut Scope<'_>, layers: &[&Layer], has_token: bool) -> BTreeMap<String, Secret> {
+    let mut headers = BTreeMap::new();
+    for (name, entry) in layers.iter().flat_map(|layer| &layer.headers) {
+        let path = format!("{}.{name}", keys::HEADERS);
+        let rule = if name.parse::<HeaderName>().is_err() {
+            "its name must be a valid HTTP header name"
+        } else if HeaderValue::from_str(&entry.text).is_err() {
+            "it must be a valid HTTP header value"
+        } else if name == "authorization" && has_token {
+            "a bearer token is set too; keep one of them"
+        } else {
+            if !headers.contains_key(name) {
+                headers.insert(name.clone(), Secret::new(entry.text.as_str()));
+                scope.values.insert(path, ResolvedValue::new("(hidden)".to_owned(), &entry.given_by));
+            }
+            continue;
+        };
+        scope.errors.push(ConfigError::invalid(path, "(hidden)", &entry.given_by, rule));
+    }
+    headers
+}
+
+/// A certificate and its key: both or neither.
+fn certificate(
+    scope: &mut Scope<'_>,
+    certificate: &Key<Option<std::path::PathBuf>>,
+    key: &Key<Option<std::path::PathBuf>>,
+) -> Option<CertificatePaths> {
+    let paths = [certificate, key].map(|key| keys::AnyKey::spec(key).path);
+    match (scope.get(certificate), scope.get(key)) {
+        (Some(certificate), Some(key)) => Some(CertificatePaths { certificate, key }),
+        (None, None) => None,
+        (certificate, _) => {
+            let (given, lacking) = if certificate.is_some() { (paths[0], paths[1]) } else { (paths[1], paths[0]) };
+            scope.reject(given, format!("{lacking} is not set; set both or neither"));
+            None
+        }
+    }
+}
+
+fn saturation(scope: &mut Scope<'_>) -> SaturationScalingConfig {
+    let kv_cache = scope.get(&keys::KV_SPARE_TRIGGER);
+    let queue_depth = scope.get(&keys::QUEUE_SPARE_TRIGGER);
+    let spare_triggers = (kv_cache.is_some() || queue_depth.is_some()).then(|| SpareTriggers {
+        kv_cache: kv_cache.unwrap_or(UPSTREAM_TRIGGERS.kv_cache),
+        queue_depth: queue_depth.unwrap_or(UPSTREAM_TRIGGERS.queue_depth),
+    });
+    if let Some(triggers) = spare_triggers {
+        scope.complete("saturation.kvSpareTrigger", (keys::KV_SPARE_TRIGGER.kind.show)(&Some(triggers.kv_cache)));
+        let queue_depth = (keys::QUEUE_SPARE_TRIGGER.kind.show)(&Some(triggers.queue_depth));
+        scope.complete("saturation.queueSpareTrigger", queue_depth);
+    }
+    let config = SaturationScalingConfig {
+        kv_cache_threshold: scope.get(&keys::KV_CACHE_THRESHOLD),
+        queue_depth_threshold: scope.get(&keys::QUEUE_DEPTH_THRESHOLD),
+        spare_capacity_target: scope.get(&keys::SPARE_CAPACITY_TARGET),
+        safety_margin: scope.get(&keys::SAFETY_MARGIN),
+        spare_triggers,
+    };
+    if let Err(invalid) = config.validate() {
+        scope.reject(&format!("{}.{}", keys::SATURATION, invalid.key), invalid.rule);
+    }
+    config
+}
+
+impl Scope<'_> {
+    /// Shows the value that upstream's defaults give to the trigger left out.
+    fn complete(&mut self, path: &str, value: String) {
+        if let Some(shown) = self.values.get_mut(path)
+            && shown.value.is_none()
+        {
+            shown.value = Some(value);
+            shown.note = Some("upstream's default, because the other trigger is set".to_owned());
+        }
+    }
+}
+
+type PerModel = BTreeMap<ModelSelector, Arc<SaturationScalingConfig>>;
+
+fn models(layers: &[&Layer], errors: &mut Vec<ConfigError>) -> (Vec<ResolvedModel>, PerModel) {
+    let selectors: BTreeSet<&ModelSelector> = layers.iter().flat_map(|layer| layer.models.keys()).collect();
+    let resolve = |selector: &ModelSelector| {
+        let mut scope = Scope::model(layers, selector, errors);
+        let saturation = Arc::new(saturation(&mut scope));
+        (ResolvedModel::new(selector, scope.values), (selector.clone(), saturation))
+    };
+    selectors.into_iter().map(resolve).unzip()
+}

@@ -1,0 +1,225 @@
+//! The resolved configuration as types: every value set and checked.
+
+use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use url::Url;
+
+use crate::interfaces::{AgeLimits, ModelKey, SaturationScalingConfig};
+
+/// Configuration of one `wva` process. Made by [`Config::resolve`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// How Prometheus is reached.
+    pub prometheus: PrometheusSettings,
+    /// How signals are collected.
+    pub collector: CollectorSettings,
+    /// When decisions are made.
+    pub engine: EngineSettings,
+    /// How long observations and decisions count.
+    pub ages: AgeLimits,
+    /// Saturation thresholds of models without an entry of their own.
+    pub saturation: Arc<SaturationScalingConfig>,
+    /// Saturation thresholds per model, already merged over [`Config::saturation`].
+    pub saturation_per_model: BTreeMap<ModelSelector, Arc<SaturationScalingConfig>>,
+    /// How metrics are served.
+    pub server: ServerSettings,
+    /// The one namespace that is watched; `None` is all.
+    pub watch_namespace: Option<String>,
+    /// Name of this installation, where several share a cluster.
+    pub controller_instance: Option<String>,
+    /// Namespace this process runs in, if known.
+    pub pod_namespace: Option<String>,
+    /// What is logged, and how.
+    pub logging: LoggingSettings,
+}
+
+impl Config {
+    /// Address of Prometheus (`PrometheusURL` of the package reference).
+    pub fn prometheus_url(&self) -> Option<&Url> {
+        self.prometheus.url.as_ref()
+    }
+
+    /// Time between two decision cycles (`ReconcileInterval` of the package reference).
+    pub fn reconcile_interval(&self) -> Duration {
+        self.engine.interval
+    }
+
+    /// Time between two fetches of signals (`MetricsPollInterval` of the package reference).
+    pub fn metrics_poll_interval(&self) -> Duration {
+        self.collector.fetch_interval
+    }
+
+    /// Thresholds that hold for `model`: of its entry for its namespace, else of its entry for all, else the default.
+    pub fn saturation_for(&self, model: &ModelKey) -> &Arc<SaturationScalingConfig> {
+        let entry = |namespace: Option<&Arc<str>>| {
+            let selector = ModelSelector { model_id: model.model_id.clone(), namespace: namespace.cloned() };
+            self.saturation_per_model.get(&selector)
+        };
+        entry(Some(&model.namespace)).or_else(|| entry(None)).unwrap_or(&self.saturation)
+    }
+}
+
+/// Which models an entry of `models` speaks of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ModelSelector {
+    /// The model, as in `spec.modelID`.
+    pub model_id: Arc<str>,
+    /// Its namespace; `None` is every namespace.
+    pub namespace: Option<Arc<str>>,
+}
+
+impl fmt::Display for ModelSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "models[{} in {namespace}]", self.model_id),
+            None => write!(f, "models[{}]", self.model_id),
+        }
+    }
+}
+
+/// How Prometheus is reached.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PrometheusSettings {
+    /// Its address; set whenever the backend is [`Backend::Prometheus`].
+    pub url: Option<Url>,
+    /// Certificates that may sign its own; the system's where unset.
+    pub ca_cert_path: Option<PathBuf>,
+    /// Client certificate and key.
+    pub client_certificate: Option<CertificatePaths>,
+    /// Where the bearer token comes from.
+    pub bearer_token: Option<BearerToken>,
+    /// Name its certificate must hold, where that is not the URL's.
+    pub server_name: Option<String>,
+    /// Whether its certificate goes unchecked.
+    pub insecure_skip_verify: bool,
+    /// Headers sent along with each query, such as `X-Scope-OrgID`; names in lower case.
+    pub headers: BTreeMap<String, Secret>,
+    /// Time one query may take.
+    pub query_timeout: Duration,
+}
+
+/// A certificate and its private key, both PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificatePaths {
+    /// Certificate chain, leaf first.
+    pub certificate: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
+}
+
+/// Where a bearer token comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BearerToken {
+    /// A file, read again as it rotates.
+    File(PathBuf),
+    /// The environment, fixed at start.
+    Literal(Secret),
+}
+
+/// A text that no log, message or view shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<str>);
+
+impl Secret {
+    /// Hides `text`.
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself, for the one request that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// How signals are collected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CollectorSettings {
+    /// Where from.
+    pub backend: Backend,
+    /// Time between two fetches.
+    pub fetch_interval: Duration,
+    /// Signals are peaks over this long.
+    pub peak_window: Duration,
+    /// Time a fetched result stays in the cache.
+    pub cache_ttl: Duration,
+    /// Results the cache holds at most.
+    pub cache_max_entries: u64,
+}
+
+/// A source of signals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Backend {
+    /// A Prometheus that scrapes the inference servers.
+    Prometheus,
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Prometheus => "prometheus",
+        })
+    }
+}
+
+/// When decisions are made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineSettings {
+    /// Time between two decision cycles.
+    pub interval: Duration,
+}
+
+/// How metrics are served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerSettings {
+    /// Address to listen on.
+    pub bind_address: IpAddr,
+    /// Port to listen on; 0 is any free one.
+    pub port: u16,
+    /// Serving certificate and key; self-signed where unset.
+    pub tls: Option<CertificatePaths>,
+    /// Time between failing readiness and refusing connections, for endpoints to be taken away.
+    pub shutdown_delay: Duration,
+    /// Time that requests in flight are then given.
+    pub shutdown_grace: Duration,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoggingSettings {
+    /// A level, or directives of [`tracing_subscriber::EnvFilter`]; valid.
+    pub level: String,
+    /// Form of a line.
+    pub format: LogFormat,
+}
+
+/// Form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
+}

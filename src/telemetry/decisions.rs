@@ -1,0 +1,234 @@
+//! Decisions as gauges on `/metrics`, under the names and labels they are served with to the HPA.
+//!
+//! The gauges are written out of the newest decisions on every scrape, so that nothing is left of a variant that went
+//! away, a decision that is withheld, or one that is too old. A withheld decision has no desired replicas; what was
+//! observed (current replicas, saturation) still shows.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{MetricType, counter::Counter, family::Family, gauge::ConstGauge, histogram::Histogram},
+    registry::Unit,
+};
+
+use super::MetricsRegistry;
+use crate::{
+    clock::Clock,
+    constants::{
+        ACCELERATOR_UNRESOLVED, LABEL_ACCELERATOR_TYPE, LABEL_CONTROLLER_INSTANCE, LABEL_DIRECTION, LABEL_MODEL_NAME,
+        LABEL_NAMESPACE, LABEL_SIGNAL, LABEL_VARIANT_NAME, WVA_CURRENT_REPLICAS, WVA_DESIRED_RATIO,
+        WVA_DESIRED_REPLICAS, WVA_SATURATION_LEVEL, WVA_SCALING_DECISION,
+    },
+    interfaces::{Decision, Direction, Outcome, VariantKey},
+};
+
+/// Cycles take milliseconds when warm; the last bucket is the default interval.
+const CYCLE_BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
+
+/// Metrics of decisions and of the cycles that make them.
+#[derive(Clone, Debug)]
+pub struct DecisionMetrics {
+    published: Arc<Published>,
+    withheld: Family<[(&'static str, &'static str); 1], Counter>,
+    cycle_duration: Histogram,
+}
+
+impl DecisionMetrics {
+    /// Registers the metrics. Decisions older than `max_age` are not shown; `controller_instance` becomes a label.
+    pub fn register(
+        registry: &mut MetricsRegistry,
+        clock: Arc<dyn Clock>,
+        max_age: Duration,
+        controller_instance: Option<&str>,
+    ) -> Self {
+        let published = Arc::new(Published {
+            series: Mutex::default(),
+            max_age_micros: AtomicU64::new(micros(max_age)),
+            controller_instance: controller_instance.map(Into::into),
+            clock,
+        });
+        let withheld = Family::default();
+        let cycle_duration = Histogram::new(CYCLE_BUCKETS);
+        let registry = registry.registry_mut();
+        registry.register_collector(Box::new(published.clone()));
+        // The registry appends `_total` and `_seconds`.
+        registry.register(
+            "wva_decisions_withheld",
+            "Decisions that were withheld for lack of inputs, one per variant and cycle",
+            withheld.clone(),
+        );
+        registry.register_with_unit(
+            "wva_cycle_duration",
+            "Time a decision cycle took",
+            Unit::Seconds,
+            cycle_duration.clone(),
+        );
+        Self { published, withheld, cycle_duration }
+    }
+
+    /// Replaces all decisions with these. A variant without one disappears.
+    pub fn publish(&self, decisions: &[Decision]) {
+        decisions.iter().for_each(|decision| self.count(decision));
+        let series = decisions.iter().map(|decision| (decision.variant.clone(), Series::of(decision))).collect();
+        *self.published.lock() = Arc::new(series);
+    }
+
+    /// Replaces the decision of one variant.
+    pub fn record(&self, decision: &Decision) {
+        self.count(decision);
+        Arc::make_mut(&mut self.published.lock()).insert(decision.variant.clone(), Series::of(decision));
+    }
+
+    /// Records how long a cycle took.
+    pub fn observe_cycle(&self, duration: Duration) {
+        self.cycle_duration.observe(duration.as_secs_f64());
+    }
+
+    /// Changes how old a decision may be to be shown: `ages.decision`.
+    pub fn set_max_age(&self, max_age: Duration) {
+        self.published.max_age_micros.store(micros(max_age), Ordering::Relaxed);
+    }
+
+    fn count(&self, decision: &Decision) {
+        if let Outcome::Withheld(withheld) = &decision.outcome {
+            self.withheld.get_or_create(&[("reason", withheld.kind.as_str())]).inc();
+        }
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The newest decisions, reduced to what is shown of them.
+#[derive(Debug)]
+struct Published {
+    /// Shared with a scrape in progress, which therefore never holds up a cycle.
+    series: Mutex<Arc<SeriesByVariant>>,
+    max_age_micros: AtomicU64,
+    controller_instance: Option<Arc<str>>,
+    clock: Arc<dyn Clock>,
+}
+
+type SeriesByVariant = BTreeMap<VariantKey, Series>;
+
+/// The series of one variant.
+#[derive(Clone, Debug)]
+struct Series {
+    model_id: Arc<str>,
+    accelerator: Option<Arc<str>>,
+    decided_at: Timestamp,
+    current: Option<u32>,
+    desired: Option<(u32, Direction)>,
+    kv_cache: Option<f64>,
+    queue_depth: Option<f64>,
+}
+
+impl Series {
+    fn of(decision: &Decision) -> Self {
+        Self {
+            model_id: decision.model.model_id.clone(),
+            accelerator: decision.accelerator.clone(),
+            decided_at: decision.decided_at,
+            current: decision.current,
+            desired: match &decision.outcome {
+                Outcome::Desired(desired) => Some((desired.replicas, desired.direction)),
+                Outcome::Withheld(_) => None,
+            },
+            kv_cache: decision.saturation.kv_cache.value().copied(),
+            queue_depth: decision.saturation.queue_depth.value().copied(),
+        }
+    }
+
+    fn desired_replicas(&self) -> Option<f64> {
+        self.desired.map(|(replicas, _)| f64::from(replicas))
+    }
+
+    /// Desired over current replicas; from none, the desired replicas themselves, as upstream has it.
+    fn desired_ratio(&self) -> Option<f64> {
+        let (desired, _) = self.desired?;
+        Some(f64::from(desired) / f64::from(self.current?.max(1)))
+    }
+}
+
+/// One value of a family and the label it has beside the common ones.
+type Point = (f64, Option<(&'static str, &'static str)>);
+
+/// The points of a family for one variant.
+type Points = fn(&Series) -> [Option<Point>; 2];
+
+/// Name, help and points of each family.
+const FAMILIES: [(&str, &str, Points); 5] = [
+    (WVA_DESIRED_REPLICAS, "Desired replicas of the variant", |series| {
+        [series.desired_replicas().map(|value| (value, None)), None]
+    }),
+    (WVA_CURRENT_REPLICAS, "Observed replicas of the variant", |series| {
+        [series.current.map(|current| (f64::from(current), None)), None]
+    }),
+    (WVA_DESIRED_RATIO, "Desired over observed replicas", |series| {
+        [series.desired_ratio().map(|value| (value, None)), None]
+    }),
+    (WVA_SATURATION_LEVEL, "Load over threshold per signal; 1 is saturated", |series| {
+        let point = |value: Option<f64>, signal| value.map(|value| (value, Some((LABEL_SIGNAL, signal))));
+        [point(series.kv_cache, "kv_cache"), point(series.queue_depth, "queue_depth")]
+    }),
+    (WVA_SCALING_DECISION, "1 for the direction of the newest decision", |series| {
+        [series.desired.map(|(_, direction)| (1.0, Some((LABEL_DIRECTION, direction.as_str())))), None]
+    }),
+];
+
+impl Published {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Arc<SeriesByVariant>> {
+        self.series.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a decision is young enough. One from the future (clock skew) is.
+    fn is_fresh(&self, series: &Series, now: Timestamp) -> bool {
+        let age = now.duration_since(series.decided_at);
+        age.as_micros() <= i128::from(self.max_age_micros.load(Ordering::Relaxed))
+    }
+
+    fn labels<'a>(&'a self, variant: &'a VariantKey, series: &'a Series) -> Vec<(&'static str, &'a str)> {
+        let mut labels = vec![
+            (LABEL_VARIANT_NAME, &*variant.name),
+            (LABEL_NAMESPACE, &*variant.namespace),
+            (LABEL_ACCELERATOR_TYPE, series.accelerator.as_deref().unwrap_or(ACCELERATOR_UNRESOLVED)),
+            (LABEL_MODEL_NAME, &*series.model_id),
+        ];
+        labels.extend(self.controller_instance.as_deref().map(|instance| (LABEL_CONTROLLER_INSTANCE, instance)));
+        labels
+    }
+}
+
+impl Collector for Published {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let series_by_variant = self.lock().clone();
+        let now = self.clock.now();
+        let fresh = || series_by_variant.iter().filter(|(_, series)| self.is_fresh(series, now));
+        for (name, help, points) in FAMILIES {
+            if !fresh().any(|(_, series)| points(series).iter().any(Option::is_some)) {
+                continue;
+            }
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (variant, series) in fresh() {
+                for (value, label) in points(series).into_iter().flatten() {
+                    let mut labels = self.labels(variant, series);
+                    labels.extend(label);
+                    ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,69 @@
+use proptest::prelude::*;
+
+use super::{environment, file, resolve};
+
+/// Values that are good for some kinds and bad for others.
+fn value() -> impl Strategy<Value = String> {
+    let chosen =
+        ["5s", "30", "80", "0.5", "150", "-1", "0", "NaN", "true", "127.0.0.1", "json", "debug", "a", "A_", "", "1h"];
+    prop_oneof![8 => prop::sample::select(&chosen[..]).prop_map(ToOwned::to_owned), 1 => "[ -~]{0,8}"]
+}
+
+/// Every key of the schema and some that are not.
+fn key() -> impl Strategy<Value = String> {
+    let known: Vec<String> = resolve([]).unwrap().view.values.keys().cloned().collect();
+    prop_oneof![20 => prop::sample::select(known), 1 => "[a-z]{1,6}(\\.[a-zA-Z]{1,6})?"]
+}
+
+proptest! {
+    #[test]
+    fn any_partial_layer_validates_or_is_refused_by_key(entries in prop::collection::btree_map(key(), value(), 0..4)) {
+        let mut yaml = String::new();
+        for (path, value) in &entries {
+            // Flow mappings of one key each: sections that repeat are a duplicate key, which is a fault of its own.
+            let quoted = value.replace('\'', "''");
+            let line = match path.split_once('.') {
+                Some((section, key)) => format!("{section}: {{{key}: '{quoted}'}}\n"),
+                None => format!("{path}: '{quoted}'\n"),
+            };
+            yaml.push_str(&line);
+        }
+        match resolve([file(&yaml)]) {
+            Ok(resolved) => {
+                prop_assert!(resolved.config.saturation.validate().is_ok());
+                prop_assert!(resolved.config.engine.interval < resolved.config.ages.decision);
+                prop_assert!(resolved.config.collector.fetch_interval < resolved.config.ages.signal);
+                for path in entries.keys() {
+                    prop_assert!(resolved.view.values[path].source.starts_with("file"), "{path}");
+                }
+            }
+            Err(errors) => {
+                for error in errors.as_slice() {
+                    let message = error.to_string();
+                    let names_a_key = entries.keys().any(|path| message.contains(path.as_str()));
+                    prop_assert!(names_a_key || message.contains("duplicate"), "{message}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_view_shows_can_be_given_again(kv in 1_u32..=1000, queue in 1_u32..1000, seconds in 1_u64..100) {
+        let first = resolve([environment(&[
+            ("WVA_SATURATION_KV_CACHE_THRESHOLD", &format!("{}", f64::from(kv) / 1000.0)),
+            ("WVA_SATURATION_QUEUE_DEPTH_THRESHOLD", &format!("{}", f64::from(queue) / 10.0)),
+            ("WVA_ENGINE_INTERVAL", &format!("{seconds}.5s")),
+        ])])
+        .unwrap();
+        let shown = |path: &str| first.view.values[path].value.clone().unwrap();
+        let again = resolve([environment(&[
+            ("WVA_SATURATION_KV_CACHE_THRESHOLD", &shown("saturation.kvCacheThreshold")),
+            ("WVA_SATURATION_QUEUE_DEPTH_THRESHOLD", &shown("saturation.queueDepthThreshold")),
+            ("WVA_ENGINE_INTERVAL", &shown("engine.interval")),
+        ])])
+        .unwrap();
+        prop_assert!((again.config.saturation.kv_cache_threshold - first.config.saturation.kv_cache_threshold).abs() < 1e-9);
+        prop_assert_eq!(again.config.saturation.queue_depth_threshold, first.config.saturation.queue_depth_threshold);
+        prop_assert_eq!(again.config.engine.interval, first.config.engine.interval);
+    }
+}
