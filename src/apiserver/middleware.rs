@@ -16,7 +16,7 @@ use super::{
     status::{ApiError, Forbidden},
 };
 use crate::{
-    auth::{Authenticator, Authorizer, Decision},
+    auth::{AccessVerdict, Authenticator, Authorizer},
     serving::Peer,
 };
 
@@ -57,6 +57,7 @@ fn audit_id(headers: &HeaderMap) -> HeaderValue {
 }
 
 /// The answer to a request whose handler panicked.
+#[expect(clippy::needless_pass_by_value, reason = "the signature that tower-http calls")]
 pub(super) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
     let message = panic
         .downcast_ref::<String>()
@@ -102,12 +103,12 @@ async fn admit(access: &Access, request: &mut Request) -> Result<(), ApiError> {
     let identity = Arc::new(identity);
     let attributes = Arc::new(attributes(request.method(), request.uri())?);
     match access.authorizer.authorize(Arc::clone(&identity), Arc::clone(&attributes)).await {
-        Decision::Allowed => {
+        AccessVerdict::Allowed => {
             request.extensions_mut().insert(identity);
             request.extensions_mut().insert(attributes);
             Ok(())
         }
-        Decision::Denied { reason } => {
+        AccessVerdict::Denied { reason } => {
             let refusal = Forbidden::new(&identity, &attributes, reason);
             tracing::info!(?address, audit_id = ?request.headers().get(AUDIT_ID), %refusal, "unauthorised request");
             Err(ApiError::Forbidden(Box::new(refusal)))

@@ -8,7 +8,7 @@
 //!                                                                              └─► health, version, metrics, extra routes
 //! ```
 //!
-//! Errors are [`status::ApiError`] everywhere; only `status` knows their HTTP codes.
+//! Errors are one enum everywhere; only `status` knows their HTTP codes.
 
 mod accept;
 mod discovery;

@@ -209,9 +209,9 @@ mod tests {
         serde_json::to_value(Status::from(error)).unwrap()
     }
 
-    fn forbidden(attributes: Attributes, reason: &str) -> ApiError {
+    fn forbidden(attributes: &Attributes, reason: &str) -> ApiError {
         let alice = Identity::new("alice", ["dev"]);
-        ApiError::Forbidden(Box::new(Forbidden::new(&alice, &attributes, reason.to_owned())))
+        ApiError::Forbidden(Box::new(Forbidden::new(&alice, attributes, reason.to_owned())))
     }
 
     fn read(namespace: Option<&str>) -> Attributes {
@@ -247,15 +247,15 @@ mod tests {
     fn a_refusal_to_a_user_is_worded_as_clients_know_it() {
         for (error, message) in [
             (
-                forbidden(read(Some("default")), ""),
+                forbidden(&read(Some("default")), ""),
                 r#"wva_x.external.metrics.k8s.io is forbidden: User "alice" cannot list resource "wva_x" in API group "external.metrics.k8s.io" in the namespace "default""#,
             ),
             (
-                forbidden(read(None), "no RBAC policy matched"),
+                forbidden(&read(None), "no RBAC policy matched"),
                 r#"wva_x.external.metrics.k8s.io is forbidden: User "alice" cannot list resource "wva_x" in API group "external.metrics.k8s.io" at the cluster scope: no RBAC policy matched"#,
             ),
             (
-                forbidden(Attributes::NonResource { path: "/metrics".to_owned(), verb: "get".into() }, ""),
+                forbidden(&Attributes::NonResource { path: "/metrics".to_owned(), verb: "get".into() }, ""),
                 r#"forbidden: User "alice" cannot get path "/metrics""#,
             ),
         ] {

@@ -43,6 +43,7 @@ fn to_the_second<S: Serializer>(timestamp: &Timestamp, serializer: S) -> Result<
 }
 
 /// `metav1.Status` of a failure.
+#[expect(clippy::struct_field_names, reason = "the names of the wire")]
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Status {

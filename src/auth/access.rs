@@ -98,7 +98,7 @@ pub trait AccessReviewer: Send + Sync + 'static {
     fn review<'a>(&'a self, request: &'a AccessRequest) -> BoxFuture<'a, Result<AccessVerdict, ReviewError>>;
 }
 
-/// Asks kube-apiserver by `SubjectAccessReview`; needs ClusterRole `system:auth-delegator`.
+/// Asks kube-apiserver by `SubjectAccessReview`; needs cluster role `system:auth-delegator`.
 #[derive(Clone)]
 pub struct KubeAccessReviewer(Client);
 

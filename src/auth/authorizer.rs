@@ -15,18 +15,6 @@ const VERDICTS: u64 = 8192;
 /// Longer questions are asked, but not remembered: their size is the caller's choice.
 const LONGEST_REMEMBERED: usize = 10_000;
 
-/// Whether a request may proceed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// It may.
-    Allowed,
-    /// It may not.
-    Denied {
-        /// Why, for the error message; may be empty.
-        reason: String,
-    },
-}
-
 /// Decides whether requests may proceed.
 #[derive(Clone)]
 pub struct Authorizer {
@@ -42,22 +30,22 @@ impl Authorizer {
     }
 
     /// Whether `identity` may do `attributes`. When nobody can tell, it may not, and the reason says why.
-    pub async fn authorize(&self, identity: Arc<Identity>, attributes: Arc<Attributes>) -> Decision {
+    pub async fn authorize(&self, identity: Arc<Identity>, attributes: Arc<Attributes>) -> AccessVerdict {
         if identity.in_group(MASTERS_GROUP) {
-            return Decision::Allowed;
+            return AccessVerdict::Allowed;
         }
         let request = AccessRequest { identity, attributes };
         if let Some(verdict) = self.verdicts.get(&request) {
-            return verdict.into();
+            return verdict;
         }
         match self.reviewer.review(&request).await {
             Ok(verdict) => {
                 if length(&request) <= LONGEST_REMEMBERED {
                     self.verdicts.insert(request, verdict.clone());
                 }
-                verdict.into()
+                verdict
             }
-            Err(error) => Decision::Denied { reason: error.to_string() },
+            Err(error) => AccessVerdict::Denied { reason: error.to_string() },
         }
     }
 }
@@ -65,15 +53,6 @@ impl Authorizer {
 impl fmt::Debug for Authorizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authorizer").finish_non_exhaustive()
-    }
-}
-
-impl From<AccessVerdict> for Decision {
-    fn from(verdict: AccessVerdict) -> Self {
-        match verdict {
-            AccessVerdict::Allowed => Self::Allowed,
-            AccessVerdict::Denied { reason } => Self::Denied { reason },
-        }
     }
 }
 
@@ -149,15 +128,15 @@ mod tests {
         Arc::new(Identity::new(name, [""; 0]))
     }
 
-    fn denied(reason: &str) -> Decision {
-        Decision::Denied { reason: reason.to_owned() }
+    fn denied(reason: &str) -> AccessVerdict {
+        AccessVerdict::Denied { reason: reason.to_owned() }
     }
 
     #[tokio::test]
     async fn masters_may_do_anything_without_a_review() {
         let reviewer = Reviewer::default();
         let masters = Arc::new(Identity::new("admin", [MASTERS_GROUP]));
-        assert_eq!(Authorizer::new(reviewer.clone()).authorize(masters, attributes("x")).await, Decision::Allowed);
+        assert_eq!(Authorizer::new(reviewer.clone()).authorize(masters, attributes("x")).await, AccessVerdict::Allowed);
         assert_eq!(reviewer.0.load(Ordering::SeqCst), 0);
     }
 
@@ -166,7 +145,7 @@ mod tests {
         let reviewer = Reviewer::default();
         let authorizer = Authorizer::new(reviewer.clone());
         for _ in 0..3 {
-            assert_eq!(authorizer.authorize(user("alice"), attributes("x")).await, Decision::Allowed);
+            assert_eq!(authorizer.authorize(user("alice"), attributes("x")).await, AccessVerdict::Allowed);
             assert_eq!(authorizer.authorize(user("bob"), attributes("x")).await, denied("no binding"));
         }
         assert_eq!(reviewer.0.load(Ordering::SeqCst), 2);
@@ -193,7 +172,7 @@ mod tests {
         let authorizer = Authorizer::new(reviewer.clone());
         let huge = "x".repeat(LONGEST_REMEMBERED + 1);
         for _ in 0..2 {
-            assert_eq!(authorizer.authorize(user("alice"), attributes(&huge)).await, Decision::Allowed);
+            assert_eq!(authorizer.authorize(user("alice"), attributes(&huge)).await, AccessVerdict::Allowed);
         }
         assert_eq!(reviewer.0.load(Ordering::SeqCst), 2);
     }

@@ -5,7 +5,7 @@
 //!                     front proxy              ├─► Authorizer ─► allowed, or why not
 //!                     client certificate       │      system:masters
 //!                     bearer token     Attributes      SubjectAccessReview (cached)
-//!                     anonymous                
+//!                     anonymous
 //! ```
 //!
 //! Both lean on Kubernetes through two small traits, [`TokenReviewer`] and [`AccessReviewer`]; the authorities that
@@ -31,7 +31,7 @@ pub use access::{
     AccessRequest, AccessReviewer, AccessVerdict, Attributes, KubeAccessReviewer, ResourceAttributes, ReviewError,
 };
 pub use authenticator::{Authenticator, Rejection, Unauthenticated};
-pub use authorizer::{Authorizer, Decision};
+pub use authorizer::Authorizer;
 pub use certificate_authority::{CertificateAuthority, CertificateRejected, Subject};
 pub use front_proxy::{FrontProxy, FrontProxyRejected};
 pub use identity::{

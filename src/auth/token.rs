@@ -58,15 +58,15 @@ impl TokenAuthenticator {
     /// When its token is not valid or cannot be checked.
     pub async fn identify(&self, headers: &HeaderMap) -> Result<Option<Identity>, TokenRejected> {
         let Some(token) = bearer_token(headers) else { return Ok(None) };
-        let verdict = match self.verdicts.get(token) {
-            Some(verdict) => verdict,
-            None => {
-                let verdict = self.reviewer.review(token).await?;
-                self.verdicts.insert(token.to_owned(), verdict.clone());
-                verdict
-            }
-        };
+        let remembered = self.verdicts.get(token);
+        let verdict = if let Some(verdict) = remembered { verdict } else { self.ask(token).await? };
         verdict.map(Some).ok_or(TokenRejected::Invalid)
+    }
+
+    async fn ask(&self, token: &str) -> Result<Option<Identity>, ReviewError> {
+        let verdict = self.reviewer.review(token).await?;
+        self.verdicts.insert(token.to_owned(), verdict.clone());
+        Ok(verdict)
     }
 }
 
@@ -83,7 +83,7 @@ fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     words.next().filter(|token| scheme.eq_ignore_ascii_case("bearer") && !token.is_empty())
 }
 
-/// Asks kube-apiserver by `TokenReview`; needs ClusterRole `system:auth-delegator`.
+/// Asks kube-apiserver by `TokenReview`; needs cluster role `system:auth-delegator`.
 #[derive(Clone)]
 pub struct KubeTokenReviewer(Client);
 

@@ -1,7 +1,7 @@
 //! Keeps a [`Trust`] equal to what kube-apiserver publishes. Distributions rotate these authorities as often as daily;
 //! a stale one turns every forwarded request into a 401 and takes the `APIService` down.
 
-use std::{collections::BTreeMap, future::Future, pin::pin};
+use std::{future::Future, pin::pin};
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -70,7 +70,7 @@ async fn follow(api: Api<ConfigMap>, trust: Trust) {
                     tracing::info!("trusted certificate authorities loaded");
                 }
                 Err(error) => {
-                    tracing::error!(%error, "trusted certificate authorities not reloaded, the old ones stay")
+                    tracing::error!(%error, "trusted certificate authorities not reloaded, the old ones stay");
                 }
             },
             Ok(None) => tracing::error!("ConfigMap {NAMESPACE}/{NAME} was deleted, its last content stays trusted"),
@@ -80,5 +80,5 @@ async fn follow(api: Api<ConfigMap>, trust: Trust) {
 }
 
 fn parse(config_map: ConfigMap) -> Result<TrustBundle, TrustError> {
-    TrustBundle::from_config_map(&config_map.data.unwrap_or_else(BTreeMap::new))
+    TrustBundle::from_config_map(&config_map.data.unwrap_or_default())
 }

@@ -17,6 +17,7 @@ use super::{
     sync::{SyncState, WatchFailure},
 };
 use crate::{
+    crd::VariantAutoscaling,
     interfaces::{PodDirectory, PodIdentity, TargetObservation, VariantKey, VariantObservation},
     snapshot::ClusterObserver,
 };
@@ -82,6 +83,18 @@ impl ClusterState {
             }
         }
         problems
+    }
+
+    /// The `VariantAutoscaling`s as last seen. One that could not be read is left out.
+    pub fn objects(&self) -> BTreeMap<VariantKey, Arc<VariantAutoscaling>> {
+        let index = self.index();
+        let variants = index.namespaces().flat_map(|(namespace, objects)| {
+            objects
+                .variants
+                .iter()
+                .map(move |(name, variant)| (VariantKey::new(namespace.clone(), name.clone()), variant))
+        });
+        variants.filter_map(|(key, variant)| Some((key, variant.object.0.clone()?))).collect()
     }
 
     /// Whether every kind was listed once. A `VariantAutoscaling` kind that is not installed counts as listed: there

@@ -1,5 +1,9 @@
 //! Integration tests: parts of the product against each other and against real peers, without a cluster.
 
+mod apiserver;
+mod apiserver_access;
+mod apiserver_harness;
+mod apiserver_shutdown;
 mod architecture;
 mod collector_prometheus;
 mod collector_support;

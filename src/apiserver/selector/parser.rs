@@ -51,7 +51,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Requirement>, String> {
     match parser.peek() {
         Token::End => return Ok(requirements),
         Token::Word(_) | Token::Symbol("!") => {}
-        other => return Err(format!("found '{}', expected: !, identifier, or 'end of string'", other.text())),
+        Token::Symbol(other) => return Err(format!("found '{other}', expected: !, identifier, or 'end of string'")),
     }
     loop {
         let requirement = parser.requirement().map_err(|error| format!("unable to parse requirement: {error}"))?;

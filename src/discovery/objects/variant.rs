@@ -6,7 +6,7 @@ use kube::{Api, Client, Resource, core::DeserializeGuard, runtime::watcher};
 
 use super::{ScaleTarget, Table, Watched, count, scoped};
 use crate::{
-    crd::{ACCELERATOR_LABEL, VariantAutoscaling, VariantAutoscalingSpec},
+    crd::{ACCELERATOR_LABEL, VariantAutoscaling},
     discovery::{Options, Problem, accelerator, index::Namespace, sync::WatchedResource},
     interfaces::{ReplicaBounds, TargetReference, VariantKey},
 };
@@ -35,6 +35,19 @@ pub(crate) struct DeclaredVariant {
     pub target: Option<ScaleTarget>,
     /// What is wrong with it.
     pub problems: Vec<Problem>,
+    /// The object itself.
+    pub object: LatestObject,
+}
+
+/// A `VariantAutoscaling` as the watch last showed it, for the status writer; `None` when it could not be read. Any two
+/// are equal: a status that we wrote must not look like a change that bears on a decision.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LatestObject(pub Option<Arc<VariantAutoscaling>>);
+
+impl PartialEq for LatestObject {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl Watched for Variants {
@@ -62,7 +75,7 @@ impl Watched for Variants {
         let label = metadata.labels.as_ref().and_then(|labels| labels.get(ACCELERATOR_LABEL));
         let accelerator = label.map(|name| accelerator::short_name(name.trim())).filter(|name| !name.is_empty());
         let declared = match object.0 {
-            Ok(object) => declared(key, object.spec),
+            Ok(object) => declared(key, object),
             Err(invalid) => unreadable(key, invalid.error),
         };
         Some(DeclaredVariant { accelerator: accelerator.map(Into::into), ..declared })
@@ -81,7 +94,9 @@ impl Watched for Variants {
     }
 }
 
-fn declared(key: VariantKey, spec: VariantAutoscalingSpec) -> DeclaredVariant {
+fn declared(key: VariantKey, mut object: VariantAutoscaling) -> DeclaredVariant {
+    object.metadata.managed_fields = None;
+    let spec = object.spec.clone();
     let mut problems = Vec::new();
     let model_id = spec.model_id.trim();
     if model_id.is_empty() {
@@ -105,7 +120,16 @@ fn declared(key: VariantKey, spec: VariantAutoscalingSpec) -> DeclaredVariant {
     if target.is_none() {
         problems.push(Problem::UnsupportedTarget { variant: key, target: reference.clone() });
     }
-    DeclaredVariant { model_id: model_id.into(), cost, bounds, accelerator: None, reference, target, problems }
+    DeclaredVariant {
+        model_id: model_id.into(),
+        cost,
+        bounds,
+        accelerator: None,
+        reference,
+        target,
+        problems,
+        object: LatestObject(Some(Arc::new(object))),
+    }
 }
 
 fn unreadable(key: VariantKey, error: String) -> DeclaredVariant {
@@ -118,6 +142,7 @@ fn unreadable(key: VariantKey, error: String) -> DeclaredVariant {
         reference: TargetReference { api_version: unknown.clone(), kind: unknown.clone(), name: unknown },
         target: None,
         problems: vec![Problem::Unreadable { variant: key, error }],
+        object: LatestObject::default(),
     }
 }
 

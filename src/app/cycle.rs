@@ -1,0 +1,94 @@
+//! One cycle: take a snapshot, step, publish.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use tracing::{Instrument, debug, info};
+
+use crate::{
+    actuator::Actuator,
+    clock::Clock,
+    engines::{self, State},
+    interfaces::{Decision, Direction, MetricsCollector, Outcome},
+    snapshot::{self, ClusterObserver, Parameters},
+    telemetry::CorrelationId,
+};
+
+/// Gives the parameters in force, which may change between cycles.
+pub type ParameterSource = Arc<dyn Fn() -> Parameters + Send + Sync>;
+
+/// Everything a cycle needs.
+pub struct Cycle {
+    clock: Arc<dyn Clock>,
+    cluster: Arc<dyn ClusterObserver>,
+    collectors: Vec<Arc<dyn MetricsCollector>>,
+    parameters: ParameterSource,
+    actuator: Actuator,
+    /// Memory of the core. Only one cycle runs at a time; the lock makes that safe to rely on.
+    state: Mutex<State>,
+}
+
+impl std::fmt::Debug for Cycle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cycle").field("actuator", &self.actuator).finish_non_exhaustive()
+    }
+}
+
+impl Cycle {
+    /// A cycle that remembers nothing yet.
+    pub fn new(
+        clock: Arc<dyn Clock>,
+        cluster: Arc<dyn ClusterObserver>,
+        collectors: Vec<Arc<dyn MetricsCollector>>,
+        parameters: ParameterSource,
+        actuator: Actuator,
+    ) -> Self {
+        Self { clock, cluster, collectors, parameters, actuator, state: Mutex::default() }
+    }
+
+    /// Runs once.
+    pub async fn run(&self) {
+        let span = CorrelationId::next().span("cycle");
+        self.decide_and_publish().instrument(span).await;
+    }
+
+    async fn decide_and_publish(&self) {
+        let started = Instant::now();
+        let parameters = (self.parameters)();
+        let max_age = parameters.ages.decision;
+        let snapshot = snapshot::take(&*self.clock, &*self.cluster, &self.collectors, parameters).await;
+        let decisions = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let (next, decisions) = engines::step(&state, &snapshot);
+            decisions.iter().for_each(|decision| log(decision, &state));
+            *state = next;
+            decisions
+        };
+        self.actuator.emit(decisions, max_age);
+        self.actuator.observe_cycle(started.elapsed());
+    }
+}
+
+/// One line when what is asked for changed, and otherwise only at debug level.
+fn log(decision: &Decision, before: &State) {
+    let asked_before = before.variants.get(&decision.variant).and_then(|state| state.desired);
+    match &decision.outcome {
+        Outcome::Desired(desired) if asked_before != Some(desired.replicas) || desired.direction != Direction::Hold => {
+            info!(
+                variant = %decision.variant,
+                current = decision.current,
+                ready = decision.ready,
+                desired = desired.replicas,
+                unconstrained = desired.unconstrained,
+                reason = %desired.reason,
+                "decided"
+            );
+        }
+        Outcome::Desired(desired) => {
+            debug!(variant = %decision.variant, desired = desired.replicas, reason = %desired.reason, "held");
+        }
+        Outcome::Withheld(withheld) => debug!(variant = %decision.variant, reason = withheld.message, "withheld"),
+    }
+}

@@ -1,0 +1,32 @@
+//! The end of a process: readiness first, then the port, then the rest.
+
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::apiserver::Readiness;
+
+/// Waits for SIGTERM or SIGINT, fails readiness, keeps serving for `delay` so that nobody is sent here any more, then
+/// cancels `serving`. A second signal cuts the delay short.
+///
+/// # Errors
+/// When the signal handlers cannot be installed.
+pub(super) async fn on_signal(readiness: Readiness, delay: Duration, serving: CancellationToken) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => info!(?delay, "SIGTERM: no longer ready, still serving"),
+        _ = interrupt.recv() => info!(?delay, "SIGINT: no longer ready, still serving"),
+        () = serving.cancelled() => return Ok(()),
+    }
+    readiness.begin_shutdown();
+    tokio::select! {
+        () = tokio::time::sleep(delay) => {}
+        _ = terminate.recv() => info!("second signal: not waiting"),
+        _ = interrupt.recv() => info!("second signal: not waiting"),
+    }
+    serving.cancel();
+    Ok(())
+}

@@ -1,0 +1,289 @@
+//! A whole API server on a loopback port, with test authorities, a scripted Kubernetes behind it and clients in front.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use axum::Router;
+use futures::future::BoxFuture;
+use http::{HeaderName, HeaderValue};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
+use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde_json::Value;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use wva::{
+    apiserver::{ApiServer, MetricsProvider, Readiness, Refusal, Sample, Series, UnknownMetric, router},
+    auth::{
+        AccessRequest, AccessReviewer, AccessVerdict, Attributes, Authenticator, Authorizer, Identity, ReviewError,
+        TokenAuthenticator, TokenReviewer, Trust, TrustBundle,
+    },
+    serving::{Bound, CertificateSource, ServingOptions},
+};
+
+pub(crate) const HPA: &str = "system:serviceaccount:kube-system:horizontal-pod-autoscaler";
+pub(crate) const METRIC: &str = "/apis/external.metrics.k8s.io/v1beta1/namespaces/llm/wva_desired_replicas";
+
+/// A certificate authority.
+pub(crate) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+/// A client's certificate and key.
+#[derive(Clone)]
+pub(crate) struct ClientCertificate {
+    certificate: CertificateDer<'static>,
+    key: Vec<u8>,
+}
+
+impl Authority {
+    pub(crate) fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    pub(crate) fn client(&self, common_name: &str, organization: &str) -> ClientCertificate {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        params.distinguished_name.push(DnType::OrganizationName, organization);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().der().clone();
+        ClientCertificate { certificate, key: key.serialize_der() }
+    }
+}
+
+/// The authorities of a cluster, as kube-apiserver publishes them.
+pub(crate) fn trust_bundle(cluster: &Authority, front_proxy: &Authority) -> TrustBundle {
+    let data = [
+        ("client-ca-file", cluster.pem.as_str()),
+        ("requestheader-client-ca-file", &front_proxy.pem),
+        ("requestheader-allowed-names", r#"["front-proxy-client"]"#),
+        ("requestheader-username-headers", r#"["X-Remote-User"]"#),
+        ("requestheader-group-headers", r#"["X-Remote-Group"]"#),
+        ("requestheader-extra-headers-prefix", r#"["X-Remote-Extra-"]"#),
+    ];
+    let data: BTreeMap<_, _> = data.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    TrustBundle::from_config_map(&data).unwrap()
+}
+
+/// Knows one token.
+struct Tokens;
+
+impl TokenReviewer for Tokens {
+    fn review<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Option<Identity>, ReviewError>> {
+        let prometheus = Identity::new("system:serviceaccount:monitoring:prometheus", ["system:serviceaccounts"]);
+        Box::pin(async move { Ok((token == "prometheus").then_some(prometheus)) })
+    }
+}
+
+/// A cluster's usual bindings, and one for alice.
+struct Bindings;
+
+impl AccessReviewer for Bindings {
+    fn review<'a>(&'a self, request: &'a AccessRequest) -> BoxFuture<'a, Result<AccessVerdict, ReviewError>> {
+        let allowed = match &*request.attributes {
+            // ClusterRole system:discovery.
+            Attributes::NonResource { path, verb }
+                if path.starts_with("/apis") || path.starts_with("/openapi") || path == "/version" =>
+            {
+                verb == "get" && request.identity.in_group("system:authenticated")
+            }
+            Attributes::NonResource { path, .. } => path == "/metrics" && request.identity.user.ends_with("prometheus"),
+            Attributes::Resource(_) => ["alice", HPA].contains(&request.identity.user.as_str()),
+        };
+        let verdict = if allowed { AccessVerdict::Allowed } else { AccessVerdict::Denied { reason: String::new() } };
+        Box::pin(async move { Ok(verdict) })
+    }
+}
+
+/// Three variants in namespace `llm`, one of them without a value.
+struct Values;
+
+impl MetricsProvider for Values {
+    fn metric_names(&self) -> &[&'static str] {
+        &["wva_desired_replicas"]
+    }
+
+    fn select(
+        &self,
+        namespace: Option<&str>,
+        metric: &str,
+        matches: &dyn Fn(&BTreeMap<String, String>) -> bool,
+    ) -> Result<Vec<Series>, UnknownMetric> {
+        if metric != "wva_desired_replicas" {
+            return Err(UnknownMetric);
+        }
+        let variants = [
+            ("llama-h100", Ok(21_000)),
+            ("llama-a100", Ok(20_500)),
+            ("qwen-l4", Err("variant llm/qwen-l4: metrics are 130 s old, check its ServiceMonitor")),
+        ];
+        let series = variants.map(|(variant, value)| Series {
+            namespace: "llm".into(),
+            subject: variant.into(),
+            labels: Arc::new(BTreeMap::from([("variant_name".to_owned(), variant.to_owned())])),
+            value: value
+                .map(|milli| Sample { milli, timestamp: "2026-11-23T19:29:37Z".parse().unwrap(), window: None })
+                .map_err(|message| Refusal { message: message.to_owned() }),
+        });
+        let here = namespace.is_none_or(|namespace| namespace == "llm");
+        Ok(series.into_iter().filter(|one| here && matches(&one.labels)).collect())
+    }
+
+    fn subjects(&self, namespace: &str) -> Vec<Arc<str>> {
+        let known = ["llama-a100", "llama-h100", "qwen-l4"].map(Into::into).to_vec();
+        if namespace == "llm" { known } else { Vec::new() }
+    }
+}
+
+/// A running server, and the authorities it trusts.
+pub(crate) struct TestServer {
+    pub(crate) address: SocketAddr,
+    pub(crate) cluster: Authority,
+    pub(crate) front_proxy: Authority,
+    pub(crate) trust: Trust,
+    pub(crate) readiness: Readiness,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) served: JoinHandle<()>,
+    certificate: Vec<CertificateDer<'static>>,
+}
+
+impl TestServer {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(Router::new(), |_| {}).await
+    }
+
+    /// With routes and options of its own.
+    pub(crate) async fn start_with(extra_routes: Router, change: impl FnOnce(&mut ServingOptions)) -> Self {
+        Self::run(TokenAuthenticator::new(Tokens), Authorizer::new(Bindings), extra_routes, change).await
+    }
+
+    /// With reviewers of its own.
+    pub(crate) async fn start_as(tokens: TokenAuthenticator, reviewer: impl AccessReviewer) -> Self {
+        Self::run(tokens, Authorizer::new(reviewer), Router::new(), |_| {}).await
+    }
+
+    async fn run(
+        tokens: TokenAuthenticator,
+        authorizer: Authorizer,
+        extra_routes: Router,
+        change: impl FnOnce(&mut ServingOptions),
+    ) -> Self {
+        let (cluster, front_proxy) = (Authority::new("kubernetes"), Authority::new("front-proxy-ca"));
+        let trust = Trust::new(trust_bundle(&cluster, &front_proxy));
+        let readiness = Readiness::default();
+        let api = router(ApiServer {
+            provider: Arc::new(Values),
+            authenticator: Authenticator::new(trust.clone(), tokens),
+            authorizer,
+            readiness: readiness.clone(),
+            metrics_text: Arc::new(|| "# EOF\n".to_owned()),
+            extra_routes,
+        });
+        let names = vec!["localhost".to_owned()];
+        let mut options = ServingOptions::new((Ipv4Addr::LOCALHOST, 0).into(), CertificateSource::SelfSigned { names });
+        change(&mut options);
+        let bound = Bound::bind(options).await.unwrap();
+        let (address, certificate) = (bound.local_address(), bound.certificate_chain());
+        let shutdown = CancellationToken::new();
+        let served = tokio::spawn(bound.serve(api, shutdown.clone()));
+        Self { address, cluster, front_proxy, trust, readiness, shutdown, served, certificate }
+    }
+
+    /// A client with this certificate; it speaks HTTP/2, as kube-apiserver does.
+    pub(crate) fn client(&self, certificate: Option<&ClientCertificate>) -> Client {
+        self.client_over(certificate, &[b"h2"])
+    }
+
+    pub(crate) fn client_over(&self, certificate: Option<&ClientCertificate>, protocols: &[&[u8]]) -> Client {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(self.certificate.iter().cloned());
+        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut tls = match certificate {
+            None => builder.with_no_client_auth(),
+            Some(ClientCertificate { certificate, key }) => {
+                let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.clone()));
+                builder.with_client_auth_cert(vec![certificate.clone()], key).unwrap()
+            }
+        };
+        tls.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .unwrap();
+        Client { http, base: format!("https://localhost:{}", self.address.port()) }
+    }
+
+    /// kube-apiserver, which passes on requests of its users.
+    pub(crate) fn kube_apiserver(&self) -> Client {
+        self.client(Some(&self.front_proxy.client("front-proxy-client", "")))
+    }
+}
+
+/// A client of one server.
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: String,
+}
+
+/// An answer, read in full.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) version: http::Version,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Client {
+    pub(crate) async fn get(&self, path: &str, headers: &[(&'static str, &str)]) -> Answer {
+        self.send(http::Method::GET, path, headers).await
+    }
+
+    pub(crate) async fn send(&self, method: http::Method, path: &str, headers: &[(&'static str, &str)]) -> Answer {
+        self.try_send(method, path, headers).await.unwrap()
+    }
+
+    pub(crate) async fn try_send(
+        &self,
+        method: http::Method,
+        path: &str,
+        headers: &[(&'static str, &str)],
+    ) -> reqwest::Result<Answer> {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::try_from(*value).unwrap()))
+            .collect();
+        let response = self.http.request(method, format!("{}{path}", self.base)).headers(headers).send().await?;
+        let (status, version, headers) = (response.status().as_u16(), response.version(), response.headers().clone());
+        Ok(Answer { status, version, headers, text: response.text().await? })
+    }
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+}
