@@ -10,6 +10,7 @@ use tracing::Instrument;
 use crate::{
     clock::Clock,
     interfaces::{CollectorError, MetricsCollector},
+    telemetry::CorrelationId,
 };
 
 /// Failures stretch the interval to this many times its length at most: an outage must not outlive its cause by long.
@@ -36,10 +37,9 @@ pub async fn run(
     };
     let mut pauses = spacing();
     let mut previous = Ok(());
-    for number in 1_u64.. {
+    loop {
         let started = Instant::now();
-        // Ties together what is logged of one fetch.
-        let span = tracing::info_span!("fetch", correlation_id = format!("fetch-{number}"));
+        let span = CorrelationId::next().span("fetch");
         let fetch = async {
             let outcome = collector.refresh().await;
             log_change(&collector.health().name, &previous, &outcome);
@@ -69,5 +69,112 @@ fn log_change(source: &str, previous: &Result<(), CollectorError>, outcome: &Res
         }
         (Err(_), Ok(())) => tracing::info!(source, "engine signals can be read again"),
         (Ok(()), Ok(())) | (Err(_), Err(_)) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::VecDeque, sync::Mutex};
+
+    use futures::{FutureExt, future::BoxFuture};
+    use jiff::Timestamp;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::interfaces::{ModelKey, ReplicaMetrics, SourceHealth};
+
+    /// Answers each refresh as told; then says so and hangs.
+    struct Scripted {
+        outcomes: Mutex<VecDeque<Result<(), CollectorError>>>,
+        exhausted: Mutex<Option<oneshot::Sender<()>>>,
+    }
+
+    impl MetricsCollector for Scripted {
+        fn fetch_saturation_metrics<'a>(
+            &'a self,
+            _model: &'a ModelKey,
+        ) -> BoxFuture<'a, Result<Vec<ReplicaMetrics>, CollectorError>> {
+            async { Ok(Vec::new()) }.boxed()
+        }
+
+        fn validate_metrics_availability<'a>(
+            &'a self,
+            _model: &'a ModelKey,
+        ) -> BoxFuture<'a, Result<(), CollectorError>> {
+            async { Ok(()) }.boxed()
+        }
+
+        fn refresh(&self) -> BoxFuture<'_, Result<(), CollectorError>> {
+            let outcome = self.outcomes.lock().unwrap().pop_front();
+            if outcome.is_none() {
+                self.exhausted.lock().unwrap().take().unwrap().send(()).unwrap();
+            }
+            async move {
+                match outcome {
+                    Some(outcome) => outcome,
+                    None => std::future::pending().await,
+                }
+            }
+            .boxed()
+        }
+
+        fn health(&self) -> SourceHealth {
+            SourceHealth { name: "scripted".into(), last_success: None, last_error: None }
+        }
+    }
+
+    fn unreachable() -> CollectorError {
+        CollectorError::Unreachable { source_name: "scripted".to_owned(), message: "refused".to_owned() }
+    }
+
+    /// Writes down how long the task wants to sleep and lets it go on at once.
+    #[derive(Debug, Default)]
+    struct Pauses(Mutex<Vec<Duration>>);
+
+    impl Clock for Pauses {
+        fn now(&self) -> Timestamp {
+            Timestamp::UNIX_EPOCH
+        }
+
+        fn wall(&self, duration: Duration) -> Duration {
+            self.0.lock().unwrap().push(duration);
+            Duration::ZERO
+        }
+    }
+
+    /// Runs the task over `outcomes`; the pauses between its fetches and the number of refreshes it announced.
+    async fn run_over(interval: Duration, outcomes: Vec<Result<(), CollectorError>>) -> (Vec<Duration>, u64) {
+        let (exhausted, ended) = oneshot::channel();
+        let collector = Scripted { outcomes: Mutex::new(outcomes.into()), exhausted: Mutex::new(Some(exhausted)) };
+        let (refreshed, announced) = watch::channel(0);
+        let shutdown = CancellationToken::new();
+        let clock = Arc::new(Pauses::default());
+        let task = tokio::spawn(run(Arc::new(collector), interval, clock.clone(), shutdown.clone(), refreshed));
+        ended.await.unwrap();
+        shutdown.cancel();
+        task.await.unwrap();
+        let pauses = clock.0.lock().unwrap().clone();
+        let announced = *announced.borrow();
+        (pauses, announced)
+    }
+
+    #[tokio::test]
+    async fn each_fetch_that_ended_well_is_announced_and_shutdown_ends_even_a_hanging_one() {
+        let outcomes = vec![Ok(()), Err(unreachable()), Ok(()), Ok(())];
+        let (_, announced) = run_over(Duration::from_secs(5), outcomes).await;
+        assert_eq!(announced, 3);
+    }
+
+    #[tokio::test]
+    async fn failures_are_spaced_out_up_to_a_limit_and_success_returns_to_the_interval() {
+        let interval = Duration::from_secs(5);
+        let mut outcomes = vec![Err(unreachable()); 5];
+        outcomes.push(Ok(()));
+        let (pauses, _) = run_over(interval, outcomes).await;
+        for (pause, factor) in pauses.iter().zip([1, 2, 4, 4, 4]) {
+            let spacing = interval * factor;
+            assert!(*pause >= spacing && *pause < 2 * spacing, "{pauses:?} should double, with jitter");
+        }
+        assert_eq!(pauses[5], interval);
     }
 }

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use super::{
-    Backend, CollectionTracker, CollectorConfig, InvalidCollectorConfig,
+    CollectionTracker, CollectorConfig, InvalidCollectorConfig,
     cache::{MemoryCache, NoopCache},
     prometheus::{PrometheusCollector, ReplicaCache},
 };
 use crate::{
     clock::Clock,
+    config::Backend,
     interfaces::{MetricsCollector, PodDirectory},
 };
 
-/// The metric source that `config` describes. It has fetched nothing yet: give it to [`super::background::run`].
+/// The metric source that `config` describes, keeping account in `tracker`. It has fetched nothing yet: give it to [`super::background::run`].
 ///
 /// # Errors
 /// When a setting cannot work or a file it names cannot be used.
@@ -23,11 +24,11 @@ pub fn new_metrics_collector(
     tracker: &CollectionTracker,
 ) -> Result<Arc<dyn MetricsCollector>, InvalidCollectorConfig> {
     let counters = tracker.cache_counters();
-    let cache: Arc<ReplicaCache> = match config.cache_capacity {
+    let cache: Arc<ReplicaCache> = match config.collector.cache_max_entries {
         0 => Arc::new(NoopCache::new(counters)),
         capacity => Arc::new(MemoryCache::new(capacity, config.retention(), clock.clone(), counters)),
     };
-    match config.backend {
+    match config.collector.backend {
         Backend::Prometheus => Ok(Arc::new(PrometheusCollector::new(config, cache, pods, clock, tracker.clone())?)),
     }
 }

@@ -18,6 +18,6 @@ pub mod prometheus;
 pub mod scrape;
 mod tracking;
 
-pub use config::{Backend, CollectorConfig, InvalidCollectorConfig, PrometheusConfig};
+pub use config::{CollectorConfig, InvalidCollectorConfig};
 pub use factory::new_metrics_collector;
 pub use tracking::{CollectionTracker, QueryStatistics};

@@ -113,7 +113,7 @@ impl CollectionTracker {
 
     /// A query returned `series` series after `duration`.
     pub(super) fn query_succeeded(&self, query: &'static str, duration: Duration, series: usize) {
-        self.shared.series.get_or_create(&QueryLabels { query_type: query }).set(series as i64);
+        self.shared.series.get_or_create(&QueryLabels { query_type: query }).set(gauge(series));
         self.record(query, duration, |statistics| {
             statistics.series = series;
             statistics.last_error = None;
@@ -132,7 +132,7 @@ impl CollectionTracker {
     /// A fetch ended well at `at`, with this many instances it could not attribute.
     pub(super) fn fetched(&self, at: Timestamp, unattributable: usize) {
         self.shared.last_success.store(at.as_millisecond(), Ordering::Relaxed);
-        self.shared.unattributable.set(unattributable as i64);
+        self.shared.unattributable.set(gauge(unattributable));
     }
 
     fn record(&self, query: &'static str, duration: Duration, outcome: impl FnOnce(&mut QueryStatistics)) {
@@ -143,6 +143,10 @@ impl CollectionTracker {
         statistics.total_duration += duration;
         outcome(statistics);
     }
+}
+
+fn gauge(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// Stands for a fetch that has not happened; no timestamp reaches back so far.

@@ -16,6 +16,9 @@ use crate::{
 /// How many names a message lists.
 const LISTED: usize = 5;
 
+/// A series that a decision needs: its name in messages and the signal it becomes.
+type Needed = (String, fn(&ReplicaMetrics) -> Signal<f64>);
+
 /// Checks that at least one of `replicas` has each signal that a decision needs, sampled within `age_limit`.
 pub(super) fn check(
     model: &ModelKey,
@@ -25,7 +28,7 @@ pub(super) fn check(
     now: Timestamp,
     age_limit: Duration,
 ) -> Result<(), CollectorError> {
-    let needed: [(String, fn(&ReplicaMetrics) -> Signal<f64>); 2] = [
+    let needed: [Needed; 2] = [
         (format!("{VLLM_KV_CACHE_USAGE_PERC} (or {VLLM_GPU_CACHE_USAGE_PERC})"), |replica| replica.kv_cache_usage),
         (VLLM_NUM_REQUESTS_WAITING.to_owned(), |replica| replica.queue_length),
     ];
@@ -74,9 +77,10 @@ fn what_exists(model: &ModelKey, catalog: &Catalog, source_name: &str) -> String
             nearest_first(&model.model_id, models.iter().cloned())
         );
     }
-    let elsewhere: Vec<_> = catalog.models.iter().filter(|(_, models)| models.contains(&model.model_id)).collect();
+    let serving = catalog.models.iter().filter(|(_, models)| models.contains(&model.model_id));
+    let elsewhere: Vec<_> = serving.map(|(namespace, _)| namespace.clone()).collect();
     if !elsewhere.is_empty() {
-        let namespaces = list(elsewhere.into_iter().map(|(namespace, _)| namespace.clone()).collect());
+        let namespaces = list(&elsewhere);
         return format!("the model has series in namespace {namespaces}; a variant must be where its pods are");
     }
     if catalog.models.is_empty() {
@@ -89,7 +93,7 @@ fn what_exists(model: &ModelKey, catalog: &Catalog, source_name: &str) -> String
         "namespace {} has no vLLM series, but namespace {} has; check that Prometheus scrapes the pods, for example \
          through a PodMonitor",
         model.namespace,
-        list(catalog.models.keys().cloned().collect())
+        list(&catalog.models.keys().cloned().collect::<Vec<_>>())
     )
 }
 
@@ -98,11 +102,111 @@ fn nearest_first(name: &str, candidates: impl Iterator<Item = Arc<str>>) -> Stri
     let mut candidates: Vec<_> =
         candidates.map(|candidate| (strsim::sorensen_dice(&name, &candidate.to_lowercase()), candidate)).collect();
     candidates.sort_by(|(a, _), (b, _)| b.total_cmp(a));
-    list(candidates.into_iter().map(|(_, candidate)| candidate).collect())
+    list(&candidates.into_iter().map(|(_, candidate)| candidate).collect::<Vec<_>>())
 }
 
-fn list(names: Vec<Arc<str>>) -> String {
+fn list(names: &[Arc<str>]) -> String {
     let more = names.len().saturating_sub(LISTED);
     let listed = names[..names.len() - more].join(", ");
     if more > 0 { format!("{listed} and {more} more") } else { listed }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+    use crate::{collector::prometheus::Unattributable, interfaces::EngineKind};
+
+    const NOW: i64 = 1_000;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn catalog(models: &[(&str, &[&str])]) -> Catalog {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).into()).collect::<BTreeSet<_>>();
+        Catalog {
+            models: models
+                .iter()
+                .map(|(namespace, models)| ((*namespace).into(), names(models)))
+                .collect::<BTreeMap<_, _>>(),
+            unattributable: Unattributable::default(),
+        }
+    }
+
+    fn replica(kv_cache_usage: Signal<f64>, queue_length: Signal<f64>) -> ReplicaMetrics {
+        ReplicaMetrics {
+            pod: "llama-0".into(),
+            instance: "10.0.0.1:8000".into(),
+            variant: None,
+            engine: EngineKind::Vllm,
+            kv_cache_usage,
+            queue_length,
+            running: Signal::Missing,
+            request_rate: Signal::Missing,
+            kv_cache_tokens: Signal::Missing,
+        }
+    }
+
+    fn checked(model: &str, replicas: &[ReplicaMetrics], catalog: &Catalog) -> Result<(), String> {
+        let model = ModelKey::new("chat", model);
+        check(&model, replicas, catalog, "Prometheus at http://p", at(NOW), Duration::from_mins(1))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn one_fresh_instance_is_enough() {
+        let fresh = Signal::present(0.0, at(NOW - 60));
+        let replicas = [replica(Signal::Missing, Signal::Missing), replica(fresh, fresh)];
+        assert_eq!(checked("llama", &replicas, &catalog(&[("chat", &["llama"])])), Ok(()));
+    }
+
+    #[test]
+    fn a_model_name_that_nobody_exports_is_answered_with_those_that_exist_nearest_first() {
+        let exported =
+            catalog(&[("chat", &["Qwen/Qwen3-32B", "meta-llama/Llama-3.1-70B", "meta-llama/Llama-3.1-8B-Instruct"])]);
+        let message = checked("llama-3.1-8b-instruct", &[], &exported).unwrap_err();
+        assert_eq!(
+            message,
+            "model llama-3.1-8b-instruct in namespace chat has no series vllm:kv_cache_usage_perc (or \
+             vllm:gpu_cache_usage_perc) and vllm:num_requests_waiting; namespace chat has series of \
+             meta-llama/Llama-3.1-8B-Instruct, meta-llama/Llama-3.1-70B, Qwen/Qwen3-32B; set spec.modelID to the name \
+             the engine serves (its model_name label)"
+        );
+    }
+
+    #[test]
+    fn the_message_says_what_exists_instead() {
+        let fresh = Signal::present(0.5, at(NOW));
+        let stale = Signal::present(0.5, at(NOW - 90));
+        let unattributable = Catalog {
+            unattributable: Unattributable { instances: 3, example: Some(("10.0.0.9:8000".to_owned(), "pod")) },
+            ..catalog(&[])
+        };
+        let many: Vec<_> = ["a", "b", "c", "d", "e", "f", "g"].to_vec();
+        let table: [(&str, Vec<ReplicaMetrics>, Catalog, &str); 7] = [
+            ("elsewhere", vec![], catalog(&[("prod", &["llama"])]), "the model has series in namespace prod"),
+            (
+                "nothing here",
+                vec![],
+                catalog(&[("prod", &["qwen"])]),
+                "namespace chat has no vLLM series, but namespace prod",
+            ),
+            ("nothing at all", vec![], catalog(&[]), "Prometheus at http://p has no vLLM series that belong to a pod"),
+            ("no pod labels", vec![], unattributable, "such as 10.0.0.9:8000, cannot be attributed"),
+            ("many", vec![], catalog(&[("chat", &many)]), "and 2 more"),
+            (
+                "only one of two",
+                vec![replica(fresh, Signal::Missing)],
+                catalog(&[]),
+                "no series vllm:num_requests_waiting; its 1 engine instance(s), such as pod llama-0, export other series",
+            ),
+            ("stale", vec![replica(stale, fresh)], catalog(&[]), "the newest sample is 90 s old"),
+        ];
+        for (case, replicas, catalog, expected) in table {
+            let message = checked("llama", &replicas, &catalog).unwrap_err();
+            assert!(message.contains(expected), "{case}: {message}");
+        }
+    }
 }

@@ -11,11 +11,11 @@ use reqwest::{
 };
 use rustls::crypto::CryptoProvider;
 
-use crate::collector::{InvalidCollectorConfig, PrometheusConfig};
+use crate::{collector::InvalidCollectorConfig, config::PrometheusSettings};
 
 /// A client for one server whose TLS files may be rotated.
 pub(super) struct ReloadingClient {
-    config: PrometheusConfig,
+    settings: PrometheusSettings,
     url: Url,
     current: ArcSwap<Current>,
 }
@@ -27,11 +27,11 @@ struct Current {
 }
 
 impl ReloadingClient {
-    pub(super) fn new(config: &PrometheusConfig) -> Result<Self, InvalidCollectorConfig> {
-        let url = config.parsed_url()?;
-        let files = TlsFiles::read(config)?;
-        let client = build(config, &url, &files)?;
-        Ok(Self { config: config.clone(), url, current: ArcSwap::from_pointee(Current { client, files }) })
+    pub(super) fn new(settings: &PrometheusSettings) -> Result<Self, InvalidCollectorConfig> {
+        let url = settings.url.clone().ok_or(InvalidCollectorConfig::MissingUrl)?;
+        let files = TlsFiles::read(settings)?;
+        let client = build(settings, &url, &files)?;
+        Ok(Self { settings: settings.clone(), url, current: ArcSwap::from_pointee(Current { client, files }) })
     }
 
     /// The server's address as messages show it: without a user and password.
@@ -48,12 +48,12 @@ impl ReloadingClient {
     /// been seen halfway.
     pub(super) fn reload(&self) {
         let current = self.current.load();
-        let files = match TlsFiles::read(&self.config) {
+        let files = match TlsFiles::read(&self.settings) {
             Ok(files) if files == current.files => return,
             Ok(files) => files,
             Err(error) => return tracing::debug!(%error, "the TLS files cannot be read; keeping those in use"),
         };
-        let client = match build(&self.config, &self.url, &files) {
+        let client = match build(&self.settings, &self.url, &files) {
             Ok(client) => {
                 tracing::info!(server = self.address(), "the TLS files have changed and are in use");
                 client
@@ -87,8 +87,8 @@ struct TlsFiles {
 }
 
 impl TlsFiles {
-    fn read(config: &PrometheusConfig) -> Result<Self, InvalidCollectorConfig> {
-        let file = |key, path: &Option<PathBuf>| {
+    fn read(settings: &PrometheusSettings) -> Result<Self, InvalidCollectorConfig> {
+        let file = |key, path: Option<&PathBuf>| {
             let Some(path) = path else { return Ok(None) };
             std::fs::read(path).map(Some).map_err(|error| InvalidCollectorConfig::File {
                 key,
@@ -96,16 +96,17 @@ impl TlsFiles {
                 message: error.to_string(),
             })
         };
-        let certificate = file("prometheus.clientCertificate", &config.client_certificate)?;
-        let key = file("prometheus.clientKey", &config.client_key)?;
+        let identity = settings.client_certificate.as_ref();
+        let certificate = file("prometheus.clientCertPath", identity.map(|paths| &paths.certificate))?;
+        let key = file("prometheus.clientKeyPath", identity.map(|paths| &paths.key))?;
         Ok(Self {
-            authorities: file("prometheus.caCertificate", &config.ca_certificate)?,
+            authorities: file("prometheus.caCertPath", settings.ca_cert_path.as_ref())?,
             identity: certificate.zip(key).map(|(certificate, key)| [certificate, key].join(&b'\n')),
         })
     }
 }
 
-fn build(config: &PrometheusConfig, url: &Url, files: &TlsFiles) -> Result<Client, InvalidCollectorConfig> {
+fn build(settings: &PrometheusSettings, url: &Url, files: &TlsFiles) -> Result<Client, InvalidCollectorConfig> {
     let failed = |message: String| InvalidCollectorConfig::Client { url: without_credentials(url), message };
     if CryptoProvider::get_default().is_none() {
         // reqwest would panic.
@@ -115,28 +116,29 @@ fn build(config: &PrometheusConfig, url: &Url, files: &TlsFiles) -> Result<Clien
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("wva/", env!("CARGO_PKG_VERSION")))
         // Leaves room for another attempt, perhaps at another address.
-        .connect_timeout(config.query_timeout / 3)
+        .connect_timeout(settings.query_timeout / 3)
         .pool_idle_timeout(Duration::from_secs(90))
         // A redirect is a login page or a wrong address; following it would take our headers elsewhere.
         .redirect(redirect::Policy::none())
-        .tls_danger_accept_invalid_certs(config.insecure_skip_verify);
+        .tls_danger_accept_invalid_certs(settings.insecure_skip_verify);
     if let Some(pem) = &files.authorities {
         let authorities = Certificate::from_pem_bundle(pem).map_err(|error| failed(with_causes(&error)))?;
         if authorities.is_empty() {
-            return Err(failed("the file of prometheus.caCertificate holds no PEM certificate".to_owned()));
+            return Err(failed("the file of prometheus.caCertPath holds no PEM certificate".to_owned()));
         }
         builder = builder.tls_certs_only(authorities);
     }
     if let Some(pem) = &files.identity {
         builder = builder.identity(Identity::from_pem(pem).map_err(|error| failed(with_causes(&error)))?);
     }
-    if let Some(name) = &config.server_name {
+    if let Some(name) = &settings.server_name {
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         builder = builder.dns_resolver(ConnectTo { name: name.clone(), host });
         url.set_host(Some(name)).map_err(|error| failed(format!("prometheus.serverName {name:?}: {error}")))?;
     }
     let client = builder.build().map_err(|error| failed(with_causes(&error)))?;
-    Client::from(client, url.as_str()).map_err(|error| failed(with_causes(&error)))
+    // The crate appends `/api/…` to a path as it stands.
+    Client::from(client, url.as_str().trim_end_matches('/')).map_err(|error| failed(with_causes(&error)))
 }
 
 fn without_credentials(url: &Url) -> String {

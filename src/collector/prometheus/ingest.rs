@@ -134,8 +134,8 @@ impl<'a> InstanceKey<'a> {
     fn of(labels: &'a SeriesLabels) -> Result<Self, &'static str> {
         Ok(Self {
             place: Place::of(labels)?,
-            model: text(&labels.model_name).ok_or(MODEL_NAME)?,
-            engine: text(&labels.engine).unwrap_or_default(),
+            model: text(labels.model_name.as_deref()).ok_or(MODEL_NAME)?,
+            engine: text(labels.engine.as_deref()).unwrap_or_default(),
         })
     }
 
@@ -161,18 +161,20 @@ impl<'a> InstanceKey<'a> {
 
 impl<'a> Place<'a> {
     fn of(labels: &'a SeriesLabels) -> Result<Self, &'static str> {
-        let pod = text(&labels.pod).or(text(&labels.exported_pod)).ok_or("pod")?;
+        let pod = text(labels.pod.as_deref()).or(text(labels.exported_pod.as_deref())).ok_or("pod")?;
         Ok(Self {
-            namespace: text(&labels.namespace).or(text(&labels.exported_namespace)).ok_or("namespace")?,
+            namespace: text(labels.namespace.as_deref())
+                .or(text(labels.exported_namespace.as_deref()))
+                .ok_or("namespace")?,
             pod,
-            instance: text(&labels.instance).unwrap_or(pod),
+            instance: text(labels.instance.as_deref()).unwrap_or(pod),
         })
     }
 }
 
 /// A label's value; Prometheus takes an empty one for an absent one.
-fn text(label: &Option<Box<str>>) -> Option<&str> {
-    label.as_deref().filter(|value| !value.is_empty())
+fn text(label: Option<&str>) -> Option<&str> {
+    label.filter(|value| !value.is_empty())
 }
 
 fn signal_of(replica: &mut ReplicaMetrics, query: Query) -> Option<&mut Signal<f64>> {
@@ -202,12 +204,17 @@ struct CacheCapacities<'a>(HashMap<Place<'a>, Vec<(&'a str, f64)>>);
 fn cache_capacities(results: &QueryResults) -> CacheCapacities<'_> {
     let mut capacities = HashMap::<_, Vec<_>>::new();
     for Series { labels, .. } in results.get(&Query::CacheConfig).into_iter().flatten() {
-        let number = |label| text(label)?.parse::<f64>().ok().filter(|value| value.is_finite() && *value > 0.0);
+        let number = |label: &Option<Box<str>>| {
+            text(label.as_deref())?.parse::<f64>().ok().filter(|value| value.is_finite() && *value > 0.0)
+        };
         // `num_gpu_blocks` is "None" until the engine has profiled its memory.
         if let (Ok(place), Some(size), Some(blocks)) =
             (Place::of(labels), number(&labels.block_size), number(&labels.num_gpu_blocks))
         {
-            capacities.entry(place).or_default().push((text(&labels.engine).unwrap_or_default(), size * blocks));
+            capacities
+                .entry(place)
+                .or_default()
+                .push((text(labels.engine.as_deref()).unwrap_or_default(), size * blocks));
         }
     }
     CacheCapacities(capacities)
@@ -238,3 +245,6 @@ fn by_model(replicas: HashMap<InstanceKey<'_>, ReplicaMetrics>) -> HashMap<Model
     });
     models.collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -44,7 +44,7 @@ pub struct PrometheusCollector {
     source_name: Arc<str>,
     transport: Transport,
     queries: Vec<(Query, String)>,
-    signal_age_limit: std::time::Duration,
+    signal_age_limit: Duration,
     cache: Arc<ReplicaCache>,
     pods: Arc<dyn PodDirectory>,
     clock: Arc<dyn Clock>,
@@ -76,7 +76,7 @@ impl PrometheusCollector {
     /// A collector that has fetched nothing yet.
     ///
     /// # Errors
-    /// When a setting cannot work or a TLS file cannot be used.
+    /// When a file or a setting of the connection cannot be used.
     pub fn new(
         config: &CollectorConfig,
         cache: Arc<ReplicaCache>,
@@ -84,13 +84,11 @@ impl PrometheusCollector {
         clock: Arc<dyn Clock>,
         tracker: CollectionTracker,
     ) -> Result<Self, InvalidCollectorConfig> {
-        config.validate()?;
         let transport = Transport::new(&config.prometheus)?;
-        let matchers = config.prometheus.label_matchers.as_deref().unwrap_or_default();
         Ok(Self {
             source_name: transport.source_name().into(),
             transport,
-            queries: Query::ALL.into_iter().map(|query| (query, query.promql(matchers))).collect(),
+            queries: Query::ALL.into_iter().map(|query| (query, query.promql(config.collector.peak_window))).collect(),
             signal_age_limit: config.signal_age_limit,
             cache,
             pods,

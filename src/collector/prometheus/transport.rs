@@ -1,6 +1,6 @@
 //! One query over HTTP: credentials, retries, and errors that keep the HTTP status.
 
-use std::{error::Error, path::Path, time::Duration};
+use std::{error::Error, time::Duration};
 
 use backon::{ExponentialBuilder, Retryable};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -12,7 +12,8 @@ use super::{
     response::{self, Series},
 };
 use crate::{
-    collector::{InvalidCollectorConfig, PrometheusConfig},
+    collector::{InvalidCollectorConfig, config},
+    config::{BearerToken, PrometheusSettings},
     interfaces::CollectorError,
 };
 
@@ -25,18 +26,18 @@ const EXCERPT: usize = 200;
 #[derive(Debug)]
 pub(super) struct Transport {
     client: ReloadingClient,
-    config: PrometheusConfig,
+    settings: PrometheusSettings,
     headers: HeaderMap,
 }
 
 impl Transport {
-    pub(super) fn new(config: &PrometheusConfig) -> Result<Self, InvalidCollectorConfig> {
-        let headers = config.fixed_headers()?;
-        let client = ReloadingClient::new(config)?;
-        if config.insecure_skip_verify {
+    pub(super) fn new(settings: &PrometheusSettings) -> Result<Self, InvalidCollectorConfig> {
+        let headers = config::headers(settings)?;
+        let client = ReloadingClient::new(settings)?;
+        if settings.insecure_skip_verify {
             tracing::warn!(server = client.address(), "the certificate of Prometheus is not verified");
         }
-        Ok(Self { client, config: config.clone(), headers })
+        Ok(Self { client, settings: settings.clone(), headers })
     }
 
     /// The source as messages name it.
@@ -60,19 +61,19 @@ impl Transport {
                 last_failure = Some(failure.clone());
             },
         );
-        let answer = tokio::time::timeout(self.config.query_timeout, attempts).await;
+        let answer = tokio::time::timeout(self.settings.query_timeout, attempts).await;
         // Running out of time says less than what the attempts ran into.
-        answer.unwrap_or_else(|_| Err(last_failure.unwrap_or(Failure::Timeout(self.config.query_timeout))))
+        answer.unwrap_or_else(|_| Err(last_failure.unwrap_or(Failure::Timeout(self.settings.query_timeout))))
     }
 
     async fn attempt(&self, client: &Client, promql: &str) -> Result<Vec<Series>, Failure> {
-        let timeout = i64::try_from(self.config.query_timeout.as_millis()).unwrap_or(i64::MAX);
+        let timeout = i64::try_from(self.settings.query_timeout.as_millis()).unwrap_or(i64::MAX);
         let mut request = client.query(promql).timeout(timeout);
         for (name, value) in &self.headers {
             request = request.header(name, value.clone());
         }
-        if let Some(path) = &self.config.bearer_token_file {
-            request = request.header(header::AUTHORIZATION, bearer_token(path).await?);
+        if let Some(token) = &self.settings.bearer_token {
+            request = request.header(header::AUTHORIZATION, authorization(token).await?);
         }
         // GET: reading is all a role for it has to allow. Our queries are short enough for any URL limit.
         let answer = request.get_raw().await.map_err(|error| Failure::Unreachable(cause(&error)))?;
@@ -92,8 +93,8 @@ pub(super) enum Failure {
     Timeout(Duration),
     #[error("HTTP status {0}")]
     Unauthorized(StatusCode),
-    #[error("the bearer token file {path} cannot be used: {message}; check prometheus.bearerTokenFile")]
-    BearerToken { path: String, message: String },
+    #[error("the bearer token {place} cannot be used: {message}; check prometheus.bearerTokenPath")]
+    BearerToken { place: String, message: String },
     #[error("it answers {status} and refers to {location}; set prometheus.url to the address of the API itself")]
     Redirect { status: StatusCode, location: String },
     #[error("{kind}: {message} (HTTP status {status})")]
@@ -139,16 +140,25 @@ impl Failure {
     }
 }
 
-/// Reads the file every time: kubelet rotates projected tokens.
-async fn bearer_token(path: &Path) -> Result<HeaderValue, Failure> {
-    let failed = |message: String| Failure::BearerToken { path: path.display().to_string(), message };
-    let token = tokio::fs::read_to_string(path).await.map_err(|error| failed(error.to_string()))?;
+/// A token in a file is read every time: kubelet rotates projected tokens.
+async fn authorization(token: &BearerToken) -> Result<HeaderValue, Failure> {
+    let (place, token) = match token {
+        BearerToken::Literal(token) => ("in the environment".to_owned(), token.expose().to_owned()),
+        BearerToken::File(path) => {
+            let place = format!("in {}", path.display());
+            match tokio::fs::read_to_string(path).await {
+                Ok(token) => (place, token),
+                Err(error) => return Err(Failure::BearerToken { place, message: error.to_string() }),
+            }
+        }
+    };
+    let failed = |message: &str| Failure::BearerToken { place: place.clone(), message: message.to_owned() };
     let token = token.trim();
     if token.is_empty() {
-        return Err(failed("it is empty".to_owned()));
+        return Err(failed("it is empty"));
     }
     let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
-        .map_err(|_| failed("it holds characters HTTP does not allow in a header".to_owned()))?;
+        .map_err(|_| failed("it holds characters HTTP does not allow in a header"))?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -1,0 +1,208 @@
+//! The collector against a real Prometheus that scrapes engines.
+
+use std::{collections::HashSet, time::Duration};
+
+use jiff::Timestamp;
+use wva::interfaces::{ModelKey, ReplicaMetrics, Signal, VariantKey};
+
+use crate::collector_support::{Collecting, Engines, Prometheus, Target, eventually};
+
+const CURRENT_VLLM: &str = include_str!("../fixtures/collector/vllm-0.33.prom");
+const OLD_VLLM: &str = include_str!("../fixtures/collector/vllm-0.6.prom");
+const SIMULATOR: &str = include_str!("../fixtures/collector/llm-d-inference-sim.prom");
+const MODEL: &str = "meta-llama/Llama-3.1-8B-Instruct";
+
+fn model() -> ModelKey {
+    ModelKey::new("chat", MODEL)
+}
+
+/// Fetches until every one of `count` replicas has all its signals: a rate needs two scrapes.
+async fn complete(collecting: &Collecting, model: &ModelKey, count: usize) -> Vec<ReplicaMetrics> {
+    let is_complete = |replica: &ReplicaMetrics| {
+        let signals = [
+            replica.kv_cache_usage,
+            replica.queue_length,
+            replica.running,
+            replica.request_rate,
+            replica.kv_cache_tokens,
+        ];
+        signals.iter().all(|signal| signal.value().is_some())
+    };
+    eventually("every replica has every signal", async || {
+        let replicas = collecting.fetch(model).await;
+        (replicas.len() == count && replicas.iter().all(is_complete)).then_some(replicas)
+    })
+    .await
+}
+
+/// When Prometheus took its samples of `selector` within the last minute.
+async fn scrapes(prometheus: &Prometheus, selector: &str) -> HashSet<Timestamp> {
+    let result = prometheus.ask(&format!("{selector}[1m]")).await;
+    let samples = result[0]["values"].as_array().unwrap();
+    let milliseconds = samples.iter().map(|sample| (sample[0].as_f64().unwrap() * 1000.0).round() as i64);
+    milliseconds.map(|time| Timestamp::from_millisecond(time).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn values_of_both_generations_arrive_with_the_time_of_their_scrape_and_their_variant() {
+    let engines = Engines::start().await;
+    engines.export("current-0", CURRENT_VLLM);
+    engines.export("old-0", OLD_VLLM);
+    engines.export("sim-0", SIMULATOR);
+    let mut twice = Target::pod("chat", "current-0");
+    twice.job = "the-same-pod-again";
+    let targets = [Target::pod("chat", "current-0"), Target::pod("chat", "old-0"), Target::pod("chat", "sim-0"), twice];
+    let prometheus = Prometheus::start(&engines, &targets).await;
+    let collecting = Collecting::new(&prometheus.config()).unwrap();
+
+    let replicas = complete(&collecting, &model(), 3).await;
+    let values: Vec<_> = replicas
+        .iter()
+        .map(|replica| {
+            let of = |signal: Signal<f64>| *signal.value().unwrap();
+            (
+                &*replica.pod,
+                of(replica.kv_cache_usage),
+                of(replica.queue_length),
+                of(replica.running),
+                of(replica.kv_cache_tokens),
+            )
+        })
+        .collect();
+    assert_eq!(
+        values,
+        [
+            ("current-0", 0.6123, 4.0, 37.0, 16.0 * 23_257.0),
+            ("old-0", 0.3125, 3.0, 12.0, 16.0 * 7281.0),
+            ("sim-0", 0.438_476_562_5, 22.0, 8.0, 16.0 * 1024.0),
+        ]
+    );
+    let sampled_at = replicas[1].queue_length.sampled_at().unwrap();
+    let scrapes = scrapes(&prometheus, r#"vllm:num_requests_waiting{pod="old-0"}"#).await;
+    assert!(scrapes.contains(&sampled_at), "{sampled_at} is none of {scrapes:?}");
+
+    assert_eq!(replicas[0].variant, None);
+    let variant = VariantKey::new("chat", "llama-h100");
+    collecting.pods.own(&variant, "current-0");
+    let replicas = collecting.collector.fetch_saturation_metrics(&model()).await.unwrap();
+    assert_eq!(
+        replicas[0].variant,
+        Some(variant),
+        "a pod is attributed as soon as its owner is known, without a fetch"
+    );
+    assert_eq!(collecting.collector.validate_metrics_availability(&model()).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_pod_that_two_jobs_scrape_completes_its_requests_only_once() {
+    let engines = Engines::start().await;
+    let mut twice = Target::pod("chat", "pod-0");
+    twice.job = "the-same-pod-again";
+    let prometheus = Prometheus::start(&engines, &[Target::pod("chat", "pod-0"), twice]).await;
+    let collecting = Collecting::new(&prometheus.config()).unwrap();
+    let mut completed = 0;
+    let rate = eventually("a rate above 0", async || {
+        completed += 1;
+        engines.export(
+            "pod-0",
+            format!(
+                "vllm:kv_cache_usage_perc{{model_name=\"m\"}} 0.5\n\
+             vllm:num_requests_waiting{{model_name=\"m\"}} 0\n\
+             vllm:request_success_total{{model_name=\"m\",finished_reason=\"stop\"}} {completed}\n\
+             vllm:request_success_total{{model_name=\"m\",finished_reason=\"length\"}} {completed}\n"
+            ),
+        );
+        let replicas = collecting.fetch(&ModelKey::new("chat", "m")).await;
+        replicas.first()?.request_rate.value().copied().filter(|rate| *rate > 0.0)
+    })
+    .await;
+    let summed = prometheus.ask("sum(rate(vllm:request_success_total[1m]))").await;
+    let summed: f64 = summed[0]["value"][1].as_str().unwrap().parse().unwrap();
+    assert!(rate > 0.0 && rate < summed * 0.75, "{rate} of {summed} requests per second over both jobs");
+}
+
+#[tokio::test]
+async fn when_a_pod_dies_its_values_stay_but_their_sample_time_stops() {
+    let engines = Engines::start().await;
+    engines.export("dying-0", CURRENT_VLLM);
+    let prometheus = Prometheus::start(&engines, &[Target::pod("chat", "dying-0")]).await;
+    let collecting = Collecting::new(&prometheus.config()).unwrap();
+    eventually("scrapes over more than one step of the subquery", async || {
+        let result = prometheus.ask("count_over_time(vllm:num_requests_waiting[1m]) > 7").await;
+        (!result.as_array()?.is_empty()).then_some(())
+    })
+    .await;
+    engines.kill("dying-0");
+    eventually("Prometheus sees the pod down", async || {
+        let result = prometheus.ask(r#"up{pod="dying-0"} == 0"#).await;
+        (!result.as_array()?.is_empty()).then_some(())
+    })
+    .await;
+
+    let scrapes = scrapes(&prometheus, "vllm:num_requests_waiting").await;
+    let usage = collecting.fetch(&model()).await[0].kv_cache_usage;
+    let Signal::Present { value, sampled_at } = usage else { panic!("{usage:?}") };
+    assert_eq!(value, 0.6123);
+    assert!(scrapes.contains(&sampled_at), "{sampled_at} is none of {scrapes:?}");
+    let limit = Duration::from_secs(60);
+    assert_eq!(usage.fresh(sampled_at + limit, limit), usage);
+    assert_eq!(usage.fresh(sampled_at + limit + Duration::from_secs(1), limit), Signal::Missing);
+
+    // Prometheus goes on, the sample time does not.
+    eventually("Prometheus scrapes in vain some more", async || {
+        let result = prometheus.ask(r#"count_over_time((up{pod="dying-0"} == 0)[1m:1s]) > 2"#).await;
+        (!result.as_array()?.is_empty()).then_some(())
+    })
+    .await;
+    let later = collecting.fetch(&model()).await[0].kv_cache_usage;
+    assert!(later.sampled_at().is_none_or(|later| scrapes.contains(&later)), "{later:?}");
+}
+
+#[tokio::test]
+async fn the_number_of_queries_does_not_grow_with_the_number_of_models() {
+    const MANY: usize = 50;
+    let engines = Engines::start().await;
+    let pods: Vec<_> = (0..MANY).map(|number| format!("pod-{number}")).collect();
+    let targets: Vec<_> = pods.iter().map(|pod| Target::pod("chat", pod)).collect();
+    engines.export(&pods[0], CURRENT_VLLM);
+    let prometheus = Prometheus::start(&engines, &targets).await;
+    let collecting = Collecting::new(&prometheus.config()).unwrap();
+    complete(&collecting, &model(), 1).await;
+
+    let cost_of_a_fetch = async || {
+        let before = prometheus.queries_answered().await;
+        collecting.collector.refresh().await.unwrap();
+        prometheus.queries_answered().await - before
+    };
+    let one_model = cost_of_a_fetch().await;
+    for (number, pod) in pods.iter().enumerate() {
+        engines.export(pod, CURRENT_VLLM.replace(MODEL, &format!("org/model-{number}")));
+    }
+    eventually("all models are known", async || {
+        collecting.collector.refresh().await.unwrap();
+        (collecting.tracker.statistics()["kv_cache_usage"].series > MANY).then_some(())
+    })
+    .await;
+    assert_eq!(cost_of_a_fetch().await, one_model);
+    assert_eq!(one_model, 6);
+    let last = ModelKey::new("chat", format!("org/model-{}", MANY - 1));
+    assert_eq!(collecting.collector.fetch_saturation_metrics(&last).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn engines_without_a_pod_label_and_misspelt_models_are_told_to_the_user() {
+    let engines = Engines::start().await;
+    engines.export("static-0", CURRENT_VLLM);
+    let mut target = Target::pod("chat", "static-0");
+    target.labels.clear();
+    let prometheus = Prometheus::start(&engines, &[target]).await;
+    let collecting = Collecting::new(&prometheus.config()).unwrap();
+    let error = eventually("health tells of what cannot be attributed", async || {
+        collecting.collector.refresh().await.unwrap();
+        collecting.collector.health().last_error
+    })
+    .await;
+    assert!(error.contains("static-0:8000") && error.contains("`pod` label"), "{error}");
+    let error = collecting.collector.validate_metrics_availability(&model()).await.unwrap_err().to_string();
+    assert!(error.contains("relabel __meta_kubernetes_pod_name to pod"), "{error}");
+}
