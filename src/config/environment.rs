@@ -36,7 +36,8 @@ impl Layer {
     /// or one that Kubernetes makes up for a Service whose name begins with `wva`.
     pub fn from_environment(variables: impl IntoIterator<Item = (String, String)>, other: &[&str]) -> Self {
         let mut layer = Self::new(Rank::Environment);
-        let variables = variables.into_iter().filter(|(name, value)| !value.is_empty() && !is_service_link(name, value));
+        let variables =
+            variables.into_iter().filter(|(name, value)| !value.is_empty() && !is_service_link(name, value));
         for (name, value) in variables.collect::<BTreeSet<_>>() {
             let row = keys::table()
                 .iter()
@@ -68,7 +69,8 @@ fn is_service_link(name: &str, value: &str) -> bool {
         let is_number = parts.next().is_some_and(|number| number.parse::<u16>().is_ok());
         is_number && matches!(parts.next(), Some("TCP" | "UDP" | "SCTP"))
     });
-    let is_service = name.ends_with("_SERVICE_HOST") || name.ends_with("_SERVICE_PORT") || name.contains("_SERVICE_PORT_");
+    let is_service =
+        name.ends_with("_SERVICE_HOST") || name.ends_with("_SERVICE_PORT") || name.contains("_SERVICE_PORT_");
     is_service || is_numbered_port || (is_address && name.ends_with("_PORT"))
 }
 
@@ -77,7 +79,10 @@ mod tests {
     use super::*;
 
     fn layer(variables: &[(&str, &str)]) -> Layer {
-        Layer::from_environment(variables.iter().map(|(name, value)| ((*name).into(), (*value).into())), &["WVA_KUBECONFIG"])
+        Layer::from_environment(
+            variables.iter().map(|(name, value)| ((*name).into(), (*value).into())),
+            &["WVA_KUBECONFIG"],
+        )
     }
 
     #[test]

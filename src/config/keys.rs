@@ -38,14 +38,8 @@ pub(super) struct Spec {
 
 impl<T> Key<T> {
     const fn new(path: &'static str, kind: &'static Kind<T>, default: fn() -> T, meaning: &'static str) -> Self {
-        let spec = Spec {
-            path,
-            alias: None,
-            upstream_variable: None,
-            meaning,
-            needs_restart: false,
-            environment_only: false,
-        };
+        let spec =
+            Spec { path, alias: None, upstream_variable: None, meaning, needs_restart: false, environment_only: false };
         Self { spec, kind, default }
     }
 

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use super::{
     ConfigError, ModelSelector,
-    kinds::Form,
     keys::{self, Row},
+    kinds::Form,
 };
 
 /// Keys and values from one place. Faults found while reading it are kept, so that resolving reports all at once.

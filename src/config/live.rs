@@ -7,10 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::{
-    Config, ConfigErrors, Document, Layer, Resolved, ResolvedView, keys,
-    layer::Rank,
-};
+use super::{Config, ConfigErrors, Document, Layer, Resolved, ResolvedView, keys, layer::Rank};
 use crate::clock::Clock;
 
 /// The documents that configuration is read from.

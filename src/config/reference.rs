@@ -40,5 +40,8 @@ fn line(row: &Row) -> String {
     };
     let effect = if spec.needs_restart { "after a restart" } else { "at once" };
     let kind = row.key.kind_name();
-    format!("| {key}{alias} | `{}`{upstream} | {flag} | {kind} | {default} | {effect} | {} |", row.variable, spec.meaning)
+    format!(
+        "| {key}{alias} | `{}`{upstream} | {flag} | {kind} | {default} | {effect} | {} |",
+        row.variable, spec.meaning
+    )
 }

@@ -10,8 +10,8 @@ use http::{HeaderName, HeaderValue};
 
 use super::{
     BearerToken, CertificatePaths, CollectorSettings, Config, ConfigError, ConfigErrors, EngineSettings, Layer,
-    LoggingSettings, ModelSelector, PrometheusSettings, ResolvedModel, ResolvedValue, ResolvedView, Secret, ServerSettings,
-    Source, checks,
+    LoggingSettings, ModelSelector, PrometheusSettings, ResolvedModel, ResolvedValue, ResolvedView, Secret,
+    ServerSettings, Source, checks,
     keys::{self, Key},
     layer::{Entries, Entry, quotable},
 };
@@ -74,7 +74,10 @@ impl Config {
             watch_namespace: scope.get(&keys::WATCH_NAMESPACE),
             controller_instance: scope.get(&keys::CONTROLLER_INSTANCE),
             pod_namespace: scope.get(&keys::POD_NAMESPACE),
-            logging: LoggingSettings { level: scope.get(&keys::LOGGING_LEVEL), format: scope.get(&keys::LOGGING_FORMAT) },
+            logging: LoggingSettings {
+                level: scope.get(&keys::LOGGING_LEVEL),
+                format: scope.get(&keys::LOGGING_FORMAT),
+            },
         };
         checks::relations(&config, &mut scope);
         let (mut values, winners) = (scope.values, scope.winners);
@@ -133,13 +136,12 @@ impl<'a> Scope<'a> {
                 )),
             }
         }
-        let (value, text, given_by) = match winner {
-            Some((value, entry)) => (value, entry.text.clone(), entry.given_by.clone()),
-            None => {
-                let default = (key.default)();
-                let text = (key.kind.show)(&default);
-                (default, text, Source::Default)
-            }
+        let (value, text, given_by) = if let Some((value, entry)) = winner {
+            (value, entry.text.clone(), entry.given_by.clone())
+        } else {
+            let default = (key.default)();
+            let text = (key.kind.show)(&default);
+            (default, text, Source::Default)
         };
         self.values.insert(row.path.to_owned(), ResolvedValue::new((key.kind.show)(&value), &given_by));
         self.winners.insert(row.path.to_owned(), Entry { text, given_by });
@@ -169,11 +171,7 @@ fn prometheus(scope: &mut Scope<'_>, layers: &[&Layer]) -> PrometheusSettings {
     PrometheusSettings {
         url: scope.get(&keys::PROMETHEUS_URL),
         ca_cert_path: scope.get(&keys::PROMETHEUS_CA_CERT_PATH),
-        client_certificate: certificate(
-            scope,
-            &keys::PROMETHEUS_CLIENT_CERT_PATH,
-            &keys::PROMETHEUS_CLIENT_KEY_PATH,
-        ),
+        client_certificate: certificate(scope, &keys::PROMETHEUS_CLIENT_CERT_PATH, &keys::PROMETHEUS_CLIENT_KEY_PATH),
         server_name: scope.get(&keys::PROMETHEUS_SERVER_NAME),
         insecure_skip_verify: scope.get(&keys::PROMETHEUS_INSECURE_SKIP_VERIFY),
         headers: headers(scope, layers, bearer_token.is_some()),

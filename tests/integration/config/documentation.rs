@@ -16,7 +16,10 @@ fn the_reference_is_up_to_date() {
         fs::write(&path, &expected).unwrap();
     }
     let text = fs::read_to_string(&path).unwrap();
-    assert!(text == expected, "docs/configuration.md is out of date; run UPDATE_DOCS=1 cargo test --test integration config");
+    assert!(
+        text == expected,
+        "docs/configuration.md is out of date; run UPDATE_DOCS=1 cargo test --test integration config"
+    );
 }
 
 #[test]

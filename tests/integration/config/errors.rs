@@ -16,12 +16,12 @@ const FAULTS: &[(&str, &[&str])] = &[
     ("saturation: {kvCacheThreshold: 150}", &["`150`", "(1, 100]"]),
     ("saturation: {safetyMargin: 85}", &["saturation.safetyMargin is `85%`", "spareCapacityTarget", "below 100 %"]),
     ("saturation: {spareCapacityTarget: 1}", &["saturation.spareCapacityTarget is `100%`", "below 100 %"]),
-    (
-        "saturation: {kvSpareTrigger: 90}",
-        &["saturation.kvSpareTrigger is `90%`", "between 0 and kvCacheThreshold"],
-    ),
+    ("saturation: {kvSpareTrigger: 90}", &["saturation.kvSpareTrigger is `90%`", "between 0 and kvCacheThreshold"]),
     ("engine: {interval: 3m}", &["engine.interval is `3m`", "shorter than ages.decision, 2m (default)"]),
-    ("ages: {signal: 5s}", &["collector.fetchInterval is `5s` (default)", "ages.signal, 5s (file /etc/wva/config.yaml line 1)"]),
+    (
+        "ages: {signal: 5s}",
+        &["collector.fetchInterval is `5s` (default)", "ages.signal, 5s (file /etc/wva/config.yaml line 1)"],
+    ),
     ("server: {tlsCertPath: /tls.crt}", &["server.tlsCertPath is `/tls.crt`", "server.tlsKeyPath is not set"]),
     ("prometheus: {clientKeyPath: /tls.key}", &["prometheus.clientKeyPath", "prometheus.clientCertPath is not set"]),
     (
@@ -74,7 +74,9 @@ fn all_faults_of_all_layers_are_reported_at_once() {
         file("server: {port: 0x}\nzebra: 1\ncollector: {fetchInterval: 5}\n"),
         upstream("default: {kvCacheThreshold: 2000}\n"),
     ]));
-    for part in ["flag --server-port", "WVA_LOGGING_FORMAT", "WVA_SERVER_PROT", "`0x`", "zebra", "fetchInterval", "`2000`"] {
+    for part in
+        ["flag --server-port", "WVA_LOGGING_FORMAT", "WVA_SERVER_PROT", "`0x`", "zebra", "fetchInterval", "`2000`"]
+    {
         assert_eq!(messages.iter().filter(|message| message.contains(part)).count(), 1, "{part}: {messages:#?}");
     }
     assert_eq!(messages.len(), 7, "{messages:#?}");

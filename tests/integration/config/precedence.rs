@@ -75,7 +75,7 @@ fn layers_merge_key_by_key() {
     assert_eq!(config.server.bind_address.to_string(), "127.0.0.1");
     assert_eq!(config.server.shutdown_delay, Duration::from_secs(1));
     assert_eq!(config.ages.signal, Duration::from_secs(30));
-    assert_eq!(config.ages.decision, Duration::from_secs(120), "a section given in part leaves its other keys alone");
+    assert_eq!(config.ages.decision, Duration::from_mins(2), "a section given in part leaves its other keys alone");
     assert_eq!(config.prometheus.headers["x-scope-orgid"].expose(), "team-a");
 }
 
@@ -87,7 +87,10 @@ fn the_defaults_are_those_of_the_package_contract() {
     assert_eq!(config.metrics_poll_interval(), Duration::from_secs(5));
     assert_eq!(config.collector.cache_ttl, Duration::from_secs(30));
     assert_eq!(config.prometheus.query_timeout, Duration::from_secs(10));
-    assert_eq!((config.ages.signal.as_secs(), config.ages.decision.as_secs(), config.ages.pending.as_secs()), (60, 120, 600));
+    assert_eq!(
+        (config.ages.signal.as_secs(), config.ages.decision.as_secs(), config.ages.pending.as_secs()),
+        (60, 120, 600)
+    );
     assert_eq!(*config.saturation, wva::interfaces::SaturationScalingConfig::default());
     assert_eq!(config.logging.format, LogFormat::Text);
     assert_eq!(config.server.port, 6443);
@@ -141,12 +144,13 @@ fn plain_http_is_allowed_and_marked() {
 
 #[test]
 fn secrets_show_nowhere() {
-    let layers = [
-        environment(&[("PROMETHEUS_BEARER_TOKEN", "hunter2")]),
-        file("prometheus: {headers: {X-Api-Key: hunter2}}\n"),
-    ];
+    let layers =
+        [environment(&[("PROMETHEUS_BEARER_TOKEN", "hunter2")]), file("prometheus: {headers: {X-Api-Key: hunter2}}\n")];
     let resolved = resolve(layers.clone()).unwrap();
-    assert_eq!(resolved.config.prometheus.bearer_token, Some(BearerToken::Literal(wva::config::Secret::new("hunter2"))));
+    assert_eq!(
+        resolved.config.prometheus.bearer_token,
+        Some(BearerToken::Literal(wva::config::Secret::new("hunter2")))
+    );
     let view = serde_json::to_string(&resolved.view).unwrap() + &serde_saphyr::to_string(&resolved.view).unwrap();
     for shown in [view, format!("{resolved:?}"), format!("{layers:?}")] {
         assert!(!shown.contains("hunter2"), "{shown}");

@@ -63,8 +63,10 @@ fn upstreams_names_are_aliases() {
 
 #[test]
 fn one_spare_trigger_brings_upstreams_default_for_the_other() {
-    let resolved = resolve([file("saturation: {kvSpareTrigger: 0.2}\nmodels: [{modelID: a, saturation: {kvSpareTrigger: none}}]\n")])
-        .unwrap();
+    let resolved = resolve([file(
+        "saturation: {kvSpareTrigger: 0.2}\nmodels: [{modelID: a, saturation: {kvSpareTrigger: none}}]\n",
+    )])
+    .unwrap();
     assert_eq!(resolved.config.saturation.spare_triggers, Some(SpareTriggers { kv_cache: 0.2, queue_depth: 3.0 }));
     let shown = &resolved.view.values["saturation.queueSpareTrigger"];
     assert_eq!(shown.value.as_deref(), Some("3"));
