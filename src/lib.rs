@@ -7,10 +7,20 @@
 //! ```
 
 pub mod apiserver;
+pub mod auth;
 pub mod clock;
+pub mod collector;
 pub mod config;
 pub mod constants;
+pub mod controller;
 pub mod crd;
+pub mod decisions;
+pub mod discovery;
 pub mod engines;
+pub mod executor;
+pub mod hpa;
 pub mod interfaces;
+pub mod saturation;
+pub mod serving;
+pub mod snapshot;
 pub mod telemetry;

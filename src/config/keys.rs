@@ -179,6 +179,9 @@ keys! {
     COLLECTOR_FETCH_INTERVAL: Duration = Key::new("collector.fetchInterval", &kinds::INTERVAL, || seconds(5),
         "Time between two fetches of signals; shorter than `ages.signal`.")
         .needs_restart();
+    COLLECTOR_PEAK_WINDOW: Duration = Key::new("collector.peakWindow", &kinds::DURATION, || AgeLimits::default().settle,
+        "Signals are peaks over this long, and no replica is removed for as long after their number changed.")
+        .needs_restart();
     COLLECTOR_CACHE_TTL: Duration = Key::new("collector.cacheTtl", &kinds::DURATION, || seconds(30),
         "Time a fetched signal answers reads while no newer one arrives; at least `ages.signal` in effect.")
         .needs_restart();

@@ -46,6 +46,7 @@ impl Config {
         let collector = CollectorSettings {
             backend: scope.get(&keys::COLLECTOR_BACKEND),
             fetch_interval: scope.get(&keys::COLLECTOR_FETCH_INTERVAL),
+            peak_window: scope.get(&keys::COLLECTOR_PEAK_WINDOW),
             cache_ttl: scope.get(&keys::COLLECTOR_CACHE_TTL),
             cache_max_entries: scope.get(&keys::COLLECTOR_CACHE_MAX_ENTRIES),
         };
@@ -54,6 +55,7 @@ impl Config {
             signal: scope.get(&keys::AGES_SIGNAL),
             decision: scope.get(&keys::AGES_DECISION),
             pending: scope.get(&keys::AGES_PENDING),
+            settle: collector.peak_window,
         };
         let saturation = Arc::new(saturation(&mut scope));
         let server = ServerSettings {

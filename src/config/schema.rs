@@ -151,6 +151,8 @@ pub struct CollectorSettings {
     pub backend: Backend,
     /// Time between two fetches.
     pub fetch_interval: Duration,
+    /// Signals are peaks over this long.
+    pub peak_window: Duration,
     /// Time a fetched result stays in the cache.
     pub cache_ttl: Duration,
     /// Results the cache holds at most.

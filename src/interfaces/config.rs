@@ -15,11 +15,24 @@ pub struct AgeLimits {
     pub decision: Duration,
     /// A replica pending for longer no longer counts as anticipated supply.
     pub pending: Duration,
+    /// For this long after a model's replica count changed it is not scaled down: signals are one-minute peaks and
+    /// still show the load as it was spread before.
+    #[serde(default = "default_settle")]
+    pub settle: Duration,
+}
+
+fn default_settle() -> Duration {
+    Duration::from_secs(60)
 }
 
 impl Default for AgeLimits {
     fn default() -> Self {
-        Self { signal: Duration::from_secs(60), decision: Duration::from_secs(120), pending: Duration::from_secs(600) }
+        Self {
+            signal: Duration::from_secs(60),
+            decision: Duration::from_secs(120),
+            pending: Duration::from_secs(600),
+            settle: default_settle(),
+        }
     }
 }
 

@@ -18,6 +18,9 @@ pub struct VariantDecision {
     /// Part it plays.
     #[serde(default)]
     pub role: Role,
+    /// `spec.replicas`: what was set last. During a rollout or an eviction `status.replicas` strays from it, and a
+    /// decision based on that would adopt the stray number.
+    pub spec: u32,
     /// Observed replicas.
     pub current: u32,
     /// Of these, replicas that are not ready but still count as anticipated supply.
@@ -79,7 +82,7 @@ pub struct Desired {
     pub replicas: u32,
     /// Before limits.
     pub unconstrained: u32,
-    /// Against observed replicas.
+    /// Against `spec.replicas`.
     pub direction: Direction,
     /// Why.
     pub reason: Reason,
@@ -93,18 +96,18 @@ pub struct Desired {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
-    /// More than observed.
+    /// More than is set.
     Up,
-    /// Fewer than observed.
+    /// Fewer than are set.
     Down,
-    /// As observed.
+    /// As set.
     Hold,
 }
 
 impl Direction {
-    /// The direction from `current` to `desired`.
-    pub fn between(current: u32, desired: u32) -> Self {
-        match desired.cmp(&current) {
+    /// The direction from `spec` to `desired` replicas.
+    pub fn between(spec: u32, desired: u32) -> Self {
+        match desired.cmp(&spec) {
             std::cmp::Ordering::Greater => Self::Up,
             std::cmp::Ordering::Less => Self::Down,
             std::cmp::Ordering::Equal => Self::Hold,

@@ -27,5 +27,6 @@ pub use decision::{
 pub use identity::{ModelKey, VariantKey};
 pub use replica::{EngineKind, ReplicaMetrics};
 pub use signal::Signal;
+pub(crate) use signal::age;
 pub use snapshot::{SNAPSHOT_VERSION, Snapshot, TargetObservation, VariantObservation};
 pub use variant::{HpaObservation, HpaTarget, ReplicaBounds, Role, ScaleObservation, TargetReference, Variant};

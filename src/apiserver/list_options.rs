@@ -1,0 +1,153 @@
+//! Query parameters of a read (`metav1.ListOptions`). All of them are checked, as the reference server does; only those
+//! that can change an answer out of memory are kept.
+
+use axum::extract::Query;
+use http::Uri;
+
+use super::{selector::Selector, status::ApiError};
+
+/// Fields a field selector may name; every item would match, so the selector is checked and not applied.
+const SELECTABLE_FIELDS: [&str; 2] = ["metadata.name", "metadata.namespace"];
+
+/// What a read asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ListOptions {
+    pub(super) selector: Selector,
+    pub(super) watch: bool,
+    /// Whether the answer is for a person's eyes; `None` if the client does not say.
+    pub(super) pretty: Option<bool>,
+}
+
+impl ListOptions {
+    /// Reads the query of `uri`.
+    ///
+    /// # Errors
+    /// When a parameter has a value it cannot have.
+    pub(super) fn from_uri(uri: &Uri) -> Result<Self, ApiError> {
+        let parameters = Parameters::of(uri)?;
+        for name in ["limit", "timeoutSeconds"] {
+            parameters.get(name).map_or(Ok(()), is_integer)?;
+        }
+        parameters.get("timeout").map_or(Ok(()), is_duration)?;
+        parameters.get("fieldSelector").map_or(Ok(()), is_field_selector)?;
+        let given = |name| parameters.get(name).is_some_and(|value| !value.is_empty());
+        if given("resourceVersionMatch") && !given("resourceVersion") {
+            return Err(ApiError::Invalid {
+                field: "resourceVersionMatch",
+                message: "resourceVersionMatch is forbidden unless resourceVersion is provided".to_owned(),
+            });
+        }
+        let selector = parameters.get("labelSelector").unwrap_or_default();
+        let selector = selector.parse::<Selector>().map_err(|error| ApiError::BadRequest(error.to_string()))?;
+        Ok(Self { selector, watch: parameters.flag("watch") == Some(true), pretty: parameters.flag("pretty") })
+    }
+}
+
+/// Whether the query of `uri` asks to watch; authorisation needs to know before the rest is looked at.
+pub(super) fn asks_to_watch(uri: &Uri) -> bool {
+    Parameters::of(uri).is_ok_and(|parameters| parameters.flag("watch") == Some(true))
+}
+
+/// Whether the query of `uri` has the parameter `name`.
+pub(super) fn has_parameter(uri: &Uri, name: &str) -> bool {
+    Parameters::of(uri).is_ok_and(|parameters| parameters.get(name).is_some())
+}
+
+struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    fn of(uri: &Uri) -> Result<Self, ApiError> {
+        let query = Query::try_from_uri(uri);
+        query.map(|Query(pairs)| Self(pairs)).map_err(|error| ApiError::BadRequest(error.to_string()))
+    }
+
+    /// The first value, as Go takes it.
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Anything but `0` and `false` is true, as in `k8s.io/apimachinery`.
+    fn flag(&self, name: &str) -> Option<bool> {
+        self.get(name).map(|value| value != "0" && !value.eq_ignore_ascii_case("false"))
+    }
+}
+
+fn is_integer(value: &str) -> Result<(), ApiError> {
+    let unreadable = |_| ApiError::BadRequest(format!("strconv.ParseInt: parsing {value:?}: invalid syntax"));
+    value.parse::<i64>().map(drop).map_err(unreadable)
+}
+
+/// Go's duration syntax: decimal numbers with units. The value itself does not matter: answers come at once.
+fn is_duration(value: &str) -> Result<(), ApiError> {
+    const UNITS: [&str; 7] = ["ns", "us", "µs", "ms", "s", "m", "h"];
+    let mut rest = value;
+    while !rest.is_empty() && rest != "0" {
+        let unit_from = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let (number, tail) = rest.split_at(unit_from);
+        let unit_to = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(unit_to);
+        if number.parse::<f64>().is_err() || !UNITS.contains(&unit) {
+            return Err(ApiError::BadRequest(format!("invalid timeout: time: invalid duration {value:?}")));
+        }
+        rest = tail;
+    }
+    Ok(())
+}
+
+fn is_field_selector(text: &str) -> Result<(), ApiError> {
+    for term in text.split(',').filter(|term| !term.is_empty()) {
+        let Some(field) =
+            ["!=", "==", "="].iter().find_map(|operator| term.split_once(operator)).map(|(field, _)| field)
+        else {
+            return Err(ApiError::BadRequest(format!("invalid selector: '{text}'; can't understand '{term}'")));
+        };
+        if !SELECTABLE_FIELDS.contains(&field) {
+            let known = SELECTABLE_FIELDS.map(|field| format!("{field:?}")).join(", ");
+            return Err(ApiError::BadRequest(format!("{field:?} is not a known field selector: only {known}")));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(query: &str) -> Result<ListOptions, ApiError> {
+        ListOptions::from_uri(&format!("/x?{query}").parse().unwrap())
+    }
+
+    #[test]
+    fn what_clients_send_is_read() {
+        assert_eq!(options("").unwrap(), ListOptions::default());
+        assert_eq!(options("limit=500&continue=&resourceVersion=0&dryRun=All").unwrap(), ListOptions::default());
+        assert_eq!(options("fieldSelector=metadata.name%3Da,metadata.namespace!=b").unwrap(), ListOptions::default());
+        assert_eq!(options("timeout=32s&timeoutSeconds=5").unwrap(), ListOptions::default());
+        let selector: Selector = "a=b,x in (b,c)".parse().unwrap();
+        assert_eq!(options("labelSelector=a%3Db%2Cx+in+%28b%2Cc%29").unwrap().selector, selector);
+        assert_eq!(options("labelSelector=a%3Db%2Cx%20in%20(b,c)").unwrap().selector, selector);
+        assert!(options("watch=1").unwrap().watch && options("watch=true").unwrap().watch);
+        assert!(!options("watch=false").unwrap().watch && !options("watch=0").unwrap().watch);
+        assert_eq!(options("pretty=true").unwrap().pretty, Some(true));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for (query, message) in [
+            ("limit=many", r#"strconv.ParseInt: parsing "many": invalid syntax"#),
+            ("timeoutSeconds=1.5", r#"strconv.ParseInt: parsing "1.5": invalid syntax"#),
+            ("timeout=abc", r#"invalid timeout: time: invalid duration "abc""#),
+            ("timeout=5", r#"invalid timeout: time: invalid duration "5""#),
+            (
+                "fieldSelector=spec.x%3Dy",
+                r#""spec.x" is not a known field selector: only "metadata.name", "metadata.namespace""#,
+            ),
+            ("fieldSelector=spec", "invalid selector: 'spec'; can't understand 'spec'"),
+            ("labelSelector=a+b", "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt"),
+        ] {
+            assert_eq!(options(query), Err(ApiError::BadRequest(message.to_owned())), "{query}");
+        }
+        let contradiction = options("resourceVersionMatch=Exact").unwrap_err();
+        assert!(matches!(contradiction, ApiError::Invalid { field: "resourceVersionMatch", .. }));
+    }
+}

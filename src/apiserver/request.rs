@@ -1,0 +1,132 @@
+//! What a request is about, from its method and path: the same reading for authorisation and for the answer, so that
+//! nobody is authorised for one thing and served another.
+
+use std::borrow::Cow;
+
+use http::{Method, Uri};
+use percent_encoding::percent_decode_str;
+
+use super::{list_options::asks_to_watch, status::ApiError};
+use crate::auth::{Attributes, ResourceAttributes};
+
+/// The attributes of a request, by the rules of `k8s.io/apiserver`: `/apis/<group>/<version>/…` with anything behind it
+/// is about a resource, everything else about a path.
+///
+/// # Errors
+/// When the path cannot be read in one way only.
+pub(super) fn attributes(method: &Method, uri: &Uri) -> Result<Attributes, ApiError> {
+    let segments: Vec<String> =
+        uri.path().split('/').filter(|segment| !segment.is_empty()).map(segment).collect::<Result<_, _>>()?;
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    match segments.as_slice() {
+        ["apis", group, version, rest @ ..] if !rest.is_empty() => {
+            Ok(Attributes::Resource(resource(method, uri, group, version, rest)))
+        }
+        _ => {
+            let verb = method.as_str().to_ascii_lowercase();
+            Ok(Attributes::NonResource { path: uri.path().to_owned(), verb: Cow::Owned(verb) })
+        }
+    }
+}
+
+/// Decodes one segment; one that would read differently once decoded again or joined is refused.
+fn segment(raw: &str) -> Result<String, ApiError> {
+    let refused = || ApiError::BadRequest(format!("path segment {raw:?} cannot be a name"));
+    let decoded = percent_decode_str(raw).decode_utf8().map_err(|_| refused())?;
+    let odd = decoded.contains(['/', '%', '\\']) || decoded.chars().any(char::is_control);
+    if odd || decoded == "." || decoded == ".." { Err(refused()) } else { Ok(decoded.into_owned()) }
+}
+
+fn resource(method: &Method, uri: &Uri, group: &str, version: &str, rest: &[&str]) -> ResourceAttributes {
+    // `namespaces/<name>` alone is about that namespace; with more behind it, it is the place of what follows.
+    let (namespace, parts) = match rest {
+        ["namespaces", namespace, parts @ ..] if !parts.is_empty() => (Some(*namespace), parts),
+        ["namespaces", namespace] => (Some(*namespace), rest),
+        _ => (None, rest),
+    };
+    let part = |index: usize| parts.get(index).map(|part| (*part).to_owned());
+    let name = part(1);
+    ResourceAttributes {
+        verb: verb(method, uri, name.is_some()),
+        group: group.to_owned(),
+        version: version.to_owned(),
+        namespace: namespace.map(str::to_owned),
+        resource: part(0).unwrap_or_default(),
+        subresource: part(2),
+        name,
+    }
+}
+
+fn verb(method: &Method, uri: &Uri, named: bool) -> Cow<'static, str> {
+    Cow::Borrowed(match *method {
+        Method::GET | Method::HEAD if asks_to_watch(uri) => "watch",
+        Method::GET | Method::HEAD if named => "get",
+        Method::GET | Method::HEAD => "list",
+        Method::POST => "create",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
+        Method::DELETE if named => "delete",
+        Method::DELETE => "deletecollection",
+        _ => "",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(method: &Method, path: &str) -> Result<Attributes, ApiError> {
+        attributes(method, &path.parse().unwrap())
+    }
+
+    fn about(verb: &'static str, namespace: Option<&str>, resource: &str, name: Option<&str>) -> Attributes {
+        Attributes::Resource(ResourceAttributes {
+            verb: verb.into(),
+            group: "g".to_owned(),
+            version: "v".to_owned(),
+            namespace: namespace.map(str::to_owned),
+            resource: resource.to_owned(),
+            subresource: None,
+            name: name.map(str::to_owned),
+        })
+    }
+
+    #[test]
+    fn a_request_is_read_as_kubernetes_reads_it() {
+        for (method, path, expected) in [
+            (Method::GET, "/apis/g/v/namespaces/ns/m", about("list", Some("ns"), "m", None)),
+            (Method::GET, "/apis/g/v/namespaces/ns/m/", about("list", Some("ns"), "m", None)),
+            (Method::GET, "/apis/g/v/namespaces/ns/m?labelSelector=a", about("list", Some("ns"), "m", None)),
+            (Method::GET, "/apis/g/v/namespaces/ns/m?watch=true", about("watch", Some("ns"), "m", None)),
+            (Method::GET, "/apis/g/v/namespaces/ns/m/x", about("get", Some("ns"), "m", Some("x"))),
+            (Method::GET, "/apis/g/v/namespaces/ns", about("get", Some("ns"), "namespaces", Some("ns"))),
+            (Method::GET, "/apis/g/v/m", about("list", None, "m", None)),
+            (Method::HEAD, "/apis/g/v/m", about("list", None, "m", None)),
+            (Method::POST, "/apis/g/v/m", about("create", None, "m", None)),
+            (Method::DELETE, "/apis/g/v/m", about("deletecollection", None, "m", None)),
+            (Method::OPTIONS, "/apis/g/v/m", about("", None, "m", None)),
+            (Method::GET, "/apis/g/v/namespaces/n%73/m", about("list", Some("ns"), "m", None)),
+        ] {
+            assert_eq!(of(&method, path).unwrap(), expected, "{method} {path}");
+        }
+        for path in ["/apis", "/apis/g", "/apis/g/v", "/apis/g/v/", "/metrics", "/", "/livez/ping"] {
+            let expected = Attributes::NonResource { path: path.to_owned(), verb: "get".into() };
+            assert_eq!(of(&Method::GET, path).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_path_that_could_be_read_in_two_ways_is_refused() {
+        for path in [
+            "/apis/g/v/namespaces/a%2Fnamespaces%2Fb/m",
+            "/apis/g/v/namespaces/%2e%2e/m",
+            "/apis/g/v/./m",
+            "/apis/g/v/namespaces/ns/m%2500",
+            "/apis/g/v/namespaces/ns/%ff",
+            "/apis/g/v/namespaces/ns/a%00",
+            "/%2e%2e/metrics",
+        ] {
+            assert!(matches!(of(&Method::GET, path), Err(ApiError::BadRequest(_))), "{path}");
+        }
+    }
+}

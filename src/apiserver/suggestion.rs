@@ -1,0 +1,50 @@
+//! Names for error messages: what was probably meant comes first.
+
+use std::sync::Arc;
+
+use strsim::damerau_levenshtein;
+
+/// Names listed in one message.
+const MOST: usize = 10;
+
+/// `names`, the ones nearest to any of `wanted` first, equals in alphabetical order.
+pub(super) fn nearest_first<'a>(wanted: impl IntoIterator<Item = &'a str>, mut names: Vec<Arc<str>>) -> Vec<Arc<str>> {
+    let wanted: Vec<&str> = wanted.into_iter().collect();
+    let distance = |name: &str| wanted.iter().map(|wanted| damerau_levenshtein(wanted, name)).min();
+    names.sort();
+    names.sort_by_cached_key(|name| distance(name));
+    names
+}
+
+/// The first of `names`, in quotes, and how many there are beyond.
+pub(super) fn listed(names: &[Arc<str>]) -> String {
+    let shown: Vec<&str> = names.iter().take(MOST).map(|name| &**name).collect();
+    let beyond = names.len() - shown.len();
+    let listed = quoted(&shown);
+    if beyond == 0 { listed } else { format!("{listed} and {beyond} more") }
+}
+
+/// `names` in quotes.
+pub(super) fn quoted(names: &[&str]) -> String {
+    names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<Arc<str>> {
+        names.iter().map(|name| (*name).into()).collect()
+    }
+
+    #[test]
+    fn the_nearest_name_comes_first_and_long_lists_are_cut() {
+        assert_eq!(
+            nearest_first(["llama-h10"], names(&["qwen-a100", "llama-a100", "llama-h100"])),
+            names(&["llama-h100", "llama-a100", "qwen-a100"])
+        );
+        assert_eq!(nearest_first([], names(&["b", "a"])), names(&["a", "b"]));
+        let many: Vec<Arc<str>> = (0..12).map(|n| format!("v{n}").into()).collect();
+        assert!(listed(&many).ends_with("\"v9\" and 2 more"));
+    }
+}

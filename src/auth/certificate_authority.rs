@@ -1,0 +1,107 @@
+//! One bundle of certificate authorities, and whom a client certificate under it names.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use moka::sync::Cache;
+use rustls::{
+    RootCertStore,
+    crypto::aws_lc_rs,
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+};
+use rustls_pki_types::{CertificateDer, UnixTime, pem::PemObject};
+use thiserror::Error;
+
+/// How long an accepted chain is not verified again. Bounds how long an expired certificate is still taken.
+const ACCEPTED_FOR: Duration = Duration::from_mins(1);
+/// Accepted chains remembered; a cluster has a handful of front proxies.
+const ACCEPTED_CHAINS: u64 = 256;
+
+/// Whom a verified certificate names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// First common name; empty when there is none.
+    pub common_name: String,
+    /// Organisations.
+    pub organizations: Vec<String>,
+}
+
+/// Why a client certificate is not accepted.
+#[derive(Clone, Debug, Error, PartialEq)]
+pub enum CertificateRejected {
+    /// It does not verify.
+    #[error("client certificate is not valid under the trusted authorities: {0}")]
+    Invalid(rustls::Error),
+    /// Its subject cannot be read.
+    #[error("subject of the client certificate cannot be read: {0}")]
+    Subject(String),
+}
+
+/// Certificate authorities that are trusted together.
+#[derive(Clone)]
+pub struct CertificateAuthority {
+    verifier: Arc<dyn ClientCertVerifier>,
+    /// Chains accepted lately. Lives and dies with the bundle, so a rotation forgets them; refusals are not kept, so
+    /// that nobody without a certificate can fill it.
+    accepted: Cache<Vec<CertificateDer<'static>>, Arc<Subject>>,
+}
+
+impl CertificateAuthority {
+    /// The authorities in `pem`.
+    ///
+    /// # Errors
+    /// When a block cannot be decoded or none of them is a certificate that can be trusted, as a clause.
+    pub fn from_pem(pem: &str) -> Result<Self, String> {
+        let certificates = CertificateDer::pem_slice_iter(pem.as_bytes())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| format!("cannot be decoded as PEM: {error}"))?;
+        let mut roots = RootCertStore::empty();
+        let (_, ignored) = roots.add_parsable_certificates(certificates);
+        if ignored > 0 {
+            tracing::warn!(ignored, "certificates in a bundle of authorities cannot be used and are left out");
+        }
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .map_err(|error| format!("holds no usable certificate: {error}"))?;
+        let accepted = Cache::builder().max_capacity(ACCEPTED_CHAINS).time_to_live(ACCEPTED_FOR).build();
+        Ok(Self { verifier, accepted })
+    }
+
+    /// Whom `chain` (the client's own certificate first) names, if it is valid at `now` for client authentication.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn verify(
+        &self,
+        chain: &[CertificateDer<'static>],
+        now: UnixTime,
+    ) -> Result<Arc<Subject>, CertificateRejected> {
+        if let Some(subject) = self.accepted.get(chain) {
+            return Ok(subject);
+        }
+        let [leaf, intermediates @ ..] = chain else {
+            return Err(CertificateRejected::Invalid(rustls::Error::NoCertificatesPresented));
+        };
+        self.verifier.verify_client_cert(leaf, intermediates, now).map_err(CertificateRejected::Invalid)?;
+        let subject = Arc::new(subject(leaf)?);
+        self.accepted.insert(chain.to_vec(), Arc::clone(&subject));
+        Ok(subject)
+    }
+}
+
+impl fmt::Debug for CertificateAuthority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CertificateAuthority").finish_non_exhaustive()
+    }
+}
+
+fn subject(leaf: &CertificateDer<'_>) -> Result<Subject, CertificateRejected> {
+    let unreadable = |reason: String| CertificateRejected::Subject(reason);
+    let (_, certificate) = x509_parser::parse_x509_certificate(leaf).map_err(|error| unreadable(error.to_string()))?;
+    let text = |attribute: &x509_parser::x509::AttributeTypeAndValue<'_>| {
+        attribute.as_str().map(str::to_owned).map_err(|error| unreadable(error.to_string()))
+    };
+    let common_name = certificate.subject().iter_common_name().next().map(text).transpose()?.unwrap_or_default();
+    let organizations = certificate.subject().iter_organization().map(text).collect::<Result<_, _>>()?;
+    Ok(Subject { common_name, organizations })
+}

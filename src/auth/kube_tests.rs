@@ -1,0 +1,201 @@
+//! What is said to kube-apiserver, and what its answers mean; against a mock of it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use http::{HeaderMap, Method, Request, Response, StatusCode, header::AUTHORIZATION};
+use kube::{Client, client::Body};
+use rustls_pki_types::UnixTime;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tower_test::mock::{self, Handle};
+
+use super::{
+    AccessRequest, AccessReviewer as _, AccessVerdict, Attributes, Identity, KubeAccessReviewer, KubeTokenReviewer,
+    ResourceAttributes, TokenAuthenticator, TokenReviewer as _, TrustWatchError, test_authority::Authority,
+    watch_trust,
+};
+
+type Api = Handle<Request<Body>, Response<Body>>;
+
+fn api() -> (Client, Api) {
+    let (service, handle) = mock::pair();
+    (Client::new(service, "default"), handle)
+}
+
+/// Answers one request, and returns what it was.
+async fn answer(api: &mut Api, status: StatusCode, body: &Value) -> (Method, String, Value) {
+    let (request, send) = api.next_request().await.unwrap();
+    let (parts, content) = request.into_parts();
+    let content = content.collect_bytes().await.unwrap();
+    let content = serde_json::from_slice(&content).unwrap_or(Value::Null);
+    send.send_response(Response::builder().status(status).body(Body::from(body.to_string().into_bytes())).unwrap());
+    (parts.method, parts.uri.to_string(), content)
+}
+
+fn status(code: u16, reason: &str) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": reason,
+           "reason": reason, "code": code})
+}
+
+#[tokio::test]
+async fn a_token_is_reviewed_once_and_its_owner_taken_over() {
+    let (client, mut api) = api();
+    let tokens = TokenAuthenticator::new(KubeTokenReviewer::new(client));
+    let headers = HeaderMap::from_iter([(AUTHORIZATION, "Bearer t0ken".parse().unwrap())]);
+    let review = json!({"status": {"authenticated": true, "user": {
+        "username": "system:serviceaccount:monitoring:prometheus", "uid": "42", "groups": ["system:serviceaccounts"],
+        "extra": {"scope": ["a"]}}}});
+    let (identity, (method, path, body)) =
+        tokio::join!(tokens.identify(&headers), answer(&mut api, StatusCode::CREATED, &review));
+    assert_eq!((method, path.trim_end_matches('?')), (Method::POST, "/apis/authentication.k8s.io/v1/tokenreviews"));
+    assert_eq!(body["spec"], json!({"token": "t0ken"}));
+    let expected = Identity {
+        uid: Some("42".to_owned()),
+        extra: BTreeMap::from([("scope".to_owned(), vec!["a".to_owned()])]),
+        ..Identity::new("system:serviceaccount:monitoring:prometheus", ["system:serviceaccounts"])
+    };
+    assert_eq!(identity.unwrap(), Some(expected.clone()));
+    drop(api);
+    assert_eq!(tokens.identify(&headers).await.unwrap(), Some(expected), "the second answer comes from the cache");
+}
+
+#[tokio::test]
+async fn a_token_without_a_confirmed_owner_is_not_valid() {
+    for review in [
+        json!({"status": {"authenticated": false, "error": "expired"}}),
+        json!({"status": {"user": {"username": "eve"}}}),
+        json!({"status": {"authenticated": true}}),
+        json!({"status": {"authenticated": true, "user": {"username": ""}}}),
+        json!({}),
+    ] {
+        let (client, mut api) = api();
+        let reviewer = KubeTokenReviewer::new(client);
+        let (verdict, _) = tokio::join!(reviewer.review("t"), answer(&mut api, StatusCode::CREATED, &review));
+        assert_eq!(verdict, Ok(None), "{review}");
+    }
+}
+
+fn request() -> AccessRequest {
+    AccessRequest {
+        identity: Arc::new(Identity::new("alice", ["dev"])),
+        attributes: Arc::new(Attributes::Resource(ResourceAttributes {
+            verb: "list".into(),
+            group: "external.metrics.k8s.io".to_owned(),
+            version: "v1beta1".to_owned(),
+            namespace: Some("ns".to_owned()),
+            resource: "wva_desired_replicas".to_owned(),
+            ..ResourceAttributes::default()
+        })),
+    }
+}
+
+#[tokio::test]
+async fn access_is_asked_for_without_the_label_selector() {
+    let (client, mut api) = api();
+    let reviewer = KubeAccessReviewer::new(client);
+    let request = request();
+    let review = json!({"spec": {}, "status": {"allowed": true}});
+    let (verdict, (method, path, body)) =
+        tokio::join!(reviewer.review(&request), answer(&mut api, StatusCode::CREATED, &review));
+    assert_eq!(verdict, Ok(AccessVerdict::Allowed));
+    assert_eq!(
+        (method, path.trim_end_matches('?')),
+        (Method::POST, "/apis/authorization.k8s.io/v1/subjectaccessreviews")
+    );
+    assert_eq!(
+        body["spec"],
+        json!({"user": "alice", "groups": ["dev"], "resourceAttributes": {
+            "namespace": "ns", "verb": "list", "group": "external.metrics.k8s.io", "version": "v1beta1",
+            "resource": "wva_desired_replicas"}})
+    );
+}
+
+#[tokio::test]
+async fn a_path_is_asked_for_as_one() {
+    let (client, mut api) = api();
+    let reviewer = KubeAccessReviewer::new(client);
+    let attributes = Arc::new(Attributes::NonResource { path: "/metrics".to_owned(), verb: "get".into() });
+    let request = AccessRequest { attributes, ..request() };
+    let review =
+        json!({"spec": {}, "status": {"allowed": false, "reason": "no binding", "evaluationError": "role missing"}});
+    let (verdict, (_, _, body)) =
+        tokio::join!(reviewer.review(&request), answer(&mut api, StatusCode::CREATED, &review));
+    assert_eq!(verdict, Ok(AccessVerdict::Denied { reason: "no binding; role missing".to_owned() }));
+    assert_eq!(body["spec"]["nonResourceAttributes"], json!({"path": "/metrics", "verb": "get"}));
+}
+
+#[tokio::test]
+async fn a_review_that_is_not_allowed_to_us_is_an_error_and_no_verdict() {
+    let (client, mut api) = api();
+    let reviewer = KubeAccessReviewer::new(client);
+    let request = request();
+    let refusal = status(403, "Forbidden");
+    let (verdict, _) = tokio::join!(reviewer.review(&request), answer(&mut api, StatusCode::FORBIDDEN, &refusal));
+    let error = verdict.unwrap_err().to_string();
+    assert!(error.starts_with("SubjectAccessReview failed: ") && error.contains("Forbidden"), "{error}");
+}
+
+fn config_map(authority: &Authority, version: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap",
+           "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system", "resourceVersion": version},
+           "data": {"client-ca-file": authority.pem}})
+}
+
+#[tokio::test]
+async fn authorities_that_are_missing_or_hidden_stop_the_start_and_say_what_to_do() {
+    for (code, expected) in [
+        (404, "does not exist: kube-apiserver publishes it"),
+        (403, "bind Role kube-system/extension-apiserver-authentication-reader"),
+    ] {
+        let (client, mut api) = api();
+        let body = status(code, if code == 404 { "NotFound" } else { "Forbidden" });
+        let answer = answer(&mut api, StatusCode::from_u16(code).unwrap(), &body);
+        let (outcome, (_, path, _)) = tokio::join!(watch_trust(client, CancellationToken::new()), answer);
+        assert!(
+            path.starts_with("/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"),
+            "{path}"
+        );
+        let error = outcome.err().unwrap().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    let (client, mut api) = api();
+    let unusable = json!({"metadata": {"name": "extension-apiserver-authentication"}, "data": {"client-ca-file": "?"}});
+    let (outcome, _) =
+        tokio::join!(watch_trust(client, CancellationToken::new()), answer(&mut api, StatusCode::OK, &unusable));
+    assert!(matches!(outcome.err().unwrap(), TrustWatchError::Unusable(_)));
+}
+
+#[tokio::test]
+async fn changed_authorities_are_trusted_and_unusable_ones_are_not() {
+    let (old, new) = (Authority::new("old"), Authority::new("new"));
+    let (client, mut api) = api();
+    let first = config_map(&old, "1");
+    let shutdown = CancellationToken::new();
+    let (outcome, _) = tokio::join!(watch_trust(client, shutdown.clone()), answer(&mut api, StatusCode::OK, &first));
+    let (trust, follow) = outcome.unwrap();
+    let before = trust.current();
+
+    let list = json!({"kind": "ConfigMapList", "apiVersion": "v1", "metadata": {"resourceVersion": "2"},
+                      "items": [config_map(&new, "2")]});
+    let mut unusable = config_map(&new, "3");
+    unusable["data"]["client-ca-file"] = json!("?");
+    let event = json!({"type": "MODIFIED", "object": unusable});
+    let kube = async {
+        let (_, path, _) = answer(&mut api, StatusCode::OK, &list).await;
+        assert!(path.contains("fieldSelector=metadata.name%3Dextension-apiserver-authentication"), "{path}");
+        let (_, path, _) = answer(&mut api, StatusCode::OK, &event).await;
+        assert!(path.contains("watch=true"), "{path}");
+        // The watch was read to its end: it is opened again.
+        answer(&mut api, StatusCode::OK, &json!({})).await;
+        shutdown.cancel();
+    };
+    tokio::join!(follow, kube);
+    let after = trust.current();
+    assert!(!Arc::ptr_eq(&before, &after), "the new authorities are trusted");
+    let trusts = |authority: &Authority| {
+        let client = after.client.as_ref().unwrap();
+        client.verify(&[authority.client("bob", None)], UnixTime::now()).is_ok()
+    };
+    assert!(trusts(&new), "and stay so after the unusable ones");
+    assert!(!trusts(&old));
+}

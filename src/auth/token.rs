@@ -1,0 +1,129 @@
+//! Bearer tokens: Kubernetes says whose they are.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+use http::{HeaderMap, header::AUTHORIZATION};
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
+use kube::{Api, Client, api::PostParams};
+use moka::sync::Cache;
+use thiserror::Error;
+use tokio::time::timeout;
+
+use super::{Identity, ReviewError, access::REVIEW_TIMEOUT};
+
+/// How long a verdict on a token is kept; kube-apiserver's own default for delegated authentication.
+const VERDICT_FOR: Duration = Duration::from_secs(10);
+/// Verdicts kept; a cluster has few clients that come with a token. The cache's admission policy keeps those in regular
+/// use when somebody floods it with others.
+const VERDICTS: u64 = 1024;
+
+/// Knows whose a token is.
+pub trait TokenReviewer: Send + Sync + 'static {
+    /// The identity behind `token`; `None` when the token is not valid.
+    ///
+    /// # Errors
+    /// When nobody can tell at the moment.
+    fn review<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Option<Identity>, ReviewError>>;
+}
+
+/// Why a bearer token does not authenticate.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum TokenRejected {
+    /// It is not valid.
+    #[error("bearer token is not valid")]
+    Invalid,
+    /// Nobody could tell.
+    #[error("bearer token cannot be checked: {0}")]
+    Unchecked(#[from] ReviewError),
+}
+
+/// Authenticates requests that carry a bearer token.
+#[derive(Clone)]
+pub struct TokenAuthenticator {
+    reviewer: Arc<dyn TokenReviewer>,
+    verdicts: Cache<String, Option<Identity>>,
+}
+
+impl TokenAuthenticator {
+    /// Asks `reviewer`, and remembers its answers for ten seconds.
+    pub fn new(reviewer: impl TokenReviewer) -> Self {
+        let verdicts = Cache::builder().max_capacity(VERDICTS).time_to_live(VERDICT_FOR).build();
+        Self { reviewer: Arc::new(reviewer), verdicts }
+    }
+
+    /// The identity behind the request's bearer token; `None` when it has none.
+    ///
+    /// # Errors
+    /// When its token is not valid or cannot be checked.
+    pub async fn identify(&self, headers: &HeaderMap) -> Result<Option<Identity>, TokenRejected> {
+        let Some(token) = bearer_token(headers) else { return Ok(None) };
+        let verdict = match self.verdicts.get(token) {
+            Some(verdict) => verdict,
+            None => {
+                let verdict = self.reviewer.review(token).await?;
+                self.verdicts.insert(token.to_owned(), verdict.clone());
+                verdict
+            }
+        };
+        verdict.map(Some).ok_or(TokenRejected::Invalid)
+    }
+}
+
+impl fmt::Debug for TokenAuthenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenAuthenticator").finish_non_exhaustive()
+    }
+}
+
+/// Another scheme, such as `Basic`, is no credential here and leaves the request anonymous, as in kube-apiserver.
+fn bearer_token(headers: &HeaderMap) -> Option<&str> {
+    let mut words = headers.get(AUTHORIZATION)?.to_str().ok()?.split(' ');
+    let scheme = words.next()?;
+    words.next().filter(|token| scheme.eq_ignore_ascii_case("bearer") && !token.is_empty())
+}
+
+/// Asks kube-apiserver by `TokenReview`; needs ClusterRole `system:auth-delegator`.
+#[derive(Clone)]
+pub struct KubeTokenReviewer(Client);
+
+impl KubeTokenReviewer {
+    /// Asks through `client`.
+    pub fn new(client: Client) -> Self {
+        Self(client)
+    }
+}
+
+impl fmt::Debug for KubeTokenReviewer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KubeTokenReviewer").finish_non_exhaustive()
+    }
+}
+
+impl TokenReviewer for KubeTokenReviewer {
+    fn review<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Option<Identity>, ReviewError>> {
+        Box::pin(async move {
+            let review = TokenReview {
+                spec: TokenReviewSpec { token: Some(token.to_owned()), ..TokenReviewSpec::default() },
+                ..TokenReview::default()
+            };
+            let api = Api::<TokenReview>::all(self.0.clone());
+            let answer = timeout(REVIEW_TIMEOUT, api.create(&PostParams::default(), &review))
+                .await
+                .map_err(|_| ReviewError::timeout("TokenReview"))?
+                .map_err(|error| ReviewError::new("TokenReview", &error))?;
+            Ok(identity(answer))
+        })
+    }
+}
+
+fn identity(answer: TokenReview) -> Option<Identity> {
+    let status = answer.status.filter(|status| status.authenticated == Some(true))?;
+    let user = status.user?;
+    Some(Identity {
+        user: user.username.filter(|name| !name.is_empty())?,
+        groups: user.groups.unwrap_or_default(),
+        uid: user.uid.filter(|uid| !uid.is_empty()),
+        extra: user.extra.unwrap_or_default(),
+    })
+}

@@ -1,0 +1,23 @@
+//! Collection of engine signals: what the engines export, read in the background, kept in memory.
+//!
+//! ```text
+//!  background::run ─► MetricsCollector::refresh
+//!                        transport ─► ingest (pure) ─► cache ─► fetch_saturation_metrics
+//!                        (HTTP, TLS)  (three states,            (enriched with the variant
+//!                                      sample times)             through the PodDirectory)
+//! ```
+//!
+//! A fetch reads all models at once, so its cost does not grow with their number. A failed fetch leaves the cache as it
+//! was: signals then degrade by the age of their samples, not at once. Freshness is the reader's to judge.
+
+pub mod background;
+pub mod cache;
+mod config;
+mod factory;
+pub mod prometheus;
+pub mod scrape;
+mod tracking;
+
+pub use config::{Backend, CollectorConfig, InvalidCollectorConfig, PrometheusConfig};
+pub use factory::new_metrics_collector;
+pub use tracking::{CollectionTracker, QueryStatistics};

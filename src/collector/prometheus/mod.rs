@@ -1,0 +1,270 @@
+//! Signals from Prometheus, or from anything that answers its query API.
+//!
+//! A fetch sends the six queries of [`Query`] side by side, whatever the number of models. What it found is cached per
+//! model and enriched with the owning variant when it is read, so that a pod seen before its owner gets attributed later.
+
+mod availability;
+mod client;
+mod ingest;
+mod queries;
+mod response;
+mod transport;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    fmt,
+    sync::Arc,
+    time::Instant,
+};
+
+use arc_swap::ArcSwap;
+use futures::{
+    FutureExt,
+    future::{BoxFuture, join_all},
+};
+use jiff::Timestamp;
+use tokio::sync::Mutex;
+
+pub use ingest::{Ingested, QueryResults, Unattributable, ingest};
+pub use queries::Query;
+pub use response::{Series, SeriesLabels};
+
+use self::transport::Transport;
+use super::{CollectionTracker, CollectorConfig, InvalidCollectorConfig, cache::Cache};
+use crate::{
+    clock::Clock,
+    interfaces::{CollectorError, MetricsCollector, ModelKey, PodDirectory, ReplicaMetrics, SourceHealth},
+};
+
+/// The cache of a collector: engine instances per model, not yet attributed to variants.
+pub type ReplicaCache = dyn Cache<ModelKey, Arc<[ReplicaMetrics]>>;
+
+/// Collects engine signals from one Prometheus.
+pub struct PrometheusCollector {
+    source_name: Arc<str>,
+    transport: Transport,
+    queries: Vec<(Query, String)>,
+    signal_age_limit: std::time::Duration,
+    cache: Arc<ReplicaCache>,
+    pods: Arc<dyn PodDirectory>,
+    clock: Arc<dyn Clock>,
+    tracker: CollectionTracker,
+    state: ArcSwap<State>,
+    /// One fetch at a time; the state has one writer.
+    fetching: Mutex<()>,
+}
+
+/// What is known besides the signals themselves.
+#[derive(Clone, Debug, Default)]
+struct State {
+    catalog: Arc<Catalog>,
+    last_success: Option<Timestamp>,
+    last_error: Option<CollectorError>,
+}
+
+/// What exists, as of the last successful fetch.
+#[derive(Debug, Default)]
+struct Catalog {
+    /// Model names by namespace.
+    models: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
+    unattributable: Unattributable,
+}
+
+type Models = HashMap<ModelKey, Arc<[ReplicaMetrics]>>;
+
+impl PrometheusCollector {
+    /// A collector that has fetched nothing yet.
+    ///
+    /// # Errors
+    /// When a setting cannot work or a TLS file cannot be used.
+    pub fn new(
+        config: &CollectorConfig,
+        cache: Arc<ReplicaCache>,
+        pods: Arc<dyn PodDirectory>,
+        clock: Arc<dyn Clock>,
+        tracker: CollectionTracker,
+    ) -> Result<Self, InvalidCollectorConfig> {
+        config.validate()?;
+        let transport = Transport::new(&config.prometheus)?;
+        let matchers = config.prometheus.label_matchers.as_deref().unwrap_or_default();
+        Ok(Self {
+            source_name: transport.source_name().into(),
+            transport,
+            queries: Query::ALL.into_iter().map(|query| (query, query.promql(matchers))).collect(),
+            signal_age_limit: config.signal_age_limit,
+            cache,
+            pods,
+            clock,
+            tracker,
+            state: ArcSwap::default(),
+            fetching: Mutex::default(),
+        })
+    }
+
+    /// Fetches everything and stores it. The models are returned for callers whom the cache cannot serve.
+    async fn fetch(&self) -> Result<Models, CollectorError> {
+        let _turn = self.fetching.lock().await;
+        self.transport.reload();
+        let outcomes = join_all(self.queries.iter().map(|(query, promql)| self.ask(*query, promql))).await;
+        let mut results = QueryResults::new();
+        let mut unanswered = HashSet::new();
+        let mut error = None;
+        for (query, outcome) in Query::ALL.into_iter().zip(outcomes) {
+            match outcome {
+                Ok(series) => {
+                    results.insert(query, series);
+                }
+                Err(failure) if query.is_essential() => {
+                    self.update(|state| state.last_error = Some(failure.clone()));
+                    return Err(failure);
+                }
+                Err(failure) => {
+                    unanswered.insert(query);
+                    error = Some(failure);
+                }
+            }
+        }
+        Ok(self.store(ingest(&results), &unanswered, error))
+    }
+
+    async fn ask(&self, query: Query, promql: &str) -> Result<Vec<Series>, CollectorError> {
+        let started = Instant::now();
+        let answer = self.transport.query(promql).await;
+        let duration = started.elapsed();
+        match answer {
+            Ok(series) => {
+                self.tracker.query_succeeded(query.name(), duration, series.len());
+                Ok(series)
+            }
+            Err(failure) => {
+                let reason = failure.reason();
+                let error = failure.into_error(&self.source_name, query);
+                self.tracker.query_failed(query.name(), duration, reason, error.to_string());
+                Err(error)
+            }
+        }
+    }
+
+    /// Puts a fetch into the cache. `error` says why supplementary queries were left unanswered.
+    fn store(&self, ingested: Ingested, unanswered: &HashSet<Query>, error: Option<CollectorError>) -> Models {
+        let now = self.clock.now();
+        let mut catalog = Catalog { models: BTreeMap::new(), unattributable: ingested.unattributable };
+        let mut models = Models::new();
+        for (model, mut replicas) in ingested.models {
+            if let Some(earlier) = self.earlier(&model, unanswered) {
+                ingest::carry_over(&mut replicas, &earlier, unanswered);
+            }
+            let replicas: Arc<[ReplicaMetrics]> = replicas.into();
+            catalog.models.entry(model.namespace.clone()).or_default().insert(model.model_id.clone());
+            self.cache.insert(model.clone(), replicas.clone());
+            models.insert(model, replicas);
+        }
+        let before = self.state.load_full();
+        for gone in before.catalog.keys().filter(|model| !models.contains_key(model)) {
+            self.cache.remove(&gone);
+        }
+        log_unattributable(&before.catalog.unattributable, &catalog.unattributable);
+        self.tracker.fetched(now, catalog.unattributable.instances);
+        let catalog = Arc::new(catalog);
+        self.state.store(Arc::new(State { catalog, last_success: Some(now), last_error: error }));
+        models
+    }
+
+    fn earlier(&self, model: &ModelKey, unanswered: &HashSet<Query>) -> Option<Arc<[ReplicaMetrics]>> {
+        if unanswered.is_empty() { None } else { self.cache.get(model) }
+    }
+
+    /// Engine instances of `model` as cached. A model that exists but is not cached (the cache is off, full, or nothing
+    /// fetches in the background) is fetched.
+    async fn replicas(&self, model: &ModelKey) -> Result<Arc<[ReplicaMetrics]>, CollectorError> {
+        if let Some(replicas) = self.cache.get(model) {
+            return Ok(replicas);
+        }
+        let state = self.state.load_full();
+        match &*state {
+            State { last_error: Some(error), catalog, last_success } => {
+                // A model unknown to the last good fetch is not served; a known one has outlived the cache.
+                if last_success.is_some() && !catalog.contains(model) { Ok(Arc::default()) } else { Err(error.clone()) }
+            }
+            State { last_success: None, .. } => {
+                Err(CollectorError::NotReadYet { source_name: self.source_name.to_string() })
+            }
+            State { catalog, .. } if !catalog.contains(model) => Ok(Arc::default()),
+            State { .. } => Ok(self.fetch().await?.get(model).cloned().unwrap_or_default()),
+        }
+    }
+
+    fn update(&self, change: impl FnOnce(&mut State)) {
+        let mut state = State::clone(&self.state.load());
+        change(&mut state);
+        self.state.store(Arc::new(state));
+    }
+}
+
+impl MetricsCollector for PrometheusCollector {
+    fn fetch_saturation_metrics<'a>(
+        &'a self,
+        model: &'a ModelKey,
+    ) -> BoxFuture<'a, Result<Vec<ReplicaMetrics>, CollectorError>> {
+        async move {
+            let mut replicas = self.replicas(model).await?.to_vec();
+            for replica in &mut replicas {
+                replica.variant = self.pods.identify(&model.namespace, &replica.pod).map(|pod| pod.variant);
+            }
+            Ok(replicas)
+        }
+        .boxed()
+    }
+
+    fn validate_metrics_availability<'a>(&'a self, model: &'a ModelKey) -> BoxFuture<'a, Result<(), CollectorError>> {
+        async move {
+            let replicas = self.replicas(model).await?;
+            let catalog = &self.state.load().catalog;
+            availability::check(model, &replicas, catalog, &self.source_name, self.clock.now(), self.signal_age_limit)
+        }
+        .boxed()
+    }
+
+    fn refresh(&self) -> BoxFuture<'_, Result<(), CollectorError>> {
+        async move { self.fetch().await.map(drop) }.boxed()
+    }
+
+    fn health(&self) -> SourceHealth {
+        let state = self.state.load();
+        let nothing_usable = state.catalog.models.is_empty() && state.catalog.unattributable.instances > 0;
+        SourceHealth {
+            name: self.source_name.clone(),
+            last_success: state.last_success,
+            last_error: match &state.last_error {
+                Some(error) => Some(error.to_string()),
+                None => nothing_usable.then(|| state.catalog.unattributable.to_string()),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for PrometheusCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PrometheusCollector").field("source", &self.source_name).finish_non_exhaustive()
+    }
+}
+
+impl Catalog {
+    fn contains(&self, model: &ModelKey) -> bool {
+        self.models.get(&model.namespace).is_some_and(|models| models.contains(&model.model_id))
+    }
+
+    fn keys(&self) -> impl Iterator<Item = ModelKey> {
+        self.models.iter().flat_map(|(namespace, models)| {
+            models.iter().map(|model| ModelKey { namespace: namespace.clone(), model_id: model.clone() })
+        })
+    }
+}
+
+fn log_unattributable(before: &Unattributable, now: &Unattributable) {
+    match (before.instances, now.instances) {
+        (0, 1..) => tracing::warn!("{now}"),
+        (1.., 0) => tracing::info!("{now}"),
+        _ => {}
+    }
+}

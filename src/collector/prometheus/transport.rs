@@ -1,0 +1,186 @@
+//! One query over HTTP: credentials, retries, and errors that keep the HTTP status.
+
+use std::{error::Error, path::Path, time::Duration};
+
+use backon::{ExponentialBuilder, Retryable};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use prometheus_http_query::Client;
+
+use super::{
+    client::{ReloadingClient, with_causes},
+    queries::Query,
+    response::{self, Series},
+};
+use crate::{
+    collector::{InvalidCollectorConfig, PrometheusConfig},
+    interfaces::CollectorError,
+};
+
+/// Pause before the second attempt; doubles after each further one, with jitter.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// How much of an unreadable answer goes into the message.
+const EXCERPT: usize = 200;
+
+/// Sends queries to one Prometheus.
+#[derive(Debug)]
+pub(super) struct Transport {
+    client: ReloadingClient,
+    config: PrometheusConfig,
+    headers: HeaderMap,
+}
+
+impl Transport {
+    pub(super) fn new(config: &PrometheusConfig) -> Result<Self, InvalidCollectorConfig> {
+        let headers = config.fixed_headers()?;
+        let client = ReloadingClient::new(config)?;
+        if config.insecure_skip_verify {
+            tracing::warn!(server = client.address(), "the certificate of Prometheus is not verified");
+        }
+        Ok(Self { client, config: config.clone(), headers })
+    }
+
+    /// The source as messages name it.
+    pub(super) fn source_name(&self) -> String {
+        format!("Prometheus at {}", self.client.address())
+    }
+
+    /// Takes up rotated TLS files.
+    pub(super) fn reload(&self) {
+        self.client.reload();
+    }
+
+    /// The series of `promql` now, with retries until the query timeout.
+    pub(super) async fn query(&self, promql: &str) -> Result<Vec<Series>, Failure> {
+        let client = self.client.get();
+        let retries = ExponentialBuilder::new().with_min_delay(FIRST_PAUSE).with_jitter().without_max_times();
+        let mut last_failure = None;
+        let attempts = (|| self.attempt(&client, promql)).retry(retries).when(Failure::is_transient).notify(
+            |failure: &Failure, pause: Duration| {
+                tracing::debug!(%failure, ?pause, "query failed; trying again");
+                last_failure = Some(failure.clone());
+            },
+        );
+        let answer = tokio::time::timeout(self.config.query_timeout, attempts).await;
+        // Running out of time says less than what the attempts ran into.
+        answer.unwrap_or_else(|_| Err(last_failure.unwrap_or(Failure::Timeout(self.config.query_timeout))))
+    }
+
+    async fn attempt(&self, client: &Client, promql: &str) -> Result<Vec<Series>, Failure> {
+        let timeout = i64::try_from(self.config.query_timeout.as_millis()).unwrap_or(i64::MAX);
+        let mut request = client.query(promql).timeout(timeout);
+        for (name, value) in &self.headers {
+            request = request.header(name, value.clone());
+        }
+        if let Some(path) = &self.config.bearer_token_file {
+            request = request.header(header::AUTHORIZATION, bearer_token(path).await?);
+        }
+        // GET: reading is all a role for it has to allow. Our queries are short enough for any URL limit.
+        let answer = request.get_raw().await.map_err(|error| Failure::Unreachable(cause(&error)))?;
+        let status = answer.status();
+        let location = answer.headers().get(header::LOCATION).cloned();
+        let body = answer.bytes().await.map_err(|error| Failure::Unreachable(with_causes(&error.without_url())))?;
+        read_answer(status, location.as_ref(), &body)
+    }
+}
+
+/// Why a query brought no series.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub(super) enum Failure {
+    #[error("{0}")]
+    Unreachable(String),
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    #[error("HTTP status {0}")]
+    Unauthorized(StatusCode),
+    #[error("the bearer token file {path} cannot be used: {message}; check prometheus.bearerTokenFile")]
+    BearerToken { path: String, message: String },
+    #[error("it answers {status} and refers to {location}; set prometheus.url to the address of the API itself")]
+    Redirect { status: StatusCode, location: String },
+    #[error("{kind}: {message} (HTTP status {status})")]
+    Api { status: StatusCode, kind: String, message: String },
+    #[error("the answer is no query result ({message}; HTTP status {status}): {excerpt}")]
+    Unreadable { status: StatusCode, message: String, excerpt: String },
+}
+
+impl Failure {
+    /// Whether another attempt may succeed without anybody changing anything.
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Timeout(_) => true,
+            Self::Api { status, .. } | Self::Unreadable { status, .. } => {
+                status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS
+            }
+            Self::Unauthorized(_) | Self::BearerToken { .. } | Self::Redirect { .. } => false,
+        }
+    }
+
+    /// One word for the `reason` label.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::Timeout(_) => "timeout",
+            Self::Unauthorized(_) | Self::BearerToken { .. } => "unauthorized",
+            Self::Api { .. } => "query_failed",
+            Self::Redirect { .. } | Self::Unreadable { .. } => "bad_response",
+        }
+    }
+
+    /// The failure as the contract of collectors has it.
+    pub(super) fn into_error(self, source_name: &str, query: Query) -> CollectorError {
+        let source_name = source_name.to_owned();
+        match self {
+            Self::Unreachable(message) => CollectorError::Unreachable { source_name, message },
+            Self::Timeout(_) => CollectorError::Unreachable { source_name, message: self.to_string() },
+            Self::Unauthorized(status) => CollectorError::Unauthorized { source_name, status: status.as_u16() },
+            Self::BearerToken { .. } | Self::Redirect { .. } | Self::Api { .. } | Self::Unreadable { .. } => {
+                CollectorError::Query { source_name, query: query.name(), message: self.to_string() }
+            }
+        }
+    }
+}
+
+/// Reads the file every time: kubelet rotates projected tokens.
+async fn bearer_token(path: &Path) -> Result<HeaderValue, Failure> {
+    let failed = |message: String| Failure::BearerToken { path: path.display().to_string(), message };
+    let token = tokio::fs::read_to_string(path).await.map_err(|error| failed(error.to_string()))?;
+    let token = token.trim();
+    if token.is_empty() {
+        return Err(failed("it is empty".to_owned()));
+    }
+    let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+        .map_err(|_| failed("it holds characters HTTP does not allow in a header".to_owned()))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Why a request failed, without the URL that reqwest puts into its text: it holds the whole query.
+fn cause(error: &prometheus_http_query::Error) -> String {
+    match error {
+        prometheus_http_query::Error::Client(error) => error.inner().and_then(Error::source).map(with_causes),
+        _ => None,
+    }
+    .unwrap_or_else(|| with_causes(error))
+}
+
+fn read_answer(status: StatusCode, location: Option<&HeaderValue>, body: &[u8]) -> Result<Vec<Series>, Failure> {
+    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        return Err(Failure::Unauthorized(status));
+    }
+    if status.is_redirection() {
+        let location =
+            location.map_or_else(|| "nowhere".into(), |location| String::from_utf8_lossy(location.as_bytes()));
+        return Err(Failure::Redirect { status, location: location.into_owned() });
+    }
+    match response::parse(body) {
+        Ok(Ok(series)) if status.is_success() => Ok(series),
+        Ok(Err(error)) => Err(Failure::Api { status, kind: error.kind, message: error.message }),
+        Ok(Ok(_)) => Err(unreadable(status, "a result under a status of failure".to_owned(), body)),
+        Err(error) => Err(unreadable(status, error.to_string(), body)),
+    }
+}
+
+fn unreadable(status: StatusCode, message: String, body: &[u8]) -> Failure {
+    let text = String::from_utf8_lossy(&body[..body.len().min(4 * EXCERPT)]);
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    Failure::Unreadable { status, message, excerpt: words.chars().take(EXCERPT).collect() }
+}

@@ -1,0 +1,183 @@
+//! From the watched objects of a namespace to its variants as decisions see them. Pure.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+
+use super::{
+    Problem,
+    index::Namespace,
+    objects::{Autoscaler, DeclaredVariant, ScaleTarget, Workload},
+};
+use crate::{
+    constants::{
+        ACCELERATOR_UNRESOLVED, LABEL_ACCELERATOR_TYPE, LABEL_CONTROLLER_INSTANCE, LABEL_MODEL_NAME, LABEL_NAMESPACE,
+        LABEL_VARIANT_NAME,
+    },
+    interfaces::{
+        HpaObservation, HpaTarget, ModelKey, Role, ScaleObservation, TargetObservation, Variant, VariantKey,
+        VariantObservation,
+    },
+};
+
+/// Every variant of a namespace without the signals of its replicas, in no order.
+///
+/// A variant that cannot be used has [`TargetObservation::NotFound`] with its problems as message.
+pub(crate) fn observe(
+    name: &Arc<str>,
+    namespace: &Namespace,
+    controller_instance: Option<&str>,
+) -> Vec<VariantObservation> {
+    if namespace.variants.is_empty() {
+        return Vec::new();
+    }
+    let pending = pending(namespace);
+    let observe = |(variant, declared): (&Arc<str>, &DeclaredVariant)| VariantObservation {
+        variant: describe(name, namespace, variant, declared),
+        target: observe_target(name, namespace, variant, declared, &pending),
+        replicas: Vec::new(),
+        autoscalers: Vec::new(),
+    };
+    let mut observations: Vec<VariantObservation> = namespace.variants.iter().map(observe).collect();
+    observe_autoscalers(namespace, controller_instance, &mut observations);
+    observations
+}
+
+/// What is wrong with a variant.
+pub(crate) fn problems(
+    name: &Arc<str>,
+    namespace: &Namespace,
+    variant: &Arc<str>,
+    declared: &DeclaredVariant,
+) -> Vec<Problem> {
+    let mut problems = declared.problems.clone();
+    let Some(target) = &declared.target else { return problems };
+    let key = VariantKey { namespace: name.clone(), name: variant.clone() };
+    if namespace.workload(target).is_none() {
+        problems.push(Problem::TargetNotFound { variant: key.clone(), target: declared.reference.clone() });
+    }
+    let variants: Vec<Arc<str>> = namespace.variants_of(target).cloned().collect();
+    if variants.len() > 1 {
+        problems.push(Problem::SharedTarget { variant: key, target: declared.reference.clone(), variants });
+    }
+    problems
+}
+
+/// The variant as declared; the pod template knows its accelerator better than its label does.
+fn describe(name: &Arc<str>, namespace: &Namespace, variant: &Arc<str>, declared: &DeclaredVariant) -> Variant {
+    let workload = declared.target.as_ref().and_then(|target| namespace.workload(target));
+    let pinned = workload.and_then(|workload| workload.accelerator.clone());
+    Variant {
+        key: VariantKey { namespace: name.clone(), name: variant.clone() },
+        model: ModelKey { namespace: name.clone(), model_id: declared.model_id.clone() },
+        accelerator: pinned.or_else(|| declared.accelerator.clone()),
+        cost: declared.cost,
+        role: workload.map_or(Role::default(), |workload| workload.role),
+        bounds: declared.bounds,
+        target: declared.reference.clone(),
+    }
+}
+
+fn observe_target(
+    name: &Arc<str>,
+    namespace: &Namespace,
+    variant: &Arc<str>,
+    declared: &DeclaredVariant,
+    pending: &HashMap<ScaleTarget, Vec<Timestamp>>,
+) -> TargetObservation {
+    let problems = problems(name, namespace, variant, declared);
+    let target = declared.target.as_ref();
+    match target.and_then(|target| Some((target, namespace.workload(target)?))) {
+        Some((target, workload)) if problems.is_empty() => {
+            let pending_since = pending.get(target).cloned().unwrap_or_default();
+            let &Workload { spec, current, ready, .. } = workload;
+            TargetObservation::Found(ScaleObservation { spec, current, ready, pending_since })
+        }
+        _ => {
+            let sentences: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            TargetObservation::NotFound { message: sentences.join("; ") }
+        }
+    }
+}
+
+/// Creation times, oldest first, of the pods of each scaled target that are not ready and not on their way out.
+fn pending(namespace: &Namespace) -> HashMap<ScaleTarget, Vec<Timestamp>> {
+    let mut pending: HashMap<ScaleTarget, Vec<Timestamp>> = HashMap::new();
+    for pod in namespace.pods.values().filter(|pod| !pod.ready && !pod.terminating) {
+        if let Some(target) = namespace.target_of(pod).filter(|target| namespace.is_scaled(target)) {
+            pending.entry(target).or_default().push(pod.created);
+        }
+    }
+    for times in pending.values_mut() {
+        times.sort_unstable();
+    }
+    pending
+}
+
+/// Adds the HPAs on each variant's target, by name.
+fn observe_autoscalers(
+    namespace: &Namespace,
+    controller_instance: Option<&str>,
+    observations: &mut [VariantObservation],
+) {
+    let mut by_target: HashMap<&ScaleTarget, BTreeMap<&Arc<str>, &Autoscaler>> = HashMap::new();
+    for (hpa, autoscaler) in &namespace.autoscalers {
+        if namespace.is_scaled(&autoscaler.target) {
+            by_target.entry(&autoscaler.target).or_default().insert(hpa, autoscaler);
+        }
+    }
+    if by_target.is_empty() {
+        return;
+    }
+    let labels: HashMap<Arc<str>, BTreeMap<String, String>> = observations
+        .iter()
+        .map(|observation| (observation.variant.key.name.clone(), labels(&observation.variant, controller_instance)))
+        .collect();
+    for observation in observations {
+        let variant = &observation.variant.key.name;
+        let target = namespace.variants.get(variant).and_then(|declared| declared.target.as_ref());
+        let hpas = target.and_then(|target| by_target.get(target)).into_iter().flatten();
+        observation.autoscalers =
+            hpas.map(|(hpa, autoscaler)| observe_autoscaler(hpa, autoscaler, variant, &labels)).collect();
+    }
+}
+
+fn observe_autoscaler(
+    hpa: &Arc<str>,
+    autoscaler: &Autoscaler,
+    variant: &Arc<str>,
+    labels: &HashMap<Arc<str>, BTreeMap<String, String>>,
+) -> HpaObservation {
+    let metric = autoscaler.metric.as_ref();
+    let selects_this_variant_only = metric.is_some_and(|metric| {
+        let selects = |name: &Arc<str>| labels.get(name).is_some_and(|labels| metric.selects(labels));
+        // A selector that pins a variant can match no other: without this, cost would grow with HPAs times variants.
+        let others = || labels.keys().any(|name| name != variant && selects(name));
+        selects(variant) && (metric.pinned_variant.is_some() || !others())
+    });
+    HpaObservation {
+        name: hpa.clone(),
+        bounds: autoscaler.bounds,
+        reads_our_metric: metric.is_some(),
+        selects_this_variant_only,
+        target: metric.map_or(HpaTarget::Unset, |metric| metric.target),
+        tolerance_up: autoscaler.tolerance_up,
+        tolerance_down: autoscaler.tolerance_down,
+    }
+}
+
+/// The labels of a variant's series on the wire.
+fn labels(variant: &Variant, controller_instance: Option<&str>) -> BTreeMap<String, String> {
+    let accelerator = variant.accelerator.as_deref().unwrap_or(ACCELERATOR_UNRESOLVED);
+    let labels = [
+        (LABEL_VARIANT_NAME, &*variant.key.name),
+        (LABEL_NAMESPACE, &*variant.key.namespace),
+        (LABEL_ACCELERATOR_TYPE, accelerator),
+        (LABEL_MODEL_NAME, &*variant.model.model_id),
+    ];
+    let instance = controller_instance.map(|instance| (LABEL_CONTROLLER_INSTANCE, instance));
+    labels.into_iter().chain(instance).map(|(label, value)| (label.to_owned(), value.to_owned())).collect()
+}

@@ -1,0 +1,107 @@
+//! Why a `VariantAutoscaling` cannot be used.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::interfaces::{TargetReference, VariantKey};
+
+/// Why no replicas can be decided for a `VariantAutoscaling`: each text names the object, what is wrong and the remedy.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Problem {
+    /// The object does not have the fields of the API version served.
+    #[error("VariantAutoscaling {variant} cannot be read: {error}; apply it again with the fields of llmd.ai/v1alpha1")]
+    Unreadable {
+        /// The variant.
+        variant: VariantKey,
+        /// What the parser said.
+        error: String,
+    },
+    /// `spec.modelID` is empty.
+    #[error("VariantAutoscaling {variant} has an empty spec.modelID; set it to the model_name label of the engine")]
+    EmptyModel {
+        /// The variant.
+        variant: VariantKey,
+    },
+    /// `spec.variantCost` is not a decimal number of at least 0.
+    #[error("VariantAutoscaling {variant} has spec.variantCost {cost:?}; set it to a decimal number such as \"10.0\"")]
+    InvalidCost {
+        /// The variant.
+        variant: VariantKey,
+        /// What it has.
+        cost: String,
+    },
+    /// `spec.minReplicas` and `spec.maxReplicas` leave no number of replicas to choose.
+    #[error(
+        "VariantAutoscaling {variant} has spec.minReplicas {min} and spec.maxReplicas {max}; \
+         set 0 <= minReplicas <= maxReplicas and maxReplicas >= 1"
+    )]
+    InvalidBounds {
+        /// The variant.
+        variant: VariantKey,
+        /// `spec.minReplicas`, or its default.
+        min: i32,
+        /// `spec.maxReplicas`.
+        max: i32,
+    },
+    /// The kind of the scale target is not one that is watched.
+    #[error(
+        "VariantAutoscaling {variant} scales the {} {} of {}, a kind that is not supported; \
+         point spec.scaleTargetRef at a Deployment or StatefulSet of apps/v1",
+        target.kind, target.name, target.api_version
+    )]
+    UnsupportedTarget {
+        /// The variant.
+        variant: VariantKey,
+        /// What it points at.
+        target: TargetReference,
+    },
+    /// The scale target does not exist.
+    #[error(
+        "VariantAutoscaling {variant} scales {target}, which does not exist; create it or correct spec.scaleTargetRef"
+    )]
+    TargetNotFound {
+        /// The variant.
+        variant: VariantKey,
+        /// What it points at.
+        target: TargetReference,
+    },
+    /// Other variants scale the same target.
+    #[error(
+        "VariantAutoscalings {} in namespace {} all scale {target}; give each a scale target of its own or delete all but one",
+        join(variants), variant.namespace
+    )]
+    SharedTarget {
+        /// The variant.
+        variant: VariantKey,
+        /// What they point at.
+        target: TargetReference,
+        /// Names of all of them, this one included, in order.
+        variants: Vec<Arc<str>>,
+    },
+}
+
+impl Problem {
+    /// The reason of a Kubernetes condition or event.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Unreadable { .. } => "Unreadable",
+            Self::EmptyModel { .. } => "EmptyModel",
+            Self::InvalidCost { .. } => "InvalidCost",
+            Self::InvalidBounds { .. } => "InvalidBounds",
+            Self::UnsupportedTarget { .. } => "UnsupportedTarget",
+            Self::TargetNotFound { .. } => "TargetNotFound",
+            Self::SharedTarget { .. } => "SharedTarget",
+        }
+    }
+
+    /// Whether it lies with the scale target, not with the `VariantAutoscaling`'s other fields.
+    pub fn concerns_target(&self) -> bool {
+        matches!(self, Self::UnsupportedTarget { .. } | Self::TargetNotFound { .. } | Self::SharedTarget { .. })
+    }
+}
+
+fn join(names: &[Arc<str>]) -> String {
+    names.join(", ")
+}

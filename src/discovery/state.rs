@@ -1,0 +1,206 @@
+//! The cheap handle through which the rest of the product reads the cluster.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
+    time::Instant,
+};
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use tokio::sync::watch;
+
+use super::{
+    Problem, assemble,
+    index::Index,
+    objects::Watched,
+    sync::{SyncState, WatchFailure},
+};
+use crate::{
+    interfaces::{PodDirectory, PodIdentity, TargetObservation, VariantKey, VariantObservation},
+    snapshot::ClusterObserver,
+};
+
+/// The cluster as last seen by the watches. Clones share it.
+#[derive(Clone, Debug)]
+pub struct ClusterState {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    index: RwLock<Index>,
+    sync: Mutex<SyncState>,
+    /// Counts the changes that matter to a decision.
+    changes: watch::Sender<u64>,
+    controller_instance: Option<String>,
+}
+
+impl ClusterState {
+    pub(crate) fn new(controller_instance: Option<String>) -> Self {
+        let shared = Shared {
+            index: RwLock::default(),
+            sync: Mutex::default(),
+            changes: watch::Sender::new(0),
+            controller_instance,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Every variant without the signals of its replicas, ordered by key.
+    ///
+    /// A variant that cannot be used has [`TargetObservation::NotFound`] with the reason and the remedy, and so have
+    /// all while the watches have not listed everything: what is not known to exist must not be taken for absent.
+    pub fn observe(&self) -> Vec<VariantObservation> {
+        // Asked before the index is read: what was listed then is there now.
+        let unsynced = (!self.is_synced()).then(|| self.sync_problem().unwrap_or_default());
+        let instance = self.shared.controller_instance.as_deref();
+        let mut variants: Vec<VariantObservation> = self
+            .index()
+            .namespaces()
+            .flat_map(|(name, namespace)| assemble::observe(name, namespace, instance))
+            .collect();
+        variants.sort_unstable_by(|a, b| a.variant.key.cmp(&b.variant.key));
+        if let Some(message) = unsynced {
+            for variant in &mut variants {
+                variant.target = TargetObservation::NotFound { message: message.clone() };
+            }
+        }
+        variants
+    }
+
+    /// What is wrong with each `VariantAutoscaling` that cannot be used.
+    pub fn problems(&self) -> BTreeMap<VariantKey, Vec<Problem>> {
+        let index = self.index();
+        let mut problems = BTreeMap::new();
+        for (name, namespace) in index.namespaces() {
+            for (variant, declared) in &namespace.variants {
+                let found = assemble::problems(name, namespace, variant, declared);
+                if !found.is_empty() {
+                    problems.insert(VariantKey { namespace: name.clone(), name: variant.clone() }, found);
+                }
+            }
+        }
+        problems
+    }
+
+    /// Whether every kind was listed once. A `VariantAutoscaling` kind that is not installed counts as listed: there
+    /// are none.
+    pub fn is_synced(&self) -> bool {
+        self.sync().is_synced()
+    }
+
+    /// What keeps the view from being complete and current, with the remedy; `None` when nothing does.
+    pub fn sync_problem(&self) -> Option<String> {
+        self.sync().problem(Instant::now())
+    }
+
+    /// Told of changes that matter to a decision, several at once as one: a variant's declaration, replica counts and
+    /// readiness of what variants scale, HPAs on it, and the end of the first listing. Not told of metadata, of our
+    /// own status updates, nor of objects that belong to no variant.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
+    }
+
+    /// Takes over an object that was added or changed.
+    pub(crate) fn applied<W: Watched>(&self, object: W::Object) {
+        let Some((namespace, name)) = identity(&object) else { return };
+        self.store::<W>(&namespace, &name, W::reduce(object));
+    }
+
+    /// Takes over an object that was deleted.
+    pub(crate) fn deleted<W: Watched>(&self, object: &W::Object) {
+        let Some((namespace, name)) = identity(object) else { return };
+        self.store::<W>(&namespace, &name, None);
+    }
+
+    /// Takes over a complete list of one kind.
+    pub(crate) fn listed<W: Watched>(&self, objects: Vec<(Arc<str>, Arc<str>, W::Slim)>) {
+        let mut matters = self.index_mut(|index| index.replace::<W>(objects));
+        matters |= self.delivered::<W>();
+        if matters {
+            self.announce();
+        }
+    }
+
+    /// Takes note of a failed watch. Returns the failure if it is news.
+    pub(crate) fn failed<W: Watched>(&self, failure: WatchFailure) -> bool {
+        let mut sync = self.sync();
+        let before = sync.is_synced();
+        let news = sync.failed(W::RESOURCE, failure, Instant::now());
+        let synced_now = !before && sync.is_synced();
+        drop(sync);
+        if synced_now {
+            self.announce();
+        }
+        news
+    }
+
+    fn store<W: Watched>(&self, namespace: &str, name: &str, slim: Option<W::Slim>) {
+        let mut matters = self.index_mut(|index| index.store::<W>(namespace, name, slim));
+        matters |= self.delivered::<W>();
+        if matters {
+            self.announce();
+        }
+    }
+
+    /// Returns whether the first listing ended with this.
+    fn delivered<W: Watched>(&self) -> bool {
+        let mut sync = self.sync();
+        let before = sync.is_synced();
+        let ended = sync.delivered(W::RESOURCE);
+        let synced_now = !before && sync.is_synced();
+        drop(sync);
+        if let Some(failure) = ended {
+            tracing::info!(resource = %W::RESOURCE, %failure, "watch works again");
+        }
+        synced_now
+    }
+
+    fn announce(&self) {
+        self.shared.changes.send_modify(|changes| *changes += 1);
+    }
+
+    fn index(&self) -> RwLockReadGuard<'_, Index> {
+        self.shared.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn index_mut<T>(&self, change: impl FnOnce(&mut Index) -> T) -> T {
+        change(&mut self.shared.index.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn sync(&self) -> MutexGuard<'_, SyncState> {
+        self.shared.sync.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ClusterObserver for ClusterState {
+    /// Ages are judged by the reader: what is known of the cluster does not depend on `_now`.
+    fn observe(&self, _now: Timestamp) -> Vec<VariantObservation> {
+        self.observe()
+    }
+}
+
+impl PodDirectory for ClusterState {
+    fn identify(&self, namespace: &str, pod: &str) -> Option<PodIdentity> {
+        let index = self.index();
+        let (name, namespace) = index.namespace(namespace)?;
+        let pod = namespace.pods.get(pod)?;
+        let target = namespace.target_of(pod)?;
+        let mut variants = namespace.variants_of(&target);
+        // Two variants on one target are a problem: whose pod this is cannot be said.
+        match (variants.next(), variants.next()) {
+            (Some(variant), None) => Some(PodIdentity {
+                variant: VariantKey { namespace: name.clone(), name: variant.clone() },
+                ready: pod.ready,
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// Namespace and name of an object.
+pub(crate) fn identity<K: ResourceExt>(object: &K) -> Option<(Arc<str>, Arc<str>)> {
+    let metadata = object.meta();
+    Some((metadata.namespace.as_deref()?.into(), metadata.name.as_deref()?.into()))
+}

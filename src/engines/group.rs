@@ -1,0 +1,144 @@
+//! The variants that compete for one model's load, with what the snapshot and the state say of each.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+
+use super::{State, VariantState, bounds::EffectiveBounds};
+use crate::interfaces::{
+    Decision, Outcome, ReplicaMetrics, SaturationLevel, ScaleObservation, Snapshot, TargetObservation, VariantDecision,
+    VariantKey, VariantObservation, Withheld, WithheldKind,
+};
+
+/// One variant whose scale target could be read.
+#[derive(Debug)]
+pub(super) struct Member<'a> {
+    pub(super) observation: &'a VariantObservation,
+    pub(super) scale: &'a ScaleObservation,
+    pub(super) bounds: EffectiveBounds,
+    /// Replicas that are not ready and young enough to count as anticipated supply.
+    pub(super) pending: u32,
+    pub(super) previous: Option<&'a VariantState>,
+}
+
+/// The variants of one model and role, split by whether their targets could be read.
+pub(super) fn members<'a>(
+    state: &'a State,
+    snapshot: &'a Snapshot,
+    observations: Vec<&'a VariantObservation>,
+) -> (Vec<Member<'a>>, Vec<Decision>) {
+    let mut members = Vec::with_capacity(observations.len());
+    let mut withheld = Vec::new();
+    for observation in observations {
+        match &observation.target {
+            TargetObservation::Found(scale) => members.push(Member {
+                observation,
+                scale,
+                bounds: EffectiveBounds::of(&observation.variant, &observation.autoscalers),
+                pending: anticipated(scale, snapshot.taken_at, snapshot.ages.pending),
+                previous: state.variants.get(&observation.variant.key),
+            }),
+            TargetObservation::NotFound { message } => withheld.push(decision(
+                snapshot,
+                observation,
+                SaturationLevel::default(),
+                Outcome::Withheld(Withheld { kind: WithheldKind::TargetNotFound, message: message.clone() }),
+            )),
+        }
+    }
+    members.sort_by(|a, b| a.key().cmp(b.key()));
+    (members, withheld)
+}
+
+/// Not-ready replicas that are younger than `max_age`.
+fn anticipated(scale: &ScaleObservation, now: Timestamp, max_age: Duration) -> u32 {
+    let young = scale.pending_since.iter().filter(|since| crate::interfaces::age(now, **since) <= max_age).count();
+    u32::try_from(young).unwrap_or(u32::MAX).min(scale.current.saturating_sub(scale.ready))
+}
+
+impl Member<'_> {
+    pub(super) fn key(&self) -> &VariantKey {
+        &self.observation.variant.key
+    }
+
+    /// The variant's state as a target calculation needs it. An ask that nobody granted for `patience` is dropped.
+    pub(super) fn as_variant_decision(&self, now: Timestamp, patience: Duration) -> VariantDecision {
+        let asked = self.previous.filter(|state| crate::interfaces::age(now, state.desired_since) <= patience);
+        VariantDecision {
+            variant: self.key().clone(),
+            cost: self.observation.variant.cost,
+            role: self.observation.variant.role,
+            spec: self.scale.spec,
+            current: self.scale.current,
+            pending: self.pending,
+            desired: asked.and_then(|state| state.desired),
+            bounds: self.bounds.range(),
+        }
+    }
+}
+
+/// Replicas of all members with every signal that is too old turned into a missing one.
+pub(super) fn fresh_metrics(members: &[Member<'_>], now: Timestamp, max_age: Duration) -> Vec<ReplicaMetrics> {
+    members
+        .iter()
+        .flat_map(|member| &member.observation.replicas)
+        .map(|replica| ReplicaMetrics {
+            kv_cache_usage: replica.kv_cache_usage.fresh(now, max_age),
+            queue_length: replica.queue_length.fresh(now, max_age),
+            running: replica.running.fresh(now, max_age),
+            request_rate: replica.request_rate.fresh(now, max_age),
+            kv_cache_tokens: replica.kv_cache_tokens.fresh(now, max_age),
+            ..replica.clone()
+        })
+        .collect()
+}
+
+/// A decision on `observation`.
+pub(super) fn decision(
+    snapshot: &Snapshot,
+    observation: &VariantObservation,
+    saturation: SaturationLevel,
+    outcome: Outcome,
+) -> Decision {
+    let (current, ready) = match &observation.target {
+        TargetObservation::Found(scale) => (Some(scale.current), scale.ready),
+        TargetObservation::NotFound { .. } => (None, 0),
+    };
+    Decision {
+        variant: observation.variant.key.clone(),
+        model: observation.variant.model.clone(),
+        accelerator: observation.variant.accelerator.clone(),
+        current,
+        ready,
+        decided_at: snapshot.taken_at,
+        saturation,
+        outcome,
+    }
+}
+
+/// Saturation per variant from its fresh signals: the greatest load over the threshold, as old as its oldest part.
+pub(super) fn levels(
+    metrics: &[ReplicaMetrics],
+    kv_cache_threshold: f64,
+    queue_depth_threshold: f64,
+) -> BTreeMap<VariantKey, SaturationLevel> {
+    let mut levels: BTreeMap<VariantKey, SaturationLevel> = BTreeMap::new();
+    for replica in metrics {
+        let Some(variant) = &replica.variant else { continue };
+        let level = levels.entry(variant.clone()).or_default();
+        level.kv_cache = greater(level.kv_cache, replica.kv_cache_usage.map(|usage| usage / kv_cache_threshold));
+        level.queue_depth = greater(level.queue_depth, replica.queue_length.map(|queue| queue / queue_depth_threshold));
+    }
+    levels
+}
+
+fn greater(a: crate::interfaces::Signal<f64>, b: crate::interfaces::Signal<f64>) -> crate::interfaces::Signal<f64> {
+    use crate::interfaces::Signal::Present;
+    match (a, b) {
+        (Present { value: x, sampled_at: s }, Present { value: y, sampled_at: t }) => {
+            Present { value: x.max(y), sampled_at: s.min(t) }
+        }
+        (Present { .. }, _) => a,
+        _ => b,
+    }
+}

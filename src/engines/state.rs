@@ -1,0 +1,105 @@
+//! What the core remembers between cycles.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::interfaces::{Decision, Outcome, ScaleObservation, Snapshot, TargetObservation, VariantKey};
+
+/// Version of the state schema.
+pub const STATE_VERSION: u32 = 1;
+
+/// Memory of the core: serialisable, so that a new leader starts from the old one's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// [`STATE_VERSION`] of the writer.
+    pub version: u32,
+    /// Per variant.
+    #[serde(with = "as_list")]
+    pub variants: BTreeMap<VariantKey, VariantState>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { version: STATE_VERSION, variants: BTreeMap::new() }
+    }
+}
+
+/// What is remembered of one variant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VariantState {
+    /// Replicas asked for last; `None` until the first decision with a number.
+    pub desired: Option<u32>,
+    /// Since when.
+    pub desired_since: Timestamp,
+    /// Ready replicas seen last.
+    pub ready: u32,
+    /// Since when. The first sight of a variant counts as a change: a new leader does not scale down at once.
+    pub ready_since: Timestamp,
+}
+
+impl State {
+    /// The state after `decisions` on `snapshot`.
+    pub(super) fn after(&self, snapshot: &Snapshot, decisions: &[Decision]) -> Self {
+        let outcomes: BTreeMap<&VariantKey, &Outcome> =
+            decisions.iter().map(|decision| (&decision.variant, &decision.outcome)).collect();
+        let variants = snapshot
+            .variants
+            .iter()
+            .map(|observation| {
+                let key = &observation.variant.key;
+                let previous = self.variants.get(key);
+                (key.clone(), remember(previous, snapshot.taken_at, &observation.target, outcomes.get(key).copied()))
+            })
+            .collect();
+        Self { version: STATE_VERSION, variants }
+    }
+}
+
+fn remember(
+    previous: Option<&VariantState>,
+    now: Timestamp,
+    target: &TargetObservation,
+    outcome: Option<&Outcome>,
+) -> VariantState {
+    let desired = match outcome {
+        Some(Outcome::Desired(desired)) => Some(desired.replicas),
+        Some(Outcome::Withheld(_)) | None => previous.and_then(|state| state.desired),
+    };
+    let ready = match target {
+        TargetObservation::Found(ScaleObservation { ready, .. }) => *ready,
+        TargetObservation::NotFound { .. } => previous.map_or(0, |state| state.ready),
+    };
+    let since = |unchanged: Option<Timestamp>| unchanged.unwrap_or(now);
+    VariantState {
+        desired,
+        desired_since: since(previous.filter(|state| state.desired == desired).map(|state| state.desired_since)),
+        ready,
+        ready_since: since(previous.filter(|state| state.ready == ready).map(|state| state.ready_since)),
+    }
+}
+
+/// JSON objects have string keys: a map by variant is written as a list of pairs.
+mod as_list {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::{VariantKey, VariantState};
+
+    pub(super) fn serialize<S: Serializer>(
+        map: &BTreeMap<VariantKey, VariantState>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map.iter())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<VariantKey, VariantState>, D::Error> {
+        Ok(Vec::<(VariantKey, VariantState)>::deserialize(deserializer)?.into_iter().collect())
+    }
+}

@@ -1,0 +1,348 @@
+//! The whole step on small worlds.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+use super::{State, step};
+use crate::interfaces::{
+    AgeLimits, Decision, Desired, Direction, EngineKind, HpaObservation, HpaTarget, Limit, ModelKey, Outcome,
+    ReplicaBounds, ReplicaMetrics, Role, SNAPSHOT_VERSION, SaturationScalingConfig, ScaleObservation, Signal, Snapshot,
+    SourceHealth, TargetObservation, TargetReference, Variant, VariantKey, VariantObservation, WithheldKind,
+};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).unwrap()
+}
+
+/// A variant of model `m` whose ready replicas all carry `load`, sampled at second `sampled`.
+fn variant(name: &str, cost: f64, ready: u32, load: (f64, f64), sampled: i64) -> VariantObservation {
+    let key = VariantKey::new("default", name);
+    let replicas = (0..ready)
+        .map(|i| ReplicaMetrics {
+            pod: format!("{name}-{i}").into(),
+            instance: format!("{name}-{i}:8000").into(),
+            variant: Some(key.clone()),
+            engine: EngineKind::Vllm,
+            kv_cache_usage: Signal::present(load.0, at(sampled)),
+            queue_length: Signal::present(load.1, at(sampled)),
+            running: Signal::Missing,
+            request_rate: Signal::Missing,
+            kv_cache_tokens: Signal::Missing,
+        })
+        .collect();
+    VariantObservation {
+        variant: Variant {
+            key,
+            model: ModelKey::new("default", "m"),
+            accelerator: Some("H100".into()),
+            cost,
+            role: Role::Both,
+            bounds: ReplicaBounds::default(),
+            target: TargetReference { api_version: "apps/v1".into(), kind: "Deployment".into(), name: name.into() },
+        },
+        target: TargetObservation::Found(ScaleObservation {
+            spec: ready,
+            current: ready,
+            ready,
+            pending_since: Vec::new(),
+        }),
+        replicas,
+        autoscalers: Vec::new(),
+    }
+}
+
+fn pending(mut observation: VariantObservation, since: &[i64]) -> VariantObservation {
+    if let TargetObservation::Found(scale) = &mut observation.target {
+        scale.pending_since = since.iter().map(|second| at(*second)).collect();
+        scale.current += u32::try_from(since.len()).unwrap();
+        scale.spec = scale.current;
+    }
+    observation
+}
+
+fn snapshot(second: i64, variants: Vec<VariantObservation>) -> Snapshot {
+    Snapshot {
+        version: SNAPSHOT_VERSION,
+        taken_at: at(second),
+        variants,
+        sources: vec![SourceHealth { name: "Prometheus at http://p".into(), last_success: None, last_error: None }],
+        ages: AgeLimits::default(),
+        saturation: Arc::new(SaturationScalingConfig::default()),
+        saturation_per_model: std::collections::BTreeMap::new(),
+    }
+}
+
+fn decide(snapshot: &Snapshot) -> Vec<Decision> {
+    step(&State::default(), snapshot).1
+}
+
+/// Decides after the same world has stood for two minutes, so that every window is full.
+fn decide_settled(snapshot: &Snapshot) -> Vec<Decision> {
+    let mut earlier = snapshot.clone();
+    earlier.taken_at = snapshot.taken_at - Duration::from_secs(120);
+    step(&step(&State::default(), &earlier).0, snapshot).1
+}
+
+fn desired(decisions: &[Decision], name: &str) -> Desired {
+    let decision = decisions.iter().find(|decision| &*decision.variant.name == name).unwrap();
+    match &decision.outcome {
+        Outcome::Desired(desired) => desired.clone(),
+        Outcome::Withheld(withheld) => panic!("{name} is withheld: {}", withheld.message),
+    }
+}
+
+fn withheld(decisions: &[Decision], name: &str) -> (WithheldKind, String) {
+    let decision = decisions.iter().find(|decision| &*decision.variant.name == name).unwrap();
+    match &decision.outcome {
+        Outcome::Withheld(withheld) => (withheld.kind, withheld.message.clone()),
+        Outcome::Desired(desired) => panic!("{name} has {desired:?}"),
+    }
+}
+
+const BUSY: (f64, f64) = (0.7, 0.0);
+const CALM: (f64, f64) = (0.5, 0.0);
+const IDLE: (f64, f64) = (0.1, 0.0);
+
+#[test]
+fn load_raises_the_cheapest_variant_only() {
+    let decisions = decide(&snapshot(0, vec![variant("dear", 20.0, 2, BUSY, 0), variant("cheap", 5.0, 2, BUSY, 0)]));
+    let cheap = desired(&decisions, "cheap");
+    assert_eq!((cheap.replicas, cheap.direction), (3, Direction::Up));
+    assert_eq!(cheap.reason.to_string(), "saturation: average spare capacity 13 % is below the target of 20 %");
+    let dear = desired(&decisions, "dear");
+    assert_eq!((dear.replicas, dear.direction), (2, Direction::Hold));
+    assert!(dear.reason.text.ends_with("variant cheap moves first by its cost"), "{}", dear.reason);
+}
+
+#[test]
+fn idleness_lowers_the_dearest_variant_that_may_shrink() {
+    let world = snapshot(0, vec![variant("dear", 20.0, 2, IDLE, 0), variant("cheap", 5.0, 2, IDLE, 0)]);
+    let decisions = decide_settled(&world);
+    assert_eq!(desired(&decisions, "dear").replicas, 1);
+    assert_eq!(desired(&decisions, "cheap").replicas, 2);
+
+    let at_minimum = snapshot(0, vec![variant("dear", 20.0, 1, IDLE, 0), variant("cheap", 5.0, 2, IDLE, 0)]);
+    let decisions = decide_settled(&at_minimum);
+    let dear = desired(&decisions, "dear");
+    assert_eq!((dear.replicas, dear.unconstrained, dear.bound_by), (1, 0, Some(Limit::MinReplicas(1))));
+    assert_eq!(desired(&decisions, "cheap").replicas, 1);
+}
+
+#[test]
+fn between_the_triggers_nothing_moves() {
+    let decisions = decide_settled(&snapshot(0, vec![variant("a", 5.0, 2, CALM, 0)]));
+    assert_eq!(desired(&decisions, "a").replicas, 2);
+}
+
+#[test]
+fn a_fresh_leader_does_not_scale_down_before_its_windows_are_full() {
+    let world = snapshot(0, vec![variant("a", 5.0, 3, IDLE, 0)]);
+    assert_eq!(desired(&decide(&world), "a").replicas, 3);
+    assert_eq!(desired(&decide_settled(&world), "a").replicas, 2);
+}
+
+#[test]
+fn after_a_change_of_replicas_the_one_minute_peaks_must_pass_before_the_next_scale_down() {
+    let (state, _) = step(&State::default(), &snapshot(0, vec![variant("a", 5.0, 4, IDLE, 0)]));
+    let (state, decisions) = step(&state, &snapshot(60, vec![variant("a", 5.0, 4, IDLE, 60)]));
+    assert_eq!(desired(&decisions, "a").replicas, 3);
+    let (state, _) = step(&state, &snapshot(100, vec![variant("a", 5.0, 3, IDLE, 100)]));
+    let (state, decisions) = step(&state, &snapshot(159, vec![variant("a", 5.0, 3, IDLE, 159)]));
+    assert_eq!(desired(&decisions, "a").replicas, 3);
+    let (_, decisions) = step(&state, &snapshot(160, vec![variant("a", 5.0, 3, IDLE, 160)]));
+    assert_eq!(desired(&decisions, "a").replicas, 2);
+}
+
+#[test]
+fn a_rollouts_surge_and_an_eviction_are_not_adopted() {
+    let (state, _) = step(&State::default(), &snapshot(0, vec![variant("a", 5.0, 4, CALM, 0)]));
+    for observed in [3, 5] {
+        let mut straying = variant("a", 5.0, 4, CALM, 1);
+        if let TargetObservation::Found(scale) = &mut straying.target {
+            scale.current = observed;
+        }
+        let hold = desired(&step(&state, &snapshot(1, vec![straying])).1, "a");
+        assert_eq!((hold.replicas, hold.direction), (4, Direction::Hold), "{observed} observed");
+    }
+}
+
+#[test]
+fn stale_signals_withhold_the_decision_and_name_the_source_error() {
+    let mut world = snapshot(61, vec![variant("a", 5.0, 2, BUSY, 0)]);
+    world.sources[0].last_error = Some("connection refused".to_owned());
+    let (kind, message) = withheld(&decide(&world), "a");
+    assert_eq!(kind, WithheldKind::MetricsMissing);
+    assert_eq!(
+        message,
+        "variant default/a: none of the 2 ready replicas of model m in namespace default has a KV-cache usage and a \
+         queue length sampled in the last 60 s; the newest is 61 s old; Prometheus at http://p: connection refused"
+    );
+}
+
+#[test]
+fn a_model_without_series_says_which_label_to_compare() {
+    let mut silent = variant("a", 5.0, 2, BUSY, 0);
+    silent.replicas.clear();
+    let (_, message) = withheld(&decide(&snapshot(0, vec![silent])), "a");
+    assert!(message.contains("check that spec.modelID equals the model_name label, here \"m\""), "{message}");
+}
+
+#[test]
+fn a_variant_without_a_target_does_not_disturb_the_others() {
+    let mut broken = variant("broken", 1.0, 0, BUSY, 0);
+    broken.target = TargetObservation::NotFound { message: "Deployment x does not exist".to_owned() };
+    let decisions = decide(&snapshot(0, vec![broken, variant("a", 5.0, 2, BUSY, 0)]));
+    assert_eq!(
+        withheld(&decisions, "broken"),
+        (WithheldKind::TargetNotFound, "Deployment x does not exist".to_owned())
+    );
+    assert_eq!(desired(&decisions, "a").replicas, 3);
+}
+
+#[test]
+fn pending_replicas_that_will_carry_the_load_are_waited_for() {
+    // Two at 70 % spread over four is 35 %.
+    let world = snapshot(0, vec![pending(variant("a", 5.0, 2, BUSY, 0), &[-30, -30])]);
+    let hold = desired(&decide(&world), "a");
+    assert_eq!((hold.replicas, hold.unconstrained), (4, 5));
+    assert!(hold.reason.text.contains("2 pending replicas will restore it"), "{}", hold.reason);
+}
+
+#[test]
+fn a_replica_pending_for_too_long_no_longer_counts() {
+    let world = snapshot(0, vec![pending(variant("a", 5.0, 2, BUSY, 0), &[-601])]);
+    assert_eq!(desired(&decide(&world), "a").replicas, 4);
+}
+
+#[test]
+fn a_growing_queue_does_not_cascade_while_pods_start() {
+    let flooded = (1.0, 500.0);
+    let mut state = State::default();
+    let mut observation = variant("a", 5.0, 2, flooded, 0);
+    for second in 0..20 {
+        let (next, decisions) = step(&state, &snapshot(second, vec![observation.clone()]));
+        state = next;
+        let wanted = desired(&decisions, "a").replicas;
+        assert!(wanted <= 4, "{wanted} replicas asked for with two ready");
+        // An HPA grants it at once; the pods stay pending.
+        observation = pending(variant("a", 5.0, 2, flooded, second), &vec![second; wanted as usize - 2]);
+    }
+    let (_, decisions) = step(&state, &snapshot(20, vec![observation]));
+    let last = desired(&decisions, "a");
+    assert_eq!((last.replicas, last.bound_by), (4, Some(Limit::Growth(4))));
+}
+
+#[test]
+fn no_replica_is_removed_while_a_ready_one_is_not_measured() {
+    let mut world = snapshot(0, vec![variant("a", 5.0, 4, IDLE, 0)]);
+    world.variants[0].replicas[2].queue_length = Signal::Missing;
+    let hold = desired(&decide_settled(&world), "a");
+    assert_eq!(hold.replicas, 4);
+    assert!(hold.reason.text.contains("only 3 of 4 ready replicas"), "{}", hold.reason);
+}
+
+#[test]
+fn before_the_first_ready_replica_the_hpa_holds_unless_the_minimum_is_not_there() {
+    let starting = pending(variant("a", 5.0, 0, BUSY, 0), &[-5]);
+    assert_eq!(withheld(&decide(&snapshot(0, vec![starting])), "a").0, WithheldKind::NoReadyReplica);
+
+    let empty = desired(&decide(&snapshot(0, vec![variant("a", 5.0, 0, BUSY, 0)])), "a");
+    assert_eq!((empty.replicas, empty.bound_by), (1, Some(Limit::MinReplicas(1))));
+
+    let mut asleep = variant("a", 5.0, 0, BUSY, 0);
+    asleep.variant.bounds.min = 0;
+    assert_eq!(desired(&decide(&snapshot(0, vec![asleep])), "a").replicas, 0);
+}
+
+#[test]
+fn the_hpas_maximum_binds_and_spills_to_the_next_variant() {
+    let mut cheap = variant("cheap", 5.0, 2, BUSY, 0);
+    cheap.autoscalers.push(HpaObservation {
+        name: "cheap-hpa".into(),
+        bounds: ReplicaBounds { min: 1, max: Some(2) },
+        reads_our_metric: true,
+        selects_this_variant_only: true,
+        target: HpaTarget::AverageValue(1000),
+        tolerance_up: 0.0,
+        tolerance_down: 0.0,
+    });
+    let decisions = decide(&snapshot(0, vec![cheap, variant("dear", 20.0, 1, BUSY, 0)]));
+    let bound = desired(&decisions, "cheap");
+    assert_eq!((bound.replicas, bound.unconstrained), (2, 3));
+    assert_eq!(bound.bound_by, Some(Limit::HpaMaxReplicas("cheap-hpa".into(), 2)));
+    assert_eq!(desired(&decisions, "dear").replicas, 2);
+}
+
+#[test]
+fn roles_of_one_model_are_decided_apart() {
+    let mut prefill = variant("prefill", 5.0, 2, BUSY, 0);
+    prefill.variant.role = Role::Prefill;
+    let mut decode = variant("decode", 9.0, 2, IDLE, 0);
+    decode.variant.role = Role::Decode;
+    let decisions = decide_settled(&snapshot(0, vec![prefill, decode]));
+    assert_eq!(desired(&decisions, "prefill").replicas, 3);
+    assert_eq!(desired(&decisions, "decode").replicas, 1);
+}
+
+#[test]
+fn snapshot_and_state_survive_json() {
+    let world = snapshot(0, vec![pending(variant("a", 5.0, 2, BUSY, 0), &[-3])]);
+    let (state, _) = step(&State::default(), &world);
+    let world_again: Snapshot = serde_json::from_str(&serde_json::to_string(&world).unwrap()).unwrap();
+    let state_again: State = serde_json::from_str(&serde_json::to_string(&state).unwrap()).unwrap();
+    assert_eq!((world_again, state_again), (world, state));
+}
+
+fn worlds() -> impl Strategy<Value = Vec<VariantObservation>> {
+    let one = (0_u32..6, 0.0..=1.0_f64, 0.0..100.0_f64, 0.0..50.0_f64, 0_u32..4, prop::option::of(0_u32..9), 0_i64..90);
+    prop::collection::vec(one, 1..6).prop_map(|worlds| {
+        worlds
+            .into_iter()
+            .enumerate()
+            .map(|(i, (ready, kv, queue, cost, min, max, sampled))| {
+                let mut observation = variant(&format!("v{i}"), cost, ready, (kv, queue), sampled);
+                observation.variant.bounds = ReplicaBounds { min, max };
+                observation
+            })
+            .collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_permutation_of_variants_changes_nothing(world in worlds(), rotate in 0_usize..6) {
+        let mut rotated = world.clone();
+        rotated.rotate_left(rotate % world.len());
+        prop_assert_eq!(decide_settled(&snapshot(90, world)), decide_settled(&snapshot(90, rotated)));
+    }
+
+    #[test]
+    fn bounds_always_hold_and_every_variant_is_decided(world in worlds()) {
+        let decisions = decide_settled(&snapshot(90, world.clone()));
+        prop_assert_eq!(decisions.len(), world.len());
+        for (decision, observation) in decisions.iter().zip(&world) {
+            if let Outcome::Desired(desired) = &decision.outcome {
+                let ReplicaBounds { min, max } = observation.variant.bounds;
+                let max = max.unwrap_or(u32::MAX);
+                prop_assert!(desired.replicas <= max && desired.replicas >= min.min(max), "{:?}", decision);
+            }
+        }
+    }
+
+    #[test]
+    fn at_most_one_variant_moves_by_one_unless_its_bounds_move_it(world in worlds()) {
+        let moved: Vec<_> = decide_settled(&snapshot(90, world.clone()))
+            .into_iter()
+            .zip(&world)
+            .filter_map(|(decision, observation)| match decision.outcome {
+                Outcome::Desired(desired) if observation.variant.bounds == ReplicaBounds::default() => Some((decision.current?, desired.replicas)),
+                _ => None,
+            })
+            .filter(|(current, desired)| current != desired && *current >= 1)
+            .collect();
+        prop_assert!(moved.len() <= 1, "{moved:?}");
+        prop_assert!(moved.iter().all(|(current, desired)| current.abs_diff(*desired) == 1));
+    }
+}

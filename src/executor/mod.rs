@@ -1,0 +1,192 @@
+//! When a cycle runs: at a fixed interval, when something changed, or both.
+//!
+//! Each executor runs one task at a time until it is cancelled; a task that takes longer than the interval delays the
+//! next run instead of piling up.
+
+use std::{future::Future, time::Duration};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+/// Runs the task at a fixed interval, the first time at once.
+#[derive(Clone, Copy, Debug)]
+pub struct PollingExecutor {
+    interval: Duration,
+}
+
+impl PollingExecutor {
+    /// An executor with this interval, which must not be zero.
+    pub fn new(interval: Duration) -> Self {
+        Self { interval: interval.max(Duration::from_millis(1)) }
+    }
+
+    /// Runs `task` until `shutdown`. A run that has begun is finished.
+    pub async fn start<F, Fut>(self, shutdown: CancellationToken, mut task: F)
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = ()>,
+    {
+        let mut ticks = interval(self.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                _ = ticks.tick() => task().await,
+            }
+        }
+    }
+}
+
+/// Runs the task when something changed, at most once per `gap`. Changes during a run or a gap are one change.
+#[derive(Clone, Debug)]
+pub struct ReactiveExecutor {
+    changes: watch::Receiver<u64>,
+    gap: Duration,
+}
+
+impl ReactiveExecutor {
+    /// An executor that follows `changes`: a counter that is bumped whenever an input changed.
+    pub fn new(changes: watch::Receiver<u64>, gap: Duration) -> Self {
+        Self { changes, gap }
+    }
+
+    /// Runs `task` until `shutdown`, or until nobody can report changes any more.
+    pub async fn start<F, Fut>(mut self, shutdown: CancellationToken, mut task: F)
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = ()>,
+    {
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                changed = self.changes.changed() => if changed.is_err() { return },
+            }
+            let next = Instant::now() + self.gap;
+            task().await;
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                () = sleep_until(next) => {}
+            }
+        }
+    }
+}
+
+/// Both: when something changed, and at the latest after the interval. The default.
+#[derive(Clone, Debug)]
+pub struct HybridExecutor {
+    interval: Duration,
+    reactive: ReactiveExecutor,
+}
+
+impl HybridExecutor {
+    /// An executor that runs at least every `interval` and follows `changes` at most once per `gap`.
+    pub fn new(interval: Duration, changes: watch::Receiver<u64>, gap: Duration) -> Self {
+        Self { interval: interval.max(Duration::from_millis(1)), reactive: ReactiveExecutor::new(changes, gap) }
+    }
+
+    /// Runs `task` until `shutdown`, the first time at once.
+    pub async fn start<F, Fut>(self, shutdown: CancellationToken, mut task: F)
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = ()>,
+    {
+        let ReactiveExecutor { mut changes, gap } = self.reactive;
+        let mut reporters_alive = true;
+        loop {
+            let started = Instant::now();
+            changes.mark_unchanged();
+            task().await;
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                () = sleep_until(started + gap) => {}
+            }
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                changed = changes.changed(), if reporters_alive => reporters_alive = changed.is_ok(),
+                () = sleep_until(started + self.interval) => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    /// Runs `executor` on paused time and counts how often the task ran by each of the asked moments (milliseconds).
+    async fn runs_at<Fut: Future<Output = ()>>(
+        moments: &[u64],
+        start: impl FnOnce(CancellationToken, std::sync::Arc<AtomicU32>) -> Fut,
+    ) -> Vec<u32> {
+        let (shutdown, count) = (CancellationToken::new(), std::sync::Arc::new(AtomicU32::new(0)));
+        let begin = Instant::now();
+        let observe = async {
+            let mut seen = Vec::new();
+            for moment in moments {
+                sleep_until(begin + Duration::from_millis(*moment)).await;
+                seen.push(count.load(Ordering::SeqCst));
+            }
+            shutdown.cancel();
+            seen
+        };
+        tokio::join!(observe, start(shutdown.clone(), count.clone())).0
+    }
+
+    fn counting(count: std::sync::Arc<AtomicU32>) -> impl FnMut() -> std::future::Ready<()> {
+        move || {
+            count.fetch_add(1, Ordering::SeqCst);
+            std::future::ready(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn polling_runs_at_once_and_then_every_interval() {
+        let polling = PollingExecutor::new(Duration::from_millis(100));
+        let seen = runs_at(&[50, 150, 250], |shutdown, count| polling.start(shutdown, counting(count))).await;
+        assert_eq!(seen, [1, 2, 3]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reactive_coalesces_changes_and_rests_without_them() {
+        let (changed, changes) = watch::channel(0);
+        let reactive = ReactiveExecutor::new(changes, Duration::from_millis(100));
+        let burst = async {
+            for _ in 0..5 {
+                sleep_until(Instant::now() + Duration::from_millis(10)).await;
+                changed.send_modify(|count| *count += 1);
+            }
+            std::future::pending::<()>().await;
+        };
+        let seen = tokio::select! {
+            seen = runs_at(&[5, 15, 90, 130, 1000], |shutdown, count| reactive.start(shutdown, counting(count))) => seen,
+            () = burst => Vec::new(),
+        };
+        assert_eq!(seen, [0, 1, 1, 2, 2], "five changes within one gap are two runs");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hybrid_follows_changes_and_never_rests_longer_than_its_interval() {
+        let (changed, changes) = watch::channel(0);
+        let hybrid = HybridExecutor::new(Duration::from_millis(500), changes, Duration::from_millis(20));
+        let one_change = async {
+            sleep_until(Instant::now() + Duration::from_millis(100)).await;
+            changed.send_modify(|count| *count += 1);
+            std::future::pending::<()>().await;
+        };
+        let seen = tokio::select! {
+            seen = runs_at(&[50, 110, 590, 610], |shutdown, count| hybrid.start(shutdown, counting(count))) => seen,
+            () = one_change => Vec::new(),
+        };
+        assert_eq!(seen, [1, 2, 2, 3]);
+    }
+}

@@ -1,0 +1,12 @@
+//! Saturation analysis by percentages: how full replicas are, whether more are needed, whether fewer would do.
+//!
+//! Two analyzers share one contract ([`SaturationAnalyzer`](crate::interfaces::SaturationAnalyzer)):
+//! [`PercentageAnalyzer`] is ours; [`UpstreamV1Analyzer`] repeats the Go project's version 1, defects included, for
+//! comparison and migration. Pure: no I/O, no clock.
+
+mod percentage;
+mod targets;
+mod upstream_v1;
+
+pub use percentage::{PercentageAnalyzer, Replica, analyze_replicas, relative_spare, replicas_of};
+pub use upstream_v1::UpstreamV1Analyzer;

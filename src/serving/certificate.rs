@@ -1,0 +1,255 @@
+//! The serving certificate: made at start or read from files, and swapped when the files change.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+use rustls::{
+    crypto::CryptoProvider,
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
+use thiserror::Error;
+
+/// Where the serving certificate comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CertificateSource {
+    /// A new key at each start, in memory only, with a certificate signed by itself.
+    SelfSigned {
+        /// DNS names and addresses it is valid for.
+        names: Vec<String>,
+    },
+    /// PEM files, as a Secret of type `kubernetes.io/tls` holds them.
+    Files {
+        /// The certificate, followed by its intermediates.
+        certificate: PathBuf,
+        /// Its private key.
+        key: PathBuf,
+    },
+}
+
+/// Why a serving certificate cannot be used.
+#[derive(Debug, Error)]
+pub enum CertificateError {
+    /// A file cannot be read.
+    #[error("cannot read {path}: {source}; check that the Secret is mounted and readable")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file holds no usable PEM.
+    #[error("{path} holds no usable PEM {what}: {reason}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// `certificate` or `private key`.
+        what: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// The two do not belong together.
+    #[error("serving certificate and private key cannot be used together: {0}; a rotation may be half written")]
+    Mismatch(rustls::Error),
+    /// A self-signed certificate cannot be made.
+    #[error("cannot make a self-signed certificate for {names:?}: {source}")]
+    SelfSigned {
+        /// The requested names.
+        names: Vec<String>,
+        /// Why.
+        source: rcgen::Error,
+    },
+}
+
+/// Hands the current certificate to each new connection.
+pub(super) struct ServingCertificate {
+    current: ArcSwap<CertifiedKey>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServingCertificate {
+    /// Loads `source`; with files comes what watches them.
+    pub(super) async fn load(
+        source: CertificateSource,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<(Arc<Self>, Option<FilePair>), CertificateError> {
+        let (key, files) = match source {
+            CertificateSource::SelfSigned { names } => (self_signed(names, &provider)?, None),
+            CertificateSource::Files { certificate, key } => {
+                let mut pair = FilePair { certificate, key, seen: None };
+                let contents = pair.read().await?;
+                let key = pair.certified_key(&contents, &provider)?;
+                pair.seen = Some(contents);
+                (key, Some(pair))
+            }
+        };
+        Ok((Arc::new(Self { current: ArcSwap::from_pointee(key), provider }), files))
+    }
+
+    /// The served chain, own certificate first.
+    pub(super) fn chain(&self) -> Vec<CertificateDer<'static>> {
+        self.current.load().cert.clone()
+    }
+}
+
+impl ResolvesServerCert for ServingCertificate {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.load_full())
+    }
+}
+
+impl fmt::Debug for ServingCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServingCertificate").finish_non_exhaustive()
+    }
+}
+
+/// Certificate and key on disk, and what they held when last looked at.
+#[derive(Debug)]
+pub(super) struct FilePair {
+    certificate: PathBuf,
+    key: PathBuf,
+    /// Kept after failures too, so that a broken pair is reported once and not at every poll.
+    seen: Option<Contents>,
+}
+
+#[derive(PartialEq, Eq)]
+struct Contents {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+}
+
+impl fmt::Debug for Contents {
+    /// Without the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Contents").finish_non_exhaustive()
+    }
+}
+
+impl FilePair {
+    /// Serves the files' contents if they changed; says whether they did. On an error the old certificate stays.
+    pub(super) async fn refresh(&mut self, serving: &ServingCertificate) -> Result<bool, CertificateError> {
+        let contents = self.read().await?;
+        if self.seen.as_ref() == Some(&contents) {
+            return Ok(false);
+        }
+        let key = self.certified_key(&contents, &serving.provider);
+        self.seen = Some(contents);
+        serving.current.store(Arc::new(key?));
+        Ok(true)
+    }
+
+    async fn read(&self) -> Result<Contents, CertificateError> {
+        Ok(Contents { certificate: read(&self.certificate).await?, key: read(&self.key).await? })
+    }
+
+    fn certified_key(&self, contents: &Contents, provider: &CryptoProvider) -> Result<CertifiedKey, CertificateError> {
+        let unusable = |path: &Path, what, reason: String| CertificateError::Parse { path: path.into(), what, reason };
+        let chain = CertificateDer::pem_slice_iter(&contents.certificate)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| unusable(&self.certificate, "certificate", error.to_string()))?;
+        if chain.is_empty() {
+            return Err(unusable(&self.certificate, "certificate", "no CERTIFICATE block".to_owned()));
+        }
+        let key = PrivateKeyDer::from_pem_slice(&contents.key)
+            .map_err(|error| unusable(&self.key, "private key", error.to_string()))?;
+        CertifiedKey::from_der(chain, key, provider).map_err(CertificateError::Mismatch)
+    }
+}
+
+async fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
+    tokio::fs::read(path).await.map_err(|source| CertificateError::Read { path: path.into(), source })
+}
+
+fn self_signed(names: Vec<String>, provider: &CryptoProvider) -> Result<CertifiedKey, CertificateError> {
+    let made = rcgen::generate_simple_self_signed(names.clone())
+        .map_err(|source| CertificateError::SelfSigned { names, source })?;
+    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    CertifiedKey::from_der(vec![made.cert.der().clone()], key.into(), provider).map_err(CertificateError::Mismatch)
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    struct Directory(TempDir);
+
+    impl Directory {
+        fn new() -> Self {
+            Self(TempDir::new().unwrap())
+        }
+
+        fn source(&self) -> CertificateSource {
+            CertificateSource::Files { certificate: self.0.path().join("tls.crt"), key: self.0.path().join("tls.key") }
+        }
+
+        fn write(&self, file: &str, pem: &str) {
+            std::fs::write(self.0.path().join(file), pem).unwrap();
+        }
+
+        fn write_pair(&self, pair: &rcgen::CertifiedKey<rcgen::KeyPair>) {
+            self.write("tls.crt", &pair.cert.pem());
+            self.write("tls.key", &pair.signing_key.serialize_pem());
+        }
+    }
+
+    fn pair() -> rcgen::CertifiedKey<rcgen::KeyPair> {
+        rcgen::generate_simple_self_signed(vec!["wva.wva-system.svc".to_owned()]).unwrap()
+    }
+
+    async fn load(source: CertificateSource) -> Result<(Arc<ServingCertificate>, Option<FilePair>), CertificateError> {
+        ServingCertificate::load(source, Arc::new(rustls::crypto::aws_lc_rs::default_provider())).await
+    }
+
+    #[tokio::test]
+    async fn a_rotated_pair_is_served_and_an_unchanged_one_is_left_alone() {
+        let directory = Directory::new();
+        let (first, second) = (pair(), pair());
+        directory.write_pair(&first);
+        let (serving, files) = load(directory.source()).await.unwrap();
+        let mut files = files.unwrap();
+        assert_eq!(serving.chain(), [first.cert.der().clone()]);
+        assert!(!files.refresh(&serving).await.unwrap());
+
+        directory.write_pair(&second);
+        assert!(files.refresh(&serving).await.unwrap());
+        assert_eq!(serving.chain(), [second.cert.der().clone()]);
+    }
+
+    #[tokio::test]
+    async fn a_half_written_rotation_keeps_the_old_pair_is_reported_once_and_is_taken_when_complete() {
+        let directory = Directory::new();
+        let (first, second) = (pair(), pair());
+        directory.write_pair(&first);
+        let (serving, files) = load(directory.source()).await.unwrap();
+        let mut files = files.unwrap();
+
+        directory.write("tls.crt", &second.cert.pem());
+        assert!(matches!(files.refresh(&serving).await, Err(CertificateError::Mismatch(_))));
+        assert!(!files.refresh(&serving).await.unwrap(), "the same broken pair must not be reported again");
+        assert_eq!(serving.chain(), [first.cert.der().clone()]);
+
+        directory.write("tls.key", &second.signing_key.serialize_pem());
+        assert!(files.refresh(&serving).await.unwrap());
+        assert_eq!(serving.chain(), [second.cert.der().clone()]);
+    }
+
+    #[tokio::test]
+    async fn an_empty_or_missing_file_is_an_error_that_names_it() {
+        let directory = Directory::new();
+        let missing = load(directory.source()).await.err().unwrap().to_string();
+        assert!(missing.contains("tls.crt"), "{missing}");
+
+        directory.write_pair(&pair());
+        directory.write("tls.crt", "");
+        let empty = load(directory.source()).await.err().unwrap().to_string();
+        assert!(empty.contains("tls.crt") && empty.contains("no CERTIFICATE block"), "{empty}");
+    }
+}

@@ -1,0 +1,25 @@
+//! Sockets: a TLS listener that asks clients for a certificate, reloads its own, bounds what a client may hold, and
+//! stops without losing a request.
+//!
+//! ```text
+//!  Bound::bind ──► Bound::serve ──► accept ──► handshake ──► h2 or http/1.1 ──► axum::Router
+//!   port and         until the       │ (Peer: address and client certificates, in every request's extensions)
+//!   certificate      token is        │
+//!   errors           cancelled       └─► GOAWAY, drain within the grace period
+//! ```
+//!
+//! A client certificate is *requested but not judged* here: as in `k8s.io/apiserver`, authority is decided per request
+//! ([`crate::auth`]), because one connection may carry a bearer token under a foreign certificate and because trusted
+//! authorities change while kube-apiserver holds its connection for days.
+
+mod certificate;
+mod client_certificate;
+mod connection;
+mod options;
+mod peer;
+mod server;
+
+pub use certificate::{CertificateError, CertificateSource};
+pub use options::{ConnectionLimits, ServingOptions, default_certificate_names};
+pub use peer::Peer;
+pub use server::{BindError, Bound};

@@ -1,0 +1,116 @@
+//! A Kubernetes API server in memory: answers lists and watches as it is told, and keeps what it was asked.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    convert::Infallible,
+    sync::{Arc, Mutex},
+};
+
+use futures::{StreamExt, channel::mpsc, stream};
+use http::{Request, Response, header::ACCEPT};
+use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
+use hyper::body::{Bytes, Frame};
+use kube::{Client, client::Body};
+use serde_json::{Value, json};
+
+/// The plural names of the resources that are asked for.
+pub(crate) const PLURALS: [&str; 6] =
+    ["variantautoscalings", "deployments", "statefulsets", "replicasets", "pods", "horizontalpodautoscalers"];
+
+/// The server. Clones share it.
+#[derive(Clone)]
+pub(crate) struct DiscoveryApi {
+    resources: Arc<Mutex<HashMap<&'static str, Resource>>>,
+    requests: Arc<Mutex<Vec<Asked>>>,
+}
+
+/// One request.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) accept: String,
+}
+
+struct Resource {
+    /// Answers to lists, in order; the last one is repeated.
+    lists: VecDeque<(u16, Value)>,
+    sender: mpsc::UnboundedSender<Value>,
+    /// What the first watch delivers; later ones deliver nothing.
+    events: Option<mpsc::UnboundedReceiver<Value>>,
+}
+
+impl DiscoveryApi {
+    /// A server on which every list is empty.
+    pub(crate) fn new() -> Self {
+        let empty = |plural| {
+            let (sender, events) = mpsc::unbounded();
+            (plural, Resource { lists: [(200, list(&[]))].into(), sender, events: Some(events) })
+        };
+        let resources = PLURALS.into_iter().map(empty).collect();
+        Self { resources: Arc::new(Mutex::new(resources)), requests: Arc::default() }
+    }
+
+    /// Lists of `plural` are answered so, one after the other; the last answer is repeated.
+    pub(crate) fn lists(self, plural: &str, answers: impl IntoIterator<Item = (u16, Value)>) -> Self {
+        self.resources.lock().unwrap().get_mut(plural).unwrap().lists = answers.into_iter().collect();
+        self
+    }
+
+    /// Sends a watch event, at once or as soon as there is a watch.
+    pub(crate) fn send(&self, plural: &str, kind: &str, object: &Value) {
+        let resources = self.resources.lock().unwrap();
+        resources[plural].sender.unbounded_send(json!({"type": kind, "object": object})).unwrap();
+    }
+
+    /// What was asked so far.
+    pub(crate) fn requests(&self) -> Vec<Asked> {
+        self.requests.lock().unwrap().clone()
+    }
+
+    /// A client of this server.
+    pub(crate) fn client(&self) -> Client {
+        let server = self.clone();
+        Client::new(
+            tower::service_fn(move |request| std::future::ready(Ok::<_, Infallible>(server.answer(&request)))),
+            "default",
+        )
+    }
+
+    fn answer(&self, request: &Request<Body>) -> Response<UnsyncBoxBody<Bytes, Infallible>> {
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        let path = request.uri().path().to_owned();
+        let accept = request.headers().get(ACCEPT).map_or("", |accept| accept.to_str().unwrap()).to_owned();
+        let method = request.method().to_string();
+        let plural = path.rsplit('/').next().unwrap().to_owned();
+        let watch = query.contains("watch=true");
+        self.requests.lock().unwrap().push(Asked { method, path, query, accept });
+        let mut resources = self.resources.lock().unwrap();
+        let resource = resources.get_mut(plural.as_str()).unwrap_or_else(|| panic!("nobody may ask for {plural}"));
+        if watch {
+            let events = match resource.events.take() {
+                Some(events) => events.boxed(),
+                None => stream::pending().boxed(),
+            };
+            let lines = events.map(|event| Ok(Frame::data(Bytes::from(format!("{event}\n")))));
+            return Response::new(StreamBody::new(lines).boxed_unsync());
+        }
+        let (status, body) =
+            if resource.lists.len() > 1 { resource.lists.pop_front().unwrap() } else { resource.lists[0].clone() };
+        let body = stream::iter([Ok(Frame::data(Bytes::from(body.to_string())))]);
+        Response::builder().status(status).body(StreamBody::new(body).boxed_unsync()).unwrap()
+    }
+}
+
+/// A list as the API server writes it.
+pub(crate) fn list(items: &[Value]) -> Value {
+    json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "1"}, "items": items})
+}
+
+/// A failure as the API server writes it.
+pub(crate) fn failure(code: u16, reason: &str, message: &str) -> (u16, Value) {
+    let status = json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "metadata": {},
+        "code": code, "reason": reason, "message": message});
+    (code, status)
+}
