@@ -10,6 +10,7 @@ const KEYS: &[(&str, &str, &str, &str)] = &[
     ("prometheus.serverName", "a", "b", "c"),
     ("collector.fetchInterval", "1s", "2s", "3s"),
     ("collector.peakWindow", "1m", "2m", "3m"),
+    ("collector.peakWindow", "1m", "2m", "3m"),
     ("collector.cacheTtl", "1m", "2m", "3m"),
     ("collector.cacheMaxEntries", "1", "2", "3"),
     ("engine.interval", "1s", "2s", "3s"),
