@@ -138,6 +138,20 @@ mod tests {
     }
 
     #[test]
+    fn the_flags_leave_the_description_of_their_command_alone() {
+        #[derive(clap::Parser)]
+        #[command(about = "Serves metrics")]
+        struct Serve {
+            #[command(flatten)]
+            _locations: ConfigLocations,
+            #[command(flatten)]
+            _flags: crate::config::ConfigFlags,
+        }
+        let help = <Serve as clap::CommandFactory>::command().render_long_help().to_string();
+        assert!(help.starts_with("Serves metrics\n"), "{help}");
+    }
+
+    #[test]
     fn the_listed_variables_are_those_of_the_flags() {
         let command = ConfigLocations::augment_args(Command::new("wva"));
         let variables: Vec<_> = command.get_arguments().filter_map(|arg| arg.get_env()?.to_str()).collect();
