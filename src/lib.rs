@@ -11,4 +11,5 @@ pub mod clock;
 pub mod constants;
 pub mod crd;
 pub mod engines;
+pub mod fleet;
 pub mod interfaces;
