@@ -138,6 +138,11 @@ impl Pool {
         self.options.objective = objective;
     }
 
+    /// Changes whether and how the gateway holds requests.
+    pub fn set_flow_control(&mut self, flow_control: Option<FlowControl>) {
+        self.options.flow_control = flow_control;
+    }
+
     /// Asks for `count` replicas: new ones start cold; of those too many the starting go first, then the youngest, as a
     /// `ReplicaSet` chooses.
     ///
@@ -315,9 +320,9 @@ impl Pool {
 
     /// The next time up to `limit` at which held requests may go on.
     fn next_event(&self, limit: Picoseconds) -> Option<Picoseconds> {
-        let looks = self.options.flow_control.is_some()
-            && !self.gateway.is_empty()
-            && self.replicas.iter().any(|replica| replica.state == ReplicaState::Ready);
+        // Also when flow control has just been switched off: what it held must go on.
+        let looks =
+            !self.gateway.is_empty() && self.replicas.iter().any(|replica| replica.state == ReplicaState::Ready);
         let look = if looks { self.now.next_multiple_of(FLOW_CONTROL_INTERVAL) } else { Picoseconds::MAX };
         Some(self.next_ready.min(look)).filter(|&event| event <= limit && event < Picoseconds::MAX)
     }

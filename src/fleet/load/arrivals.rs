@@ -83,7 +83,9 @@ impl Iterator for ArrivalTimes {
             let slope = step.to.map_or(0.0, |to| (to - step.rate) / length);
             let rate = step.rate + slope * self.within;
             let left = length - self.within;
-            let available = if rate == 0.0 && slope == 0.0 { 0.0 } else { (rate + slope * left / 2.0) * left };
+            // Without a slope `left` may be infinite, and zero times that is no number.
+            let mean_rate = if slope == 0.0 { rate } else { rate + slope * left / 2.0 };
+            let available = if mean_rate > 0.0 { mean_rate * left } else { 0.0 };
             if needed <= available {
                 // Solves rate·x + slope·x²/2 = needed in the form that is stable for a slope near zero.
                 self.within += 2.0 * needed / (rate + (rate * rate + 2.0 * slope * needed).max(0.0).sqrt());
@@ -143,7 +145,9 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_of_zero_without_end_never_brings_a_request() {
+    fn a_rate_without_end_goes_on_and_one_of_zero_never_brings_a_request() {
+        let for_ever = Step { rate: 4.0, to: None, duration: None };
+        assert_eq!(times(&[for_ever], Spacing::Regular).nth(999), Some(250.0));
         let for_ever = Step { rate: 0.0, to: None, duration: None };
         assert_eq!(times(&[for_ever], Spacing::Poisson).next(), None);
         assert_eq!(times(&[], Spacing::Regular).next(), None);
