@@ -13,9 +13,11 @@
 //! matter how often one looks. The lower part runs it in real time.
 
 mod accounts;
+mod command;
 mod engine;
 mod exposition;
 pub mod http;
+pub mod kubelet;
 mod live;
 mod load;
 mod models;
@@ -28,6 +30,7 @@ mod router;
 mod time;
 
 pub use accounts::{Attainment, VariantStatus};
+pub use command::{FleetArgs, run};
 pub use engine::{Engine, EngineMetrics, Histogram};
 pub use exposition::{CONTENT_TYPE, EngineScrape, Exposition, GatewayScrape, NameGeneration};
 pub use live::{FleetReport, LiveFleet, PoolReport, ReplicaReport};
