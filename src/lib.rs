@@ -21,6 +21,7 @@ pub mod decisions;
 pub mod discovery;
 pub mod engines;
 pub mod executor;
+pub mod fleet;
 pub mod hpa;
 pub mod interfaces;
 pub mod saturation;

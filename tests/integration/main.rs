@@ -16,4 +16,5 @@ mod controller_cluster;
 mod crd;
 mod discovery;
 mod discovery_api;
+mod fleet;
 mod manifests;
