@@ -1,5 +1,7 @@
 //! Configuration: layers, precedence, faults, the view, upstream's ConfigMap, live reload and the reference.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests stand outside of test functions")]
+
 mod documentation;
 mod errors;
 mod live;
