@@ -23,7 +23,7 @@ fn flags(arguments: &[&str]) -> Layer {
 }
 
 fn environment(variables: &[(&str, &str)]) -> Layer {
-    Layer::from_environment(variables.iter().map(|(name, value)| ((*name).into(), (*value).into())), &[])
+    Layer::from_environment(variables.iter().copied(), &[])
 }
 
 fn file(text: &str) -> Layer {
