@@ -1,7 +1,5 @@
 //! The watches of discovery against an API server in memory. The clock is paused: no wait takes time.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::{Value, json};

@@ -1,7 +1,5 @@
 //! A Kubernetes API server in memory: answers lists and watches as it is told, and keeps what it was asked.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
-
 use std::{
     collections::{HashMap, VecDeque},
     convert::Infallible,
