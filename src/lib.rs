@@ -17,6 +17,7 @@ pub mod config;
 pub mod constants;
 pub mod controller;
 pub mod crd;
+pub mod demo;
 pub mod decisions;
 pub mod discovery;
 pub mod engines;
