@@ -86,10 +86,7 @@ impl Screen {
         writeln!(out, "  {:<18}{:>9}", "SLO attainment", attainment(report))?;
         writeln!(out, "  {:<18}{:>9.2}  (replica hours times price)", "cost", report.cost)?;
         for VariantStatus { name, replica_hours, cost, scale_actions, .. } in &report.variants {
-            writeln!(
-                out,
-                "  {name:<18}{cost:>9.2}  {replica_hours:.2} replica hours, {scale_actions} scale actions"
-            )?;
+            writeln!(out, "  {name:<18}{cost:>9.2}  {replica_hours:.2} replica hours, {scale_actions} scale actions")?;
         }
         out.flush()
     }

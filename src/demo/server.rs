@@ -6,7 +6,6 @@ use anyhow::Context;
 use axum::Router;
 use rustls_pki_types::CertificateDer;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use x509_parser::nom::AsBytes;
 
 use crate::{
     apiserver::{ApiServer, Readiness, router},
@@ -38,14 +37,12 @@ impl DemoServer {
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let options =
-            ServingOptions::new(([127, 0, 0, 1], port).into(), CertificateSource::SelfSigned { names });
+        let options = ServingOptions::new(([127, 0, 0, 1], port).into(), CertificateSource::SelfSigned { names });
         let bound = Bound::bind(options).await?;
         let address = bound.local_address();
-        let certificate =
-            bound.certificate_chain().into_iter().next().context("the server has no certificate")?;
+        let certificate = bound.certificate_chain().into_iter().next().context("the server has no certificate")?;
         let certificate_file = std::env::temp_dir().join(format!("wva-demo-{}.crt", address.port()));
-        std::fs::write(&certificate_file, pem(&certificate))
+        std::fs::write(&certificate_file, pem::encode(&pem::Pem::new("CERTIFICATE", certificate.to_vec())))
             .with_context(|| format!("cannot write {}", certificate_file.display()))?;
 
         let token = uuid::Uuid::new_v4().simple().to_string();
@@ -93,14 +90,9 @@ impl Drop for DemoServer {
 
 /// Path of the desired replicas in a namespace, narrowed by `query`.
 fn path(namespace: &str, query: &str) -> String {
-    format!("/apis/{EXTERNAL_METRICS_GROUP}/{EXTERNAL_METRICS_VERSION}/namespaces/{namespace}/{WVA_DESIRED_REPLICAS}{query}")
-}
-
-fn pem(certificate: &CertificateDer<'_>) -> String {
-    use base64::Engine;
-    let body = base64::engine::general_purpose::STANDARD.encode(certificate.as_bytes());
-    let lines: Vec<&str> = (0..body.len()).step_by(64).map(|at| &body[at..body.len().min(at + 64)]).collect();
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+    format!(
+        "/apis/{EXTERNAL_METRICS_GROUP}/{EXTERNAL_METRICS_VERSION}/namespaces/{namespace}/{WVA_DESIRED_REPLICAS}{query}"
+    )
 }
 
 /// Reads desired replicas over HTTPS.

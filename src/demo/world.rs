@@ -18,8 +18,8 @@ use crate::{
     clock::Clock,
     collector::scrape::{ScrapeTarget, ScrapeTargets},
     fleet::{
-        Exposition, GeneratedLoad, LiveFleet, LoadSpec, NameGeneration, Objective, PoolReport, Profile, ReplicaState,
-        Step, TokenLengths, VariantSpec, http,
+        Exposition, GeneratedLoad, LiveFleet, Load, LoadSpec, NameGeneration, Objective, PoolReport, Profile,
+        ReplicaState, Step, TokenLengths, VariantSpec, http,
     },
     interfaces::{
         HpaObservation, HpaTarget, ModelKey, PodDirectory, PodIdentity, ReplicaBounds, Role, ScaleObservation,
@@ -46,13 +46,7 @@ pub(super) struct DemoVariant {
 
 /// One model, cheap and slow or dear and fast.
 pub(super) const VARIANTS: [DemoVariant; 2] = [
-    DemoVariant {
-        name: "cheap",
-        accelerator: "L40S",
-        profile: "llama-3.1-8b-l40s",
-        max_replicas: 8,
-        weight: 4.3,
-    },
+    DemoVariant { name: "cheap", accelerator: "L40S", profile: "llama-3.1-8b-l40s", max_replicas: 8, weight: 4.3 },
     DemoVariant { name: "dear", accelerator: "H100", profile: "llama-3.1-8b-h100", max_replicas: 4, weight: 24.6 },
 ];
 
@@ -78,7 +72,7 @@ impl World {
         let exposition = Exposition { names: NameGeneration::default(), cache_config_info: true };
         let started = clock.now();
         let fleet = Arc::new(LiveFleet::new(clock.clone(), exposition));
-        let load = load(args).open()?;
+        let load = Load::new(&load(args))?;
         fleet.with(|fleet| -> anyhow::Result<()> {
             let pool = fleet.pool_or_new(&model);
             pool.set_objective(OBJECTIVE);
@@ -185,7 +179,8 @@ impl World {
 impl ClusterObserver for World {
     fn observe(&self, _: Timestamp) -> Vec<VariantObservation> {
         let statuses = self.statuses();
-        let of = |variant: DemoVariant| statuses.iter().find(|status| status.name == variant.name).map(|s| (variant, s));
+        let of =
+            |variant: DemoVariant| statuses.iter().find(|status| status.name == variant.name).map(|s| (variant, s));
         VARIANTS.into_iter().filter_map(of).map(|(variant, status)| self.observation(variant, status)).collect()
     }
 }
