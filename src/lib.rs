@@ -6,8 +6,11 @@
 //!  Kubernetes ─► discovery ─┘                                             └─► actuator ─► status, events, /metrics
 //! ```
 
+pub mod actuator;
 pub mod apiserver;
+pub mod app;
 pub mod auth;
+pub mod cli;
 pub mod clock;
 pub mod collector;
 pub mod config;
@@ -18,6 +21,7 @@ pub mod decisions;
 pub mod discovery;
 pub mod engines;
 pub mod executor;
+pub mod fleet;
 pub mod hpa;
 pub mod interfaces;
 pub mod saturation;

@@ -8,12 +8,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{decisions::DecisionStore, interfaces::Decision, telemetry::DecisionMetrics};
+use crate::{
+    decisions::DecisionStore,
+    interfaces::{Decision, Snapshot},
+    telemetry::DecisionMetrics,
+};
 
 /// Writes decisions where the objects they speak of live.
 pub trait StatusSink: Send + Sync {
-    /// Hands over the decisions of one cycle; returns at once.
-    fn publish(&self, decisions: &[Decision]);
+    /// Hands over the decisions of one cycle and the snapshot they were made on; returns at once.
+    fn publish(&self, snapshot: &Snapshot, decisions: &[Decision]);
 }
 
 /// Publishes the decisions of each cycle.
@@ -35,14 +39,15 @@ impl Actuator {
         Self { store, metrics, status }
     }
 
-    /// Publishes the decisions of one cycle. Values older than `max_age` are refused from then on.
-    pub fn emit(&self, decisions: Vec<Decision>, max_age: Duration) {
+    /// Publishes the decisions made on `snapshot`. What is older than its limit for decisions is refused from then on.
+    pub fn emit(&self, snapshot: &Snapshot, decisions: Vec<Decision>) {
+        let max_age = snapshot.ages.decision;
         self.store.publish(decisions, max_age);
         let decisions = self.store.decisions();
         self.metrics.set_max_age(max_age);
         self.metrics.publish(&decisions);
         if let Some(status) = &self.status {
-            status.publish(&decisions);
+            status.publish(snapshot, &decisions);
         }
     }
 

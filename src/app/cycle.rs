@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Gives the parameters in force, which may change between cycles.
-pub type ParameterSource = Arc<dyn Fn() -> Parameters + Send + Sync>;
+pub type ParameterSource = Arc<dyn Fn() -> Arc<dyn Parameters> + Send + Sync>;
 
 /// Everything a cycle needs.
 pub struct Cycle {
@@ -56,9 +56,7 @@ impl Cycle {
 
     async fn decide_and_publish(&self) {
         let started = Instant::now();
-        let parameters = (self.parameters)();
-        let max_age = parameters.ages.decision;
-        let snapshot = snapshot::take(&*self.clock, &*self.cluster, &self.collectors, parameters).await;
+        let snapshot = snapshot::take(&*self.clock, &*self.cluster, &self.collectors, &*(self.parameters)()).await;
         let decisions = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let (next, decisions) = engines::step(&state, &snapshot);
@@ -66,7 +64,7 @@ impl Cycle {
             *state = next;
             decisions
         };
-        self.actuator.emit(decisions, max_age);
+        self.actuator.emit(&snapshot, decisions);
         self.actuator.observe_cycle(started.elapsed());
     }
 }

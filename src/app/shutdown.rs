@@ -13,7 +13,11 @@ use crate::apiserver::Readiness;
 ///
 /// # Errors
 /// When the signal handlers cannot be installed.
-pub(super) async fn on_signal(readiness: Readiness, delay: Duration, serving: CancellationToken) -> std::io::Result<()> {
+pub(super) async fn on_signal(
+    readiness: Readiness,
+    delay: Duration,
+    serving: CancellationToken,
+) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {

@@ -36,7 +36,7 @@ pub(super) fn notes(config: &Config, values: &mut BTreeMap<String, ResolvedValue
     let has_credentials = prometheus.bearer_token.is_some() || prometheus.headers.contains_key("authorization");
     match prometheus.url.as_ref().map(url::Url::scheme) {
         Some("http") if has_credentials => {
-            note("prometheus.url", "insecure: plain HTTP carries the credentials in clear")
+            note("prometheus.url", "insecure: plain HTTP carries the credentials in clear");
         }
         Some("http") => note("prometheus.url", "insecure: plain HTTP, neither secret nor authenticated"),
         _ => {}

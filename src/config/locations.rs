@@ -36,6 +36,13 @@ pub struct Locations {
     pub upstream: Option<Location>,
 }
 
+impl Locations {
+    /// Whether a document is a ConfigMap, so that a cluster is needed to read it.
+    pub fn need_cluster(&self) -> bool {
+        [&self.own, &self.upstream].into_iter().any(|location| matches!(location, Some(Location::ConfigMap { .. })))
+    }
+}
+
 /// Where one document is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
@@ -128,6 +135,20 @@ mod tests {
         assert!(error.contains("--config-map") && error.contains("--config-file"), "{error}");
         flags.config_map = Some(String::new());
         assert_eq!(flags.locations("x").unwrap().own, Some(Location::Path("/etc/wva/config.yaml".into())));
+    }
+
+    #[test]
+    fn the_flags_leave_the_description_of_their_command_alone() {
+        #[derive(clap::Parser)]
+        #[command(about = "Serves metrics")]
+        struct Serve {
+            #[command(flatten)]
+            _locations: ConfigLocations,
+            #[command(flatten)]
+            _flags: crate::config::ConfigFlags,
+        }
+        let help = <Serve as clap::CommandFactory>::command().render_long_help().to_string();
+        assert!(help.starts_with("Serves metrics\n"), "{help}");
     }
 
     #[test]

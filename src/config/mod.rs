@@ -8,9 +8,9 @@
 //! ```
 //!
 //! A key's names, kind, default and meaning stand in one table (`keys.rs`). A layer holds only what its place says; a key
-//! not given is absent from it. Resolving takes, per key, the value of the highest layer that gives it: flag > environment
-//! > document > default. Per-model entries inherit key by key. Unknown keys and bad values are errors that name the key
-//! and its place, and all of them are reported at once.
+//! not given is absent from it. Resolving takes, per key, the value of the highest layer that gives it: flags before the
+//! environment before documents before the default. Per-model entries inherit key by key. Unknown keys and bad values are
+//! errors that name the key and its place, and all of them are reported at once.
 
 mod checks;
 mod document;

@@ -138,13 +138,12 @@ impl<'a> Scope<'a> {
                 )),
             }
         }
-        let (value, text, given_by) = match winner {
-            Some((value, entry)) => (value, entry.text.clone(), entry.given_by.clone()),
-            None => {
-                let default = (key.default)();
-                let text = (key.kind.show)(&default);
-                (default, text, Source::Default)
-            }
+        let (value, text, given_by) = if let Some((value, entry)) = winner {
+            (value, entry.text.clone(), entry.given_by.clone())
+        } else {
+            let default = (key.default)();
+            let text = (key.kind.show)(&default);
+            (default, text, Source::Default)
         };
         self.values.insert(row.path.to_owned(), ResolvedValue::new((key.kind.show)(&value), &given_by));
         self.winners.insert(row.path.to_owned(), Entry { text, given_by });

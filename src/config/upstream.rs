@@ -123,15 +123,13 @@ impl Reader {
         }
         let field = |key| fields.iter().find(|(name, ..)| name == key).map(|(.., node)| node);
         let from_name = name.split_once('#');
-        let model_id = match field("model_id") {
-            Some(node) => self.name("model_id", node)?,
-            None => match from_name {
-                Some((model_id, _)) => model_id.to_owned(),
-                None => {
-                    self.reject(format!("entry {name}"), "without a model", line, "it needs model_id and namespace");
-                    return None;
-                }
-            },
+        let model_id = match (field("model_id"), from_name) {
+            (Some(node), _) => self.name("model_id", node)?,
+            (None, Some((model_id, _))) => model_id.to_owned(),
+            (None, None) => {
+                self.reject(format!("entry {name}"), "without a model", line, "it needs model_id and namespace");
+                return None;
+            }
         };
         let namespace = match field("namespace") {
             Some(node) => Some(self.name("namespace", node)?),

@@ -204,7 +204,7 @@ mod tests {
         bench.offer(2, 4);
         assert_eq!(bench.take().unwrap().threshold, Change::Substance);
         bench.settle(Ending::Unchanged);
-        bench.pass(WORDING_PAUSE - WRITE_PAUSE);
+        bench.pass(WORDING_PAUSE);
         bench.offer(2, 4);
         assert_eq!(bench.take().unwrap().threshold, Change::Wording);
     }

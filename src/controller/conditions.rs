@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use super::status::whole_seconds;
+
 /// The scale target exists and can be read.
 pub const TARGET_RESOLVED: &str = "TargetResolved";
 /// The signals that the decision needs are there and fresh.
@@ -57,7 +59,7 @@ impl Finding {
         let status = self.truth.as_str();
         let last_transition_time = find(previous, self.condition)
             .filter(|condition| condition.status == status)
-            .map_or(Time(now), |condition| condition.last_transition_time.clone());
+            .map_or_else(|| Time(whole_seconds(now)), |condition| condition.last_transition_time.clone());
         Condition {
             type_: self.condition.to_owned(),
             status: status.to_owned(),

@@ -139,7 +139,8 @@ impl VariantAutoscalingsEngine {
         Ok(Some(Written::new(status, &object)))
     }
 
-    /// Server-side apply to the status subresource. The uid makes a write to a namesake created since fail.
+    /// Server-side apply to the status subresource, without a version to hold to: the fields are ours alone. A namesake
+    /// created since gets a status too old for it, which the next publication of that object mends.
     async fn write(
         &self,
         publication: &Publication,
@@ -149,7 +150,6 @@ impl VariantAutoscalingsEngine {
         let patch = json!({
             "apiVersion": VariantAutoscaling::api_version(&()),
             "kind": VariantAutoscaling::kind(&()),
-            "metadata": { "uid": publication.object.uid() },
             "status": status,
         });
         let api = Api::<VariantAutoscaling>::namespaced(self.client.clone(), &key.namespace);

@@ -29,7 +29,7 @@ pub struct AutoscalerFindings {
 /// Why an HPA would ignore or misread the desired replicas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AutoscalerWarning {
-    /// In PascalCase, as a reason of the condition and of the event.
+    /// In camel case with a capital, as a reason of the condition and of the event.
     pub reason: String,
     /// A sentence that names the HPA and the remedy.
     pub message: String,
@@ -92,13 +92,17 @@ pub fn status_of_invalid(
 fn allocation(decision: &Decision, desired: &Desired) -> OptimizedAlloc {
     let accelerator = decision.accelerator.as_deref().filter(|name| !name.is_empty());
     OptimizedAlloc {
-        // Whole seconds, as Kubernetes writes its times.
-        last_run_time: Timestamp::from_second(decision.decided_at.as_second()).ok(),
+        last_run_time: Some(whole_seconds(decision.decided_at)),
         accelerator: accelerator.unwrap_or(ACCELERATOR_UNRESOLVED).to_owned(),
         num_replicas: count(desired.replicas),
         unconstrained_replicas: Some(count(desired.unconstrained)),
         bound_by: desired.bound_by.as_ref().map(ToString::to_string),
     }
+}
+
+/// Kubernetes writes its times without fractions.
+pub(super) fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 /// Kubernetes counts replicas in 32 bits with sign.

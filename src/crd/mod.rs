@@ -7,6 +7,7 @@ mod spec;
 mod status;
 
 use kube::CustomResourceExt;
+use serde_json::Value;
 use thiserror::Error;
 
 pub use spec::{InvalidSpec, ScaleTargetRef, VariantAutoscaling, VariantAutoscalingSpec};
@@ -32,25 +33,27 @@ pub enum RenderError {
 /// When the definition cannot be serialised, which only a defect in the types can cause.
 pub fn yaml() -> Result<String, RenderError> {
     let mut definition = serde_json::to_value(VariantAutoscaling::crd())?;
-    whole_numbers(&mut definition);
+    tidy(&mut definition);
     Ok(serde_saphyr::to_string(&definition)?)
 }
 
-/// Bounds are floats in the schema type; `1.0` would show as a difference from the stored `1` in every comparison.
-fn whole_numbers(value: &mut serde_json::Value) {
-    use serde_json::Value;
+/// Writes whole numbers as such (bounds are floats in the schema type, and `1.0` would differ from the stored `1` in
+/// every comparison) and unwraps descriptions, whose lines break where the source's do.
+fn tidy(value: &mut Value) {
     match value {
         Value::Number(number) => {
-            if let Some(float) = number.as_f64()
-                && number.is_f64()
-                && float.fract() == 0.0
-                && float.abs() < f64::from(u32::MAX)
-            {
+            let float = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < f64::from(u32::MAX));
+            if let (true, Some(float)) = (number.is_f64(), float) {
                 *number = (float as i64).into();
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
-        Value::Object(fields) => fields.values_mut().for_each(whole_numbers),
+        Value::Array(items) => items.iter_mut().for_each(tidy),
+        Value::Object(fields) => {
+            if let Some(Value::String(description)) = fields.get_mut("description") {
+                *description = description.replace('\n', " ");
+            }
+            fields.values_mut().for_each(tidy);
+        }
         Value::Null | Value::Bool(_) | Value::String(_) => {}
     }
 }

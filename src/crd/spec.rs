@@ -16,7 +16,7 @@ use super::VariantAutoscalingStatus;
     namespaced,
     status = "VariantAutoscalingStatus",
     shortname = "va",
-    doc = "A VariantAutoscaling declares a variant: one scale target that serves a model on one accelerator at one cost. wva decides how many replicas it should have, serves that number to the HorizontalPodAutoscaler of the target as the external metric wva_desired_replicas with the label variant_name (the name of this object), and shows it with its reason in the status.",
+    doc = "A VariantAutoscaling declares a variant: one scale target that serves a model on one accelerator at one cost. wva decides how many replicas it should have, serves that number to the HorizontalPodAutoscaler (HPA) of the target as the external metric wva_desired_replicas with the label variant_name (the name of this object), and shows it with its reason in the status.",
     validation = kube::core::Rule::new("size(self.metadata.name) <= 63")
         .message("the name must have at most 63 characters: HorizontalPodAutoscalers select it by the label variant_name"),
     printcolumn(name = "Target", type_ = "string", json_path = ".spec.scaleTargetRef.name"),
@@ -61,7 +61,7 @@ pub struct VariantAutoscalingSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub min_replicas: Option<i32>,
-    /// Most replicas to ask for; unbounded where unset. The HorizontalPodAutoscaler's own bounds hold as well.
+    /// Most replicas to ask for; unbounded where unset. The HPA's own bounds hold as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_replicas: Option<i32>,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct VariantAutoscalingStatus {
     /// The desired allocation. While no decision can be made it keeps its last value, and the condition
-    /// OptimizationReady is False.
+    /// `OptimizationReady` is False.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desired_optimized_alloc: Option<OptimizedAlloc>,
     /// Whether the desired replicas are in place.
@@ -19,8 +19,8 @@ pub struct VariantAutoscalingStatus {
     /// Why the decision is what it is, or why there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Conditions: TargetResolved, MetricsAvailable, OptimizationReady (a desired number is being served) and
-    /// AutoscalerReady (a HorizontalPodAutoscaler reads that number and will follow it).
+    /// Conditions: `TargetResolved`, `MetricsAvailable`, `OptimizationReady` (a desired number is being served) and
+    /// `AutoscalerReady` (an HPA reads that number and will follow it).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -37,7 +37,7 @@ pub struct OptimizedAlloc {
     /// Accelerator of the variant; `unresolved` while it is unknown.
     #[schemars(length(min = 1))]
     pub accelerator: String,
-    /// Desired replicas within all limits: what the HorizontalPodAutoscaler reads.
+    /// Desired replicas within all limits: what the HPA reads.
     #[schemars(range(min = 0))]
     pub num_replicas: i32,
     /// Desired replicas before limits.

@@ -22,14 +22,15 @@ pub trait ClusterObserver: Send + Sync {
 }
 
 /// Parameters that go into a snapshot, resolved.
-#[derive(Clone, Debug, Default)]
-pub struct Parameters {
+pub trait Parameters: Send + Sync {
     /// How long observations count.
-    pub ages: AgeLimits,
-    /// Saturation thresholds of models without an entry of their own.
-    pub saturation: Arc<SaturationScalingConfig>,
-    /// Saturation thresholds per model.
-    pub saturation_per_model: BTreeMap<ModelKey, Arc<SaturationScalingConfig>>,
+    fn ages(&self) -> AgeLimits;
+
+    /// Saturation thresholds of models without thresholds of their own.
+    fn saturation(&self) -> Arc<SaturationScalingConfig>;
+
+    /// Saturation thresholds of `model`.
+    fn saturation_of(&self, model: &ModelKey) -> Arc<SaturationScalingConfig>;
 }
 
 /// Takes a snapshot of `cluster` and `collectors`. Reads memory only: no backend is asked.
@@ -39,7 +40,7 @@ pub async fn take(
     clock: &dyn Clock,
     cluster: &dyn ClusterObserver,
     collectors: &[Arc<dyn MetricsCollector>],
-    parameters: Parameters,
+    parameters: &dyn Parameters,
 ) -> Snapshot {
     let taken_at = clock.now();
     let mut variants = cluster.observe(taken_at);
@@ -60,13 +61,18 @@ pub async fn take(
         variant.replicas = replicas.remove(&variant.variant.key).unwrap_or_default();
     }
 
+    let saturation = parameters.saturation();
+    let own_thresholds = models.into_iter().filter_map(|model| {
+        let of_model = parameters.saturation_of(&model);
+        (of_model != saturation).then_some((model, of_model))
+    });
     Snapshot {
         version: SNAPSHOT_VERSION,
         taken_at,
         variants,
         sources: collectors.iter().map(|collector| collector.health()).collect(),
-        ages: parameters.ages,
-        saturation: parameters.saturation,
-        saturation_per_model: parameters.saturation_per_model,
+        ages: parameters.ages(),
+        saturation_per_model: own_thresholds.collect(),
+        saturation,
     }
 }

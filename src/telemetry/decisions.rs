@@ -79,7 +79,9 @@ impl DecisionMetrics {
 
     /// Replaces all decisions with these. A variant without one disappears.
     pub fn publish(&self, decisions: &[Decision]) {
-        decisions.iter().for_each(|decision| self.count(decision));
+        for decision in decisions {
+            self.count(decision);
+        }
         let series = decisions.iter().map(|decision| (decision.variant.clone(), Series::of(decision))).collect();
         *self.published.lock() = Arc::new(series);
     }
@@ -170,20 +172,20 @@ type Points = fn(&Series) -> [Option<Point>; 2];
 
 /// Name, help and points of each family.
 const FAMILIES: [(&str, &str, Points); 5] = [
-    (WVA_DESIRED_REPLICAS, "Desired replicas of the variant", |series| {
+    (WVA_DESIRED_REPLICAS, "Desired replicas of the variant.", |series| {
         [series.desired_replicas().map(|value| (value, None)), None]
     }),
-    (WVA_CURRENT_REPLICAS, "Observed replicas of the variant", |series| {
+    (WVA_CURRENT_REPLICAS, "Observed replicas of the variant.", |series| {
         [series.current.map(|current| (f64::from(current), None)), None]
     }),
-    (WVA_DESIRED_RATIO, "Desired over observed replicas", |series| {
+    (WVA_DESIRED_RATIO, "Desired over observed replicas.", |series| {
         [series.desired_ratio().map(|value| (value, None)), None]
     }),
-    (WVA_SATURATION_LEVEL, "Load over threshold per signal; 1 is saturated", |series| {
+    (WVA_SATURATION_LEVEL, "Load over threshold per signal; 1 is saturated.", |series| {
         let point = |value: Option<f64>, signal| value.map(|value| (value, Some((LABEL_SIGNAL, signal))));
         [point(series.kv_cache, "kv_cache"), point(series.queue_depth, "queue_depth")]
     }),
-    (WVA_SCALING_DECISION, "1 for the direction of the newest decision", |series| {
+    (WVA_SCALING_DECISION, "1 for the direction of the newest decision.", |series| {
         [series.desired.map(|(_, direction)| (1.0, Some((LABEL_DIRECTION, direction.as_str())))), None]
     }),
 ];
@@ -230,5 +232,162 @@ impl Collector for Published {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::SimulatedClock,
+        interfaces::{Desired, EngineName, ModelKey, Reason, SaturationLevel, Signal, Withheld, WithheldKind},
+    };
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn decision(variant: &str, current: u32, desired: u32) -> Decision {
+        Decision {
+            variant: VariantKey::new("prod", variant),
+            model: ModelKey::new("prod", "ibm/granite-13b"),
+            accelerator: Some("H100".into()),
+            current: Some(current),
+            ready: current,
+            decided_at: at(0),
+            saturation: SaturationLevel { kv_cache: Signal::present(0.5, at(0)), queue_depth: Signal::Missing },
+            outcome: Outcome::Desired(Desired {
+                replicas: desired,
+                unconstrained: desired,
+                direction: Direction::between(current, desired),
+                reason: Reason { engine: EngineName::Saturation, text: "spare capacity 12 %".into() },
+                bound_by: None,
+                oldest_input: None,
+            }),
+        }
+    }
+
+    fn withheld(variant: &str) -> Decision {
+        let reason = Withheld { kind: WithheldKind::MetricsMissing, message: "no series".into() };
+        Decision { outcome: Outcome::Withheld(reason), ..decision(variant, 3, 3) }
+    }
+
+    struct Fixture {
+        registry: MetricsRegistry,
+        metrics: DecisionMetrics,
+        clock: Arc<SimulatedClock>,
+    }
+
+    impl Fixture {
+        fn new(controller_instance: Option<&str>) -> Self {
+            let mut registry = MetricsRegistry::new();
+            let clock = Arc::new(SimulatedClock::new(at(0)));
+            let age = Duration::from_mins(2);
+            let metrics = DecisionMetrics::register(&mut registry, clock.clone(), age, controller_instance);
+            Self { registry, metrics, clock }
+        }
+
+        /// The sample lines that mention `part`.
+        fn lines(&self, part: &str) -> Vec<String> {
+            let text = self.registry.encode().unwrap();
+            let lines = text.lines().filter(|line| !line.starts_with('#') && line.contains(part));
+            lines.map(ToOwned::to_owned).collect()
+        }
+    }
+
+    const LABELS: &str = r#"variant_name="a",namespace="prod",accelerator_type="H100",model_name="ibm/granite-13b""#;
+
+    #[test]
+    fn a_decision_shows_under_the_names_and_labels_it_is_served_with() {
+        let fixture = Fixture::new(None);
+        fixture.metrics.publish(&[decision("a", 4, 6)]);
+        let expected = [
+            format!("wva_desired_replicas{{{LABELS}}} 6.0"),
+            format!("wva_current_replicas{{{LABELS}}} 4.0"),
+            format!("wva_desired_ratio{{{LABELS}}} 1.5"),
+            format!("wva_saturation_level{{{LABELS},signal=\"kv_cache\"}} 0.5"),
+            format!("wva_scaling_decision{{{LABELS},direction=\"up\"}} 1.0"),
+        ];
+        assert_eq!(fixture.lines("variant_name"), expected, "and no level for the signal that is missing");
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_variant_that_went_away() {
+        let fixture = Fixture::new(None);
+        fixture.metrics.publish(&[decision("a", 1, 2), decision("b", 1, 2)]);
+        fixture.metrics.publish(&[decision("b", 1, 2)]);
+        assert!(fixture.lines("variant_name=\"a\"").is_empty());
+        assert!(!fixture.lines("variant_name=\"b\"").is_empty());
+        fixture.metrics.publish(&[]);
+        assert!(fixture.lines("variant_name").is_empty());
+    }
+
+    #[test]
+    fn a_withheld_decision_takes_the_desired_series_away_and_is_counted() {
+        let fixture = Fixture::new(None);
+        fixture.metrics.publish(&[decision("a", 3, 5)]);
+        fixture.metrics.publish(&[withheld("a")]);
+        fixture.metrics.record(&withheld("b"));
+        for name in ["wva_desired_replicas", "wva_desired_ratio", "wva_scaling_decision"] {
+            assert!(fixture.lines(name).is_empty(), "{name}");
+        }
+        assert_eq!(fixture.lines("wva_current_replicas").len(), 2, "what was observed still shows");
+        assert_eq!(fixture.lines("withheld"), ["wva_decisions_withheld_total{reason=\"MetricsMissing\"} 2"]);
+    }
+
+    #[test]
+    fn a_decision_older_than_its_limit_is_not_shown() {
+        let fixture = Fixture::new(None);
+        fixture.metrics.publish(&[decision("a", 3, 5)]);
+        fixture.clock.advance(Duration::from_mins(2));
+        assert!(!fixture.lines("wva_desired_replicas").is_empty());
+        fixture.clock.advance(Duration::from_secs(1));
+        assert!(fixture.lines("variant_name").is_empty());
+        fixture.metrics.set_max_age(Duration::from_mins(5));
+        assert!(!fixture.lines("wva_desired_replicas").is_empty());
+    }
+
+    #[test]
+    fn the_direction_moves_from_one_series_to_another() {
+        let fixture = Fixture::new(None);
+        fixture.metrics.record(&decision("a", 3, 5));
+        fixture.metrics.record(&decision("a", 5, 4));
+        assert_eq!(
+            fixture.lines("wva_scaling_decision"),
+            [format!("wva_scaling_decision{{{LABELS},direction=\"down\"}} 1.0")]
+        );
+    }
+
+    #[test]
+    fn unknowns_never_become_zero() {
+        let fixture = Fixture::new(Some("blue"));
+        let unread = Decision { current: None, accelerator: None, ..decision("a", 0, 2) };
+        fixture.metrics.publish(&[unread]);
+        assert!(fixture.lines("wva_current_replicas").is_empty());
+        assert!(fixture.lines("wva_desired_ratio").is_empty());
+        let line = &fixture.lines("wva_desired_replicas")[0];
+        assert!(
+            line.contains("accelerator_type=\"unresolved\"") && line.contains("controller_instance=\"blue\""),
+            "{line}"
+        );
+        fixture.metrics.publish(&[decision("a", 0, 2)]);
+        assert!(fixture.lines("wva_desired_ratio")[0].ends_with(" 2.0"), "from zero the ratio is what is desired");
+    }
+
+    #[test]
+    fn label_values_are_escaped() {
+        let fixture = Fixture::new(None);
+        let hostile = Decision { model: ModelKey::new("prod", "a\"b\\c\nd"), ..decision("a", 1, 1) };
+        fixture.metrics.publish(&[hostile]);
+        let line = &fixture.lines("wva_desired_replicas")[0];
+        assert!(line.contains(r#"model_name="a\"b\\c\nd""#), "{line}");
+    }
+
+    #[test]
+    fn cycles_are_a_histogram_in_seconds() {
+        let fixture = Fixture::new(None);
+        fixture.metrics.observe_cycle(Duration::from_millis(3));
+        assert_eq!(fixture.lines("wva_cycle_duration_seconds_count"), ["wva_cycle_duration_seconds_count 1"]);
+        assert_eq!(fixture.lines("le=\"0.005\""), ["wva_cycle_duration_seconds_bucket{le=\"0.005\"} 1"]);
     }
 }

@@ -1,4 +1,5 @@
 //! Integration tests: parts of the product against each other and against real peers, without a cluster.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod apiserver;
 mod apiserver_access;
@@ -11,6 +12,9 @@ mod collector_tls;
 mod collector_transport;
 mod config;
 mod controller;
+mod controller_cluster;
 mod crd;
 mod discovery;
 mod discovery_api;
+mod fleet;
+mod manifests;

@@ -32,7 +32,7 @@ fn the_reference_names_every_key_of_the_resolved_view() {
 
 #[test]
 fn the_example_of_the_documentation_is_valid() {
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md")).unwrap();
+    let text = include_str!("../../../docs/configuration.md");
     let examples: Vec<_> = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert!(!examples.is_empty());
     for example in examples {

@@ -10,6 +10,7 @@ const KEYS: &[(&str, &str, &str, &str)] = &[
     ("prometheus.serverName", "a", "b", "c"),
     ("collector.fetchInterval", "1s", "2s", "3s"),
     ("collector.peakWindow", "1m", "2m", "3m"),
+    ("collector.peakWindow", "1m", "2m", "3m"),
     ("collector.cacheTtl", "1m", "2m", "3m"),
     ("collector.cacheMaxEntries", "1", "2", "3"),
     ("engine.interval", "1s", "2s", "3s"),
@@ -76,7 +77,7 @@ fn layers_merge_key_by_key() {
     assert_eq!(config.server.bind_address.to_string(), "127.0.0.1");
     assert_eq!(config.server.shutdown_delay, Duration::from_secs(1));
     assert_eq!(config.ages.signal, Duration::from_secs(30));
-    assert_eq!(config.ages.decision, Duration::from_secs(120), "a section given in part leaves its other keys alone");
+    assert_eq!(config.ages.decision, Duration::from_mins(2), "a section given in part leaves its other keys alone");
     assert_eq!(config.prometheus.headers["x-scope-orgid"].expose(), "team-a");
 }
 

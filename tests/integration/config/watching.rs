@@ -16,7 +16,7 @@ const POLL: Duration = Duration::from_millis(5);
 
 /// Waits for the next configuration; the bound only ends a hanging test.
 async fn next(generation: &mut Receiver<u64>) -> u64 {
-    tokio::time::timeout(Duration::from_secs(60), generation.changed()).await.expect("no reload").unwrap();
+    tokio::time::timeout(Duration::from_mins(1), generation.changed()).await.expect("no reload").unwrap();
     *generation.borrow_and_update()
 }
 

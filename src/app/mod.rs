@@ -1,0 +1,259 @@
+//! The composition root of `wva serve`: builds each part from the configuration, runs them, and ends them in order.
+//!
+//! Only here are tasks started. Discovery and readiness do not depend on decisions: a fault of the engine shows as errors
+//! of single values, never as an API that is gone.
+
+mod collection;
+mod cycle;
+mod inputs;
+mod shutdown;
+mod status;
+
+use std::{env, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use axum::{Json, Router, extract::State, routing::get};
+use clap::Args;
+use kube::Client;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info, warn};
+
+pub use self::cycle::{Cycle, ParameterSource};
+use crate::{
+    actuator::Actuator,
+    apiserver::{self, ApiServer, Readiness},
+    auth::{Authenticator, Authorizer, KubeAccessReviewer, KubeTokenReviewer, TokenAuthenticator, watch_trust},
+    clock::{Clock, SystemClock},
+    collector::{CollectionTracker, background},
+    config::{self, Config, ConfigFlags, ConfigLocations, Documents, Layer, LiveConfig, Locations},
+    controller::{StatusWriter, VariantAutoscalingsEngine},
+    decisions::DecisionStore,
+    discovery::{self, ClusterState},
+    executor::HybridExecutor,
+    interfaces::{AgeLimits, ModelKey, SaturationScalingConfig},
+    serving::{Bound, CertificateSource, ServingOptions, default_certificate_names},
+    snapshot::Parameters,
+    telemetry::{DecisionMetrics, MetricsRegistry, init_logging},
+};
+
+/// Namespace assumed where neither `POD_NAMESPACE` nor a configuration says otherwise.
+const DEFAULT_NAMESPACE: &str = "wva-system";
+/// How often configuration files are compared with what is in force.
+const CONFIG_POLL: Duration = Duration::from_secs(2);
+/// Changes of inputs within this time make one cycle: a decision follows a change quickly, and a storm of changes costs
+/// at most ten cycles a second.
+const CYCLE_GAP: Duration = Duration::from_millis(100);
+
+/// Serve desired replicas as a Kubernetes metrics API server.
+///
+/// Every configuration key can be a flag, an environment variable, or a key of a YAML document (a file or a ConfigMap);
+/// a flag beats the environment, which beats the document, which beats the default.
+#[derive(Clone, Debug, Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    locations: ConfigLocations,
+    #[command(flatten)]
+    flags: ConfigFlags,
+}
+
+impl ServeArgs {
+    /// The configuration these arguments and the environment lead to, and where its documents are.
+    ///
+    /// # Errors
+    /// When a document cannot be read, or everything that is wrong with the configuration.
+    pub async fn configuration(
+        &self,
+        clock: Arc<dyn Clock>,
+    ) -> anyhow::Result<(Arc<LiveConfig>, Locations, Documents, Option<Client>)> {
+        let fixed =
+            vec![Layer::from_flags(&self.flags), Layer::from_environment(env::vars(), ConfigLocations::VARIABLES)];
+        let namespace = env::var("POD_NAMESPACE").unwrap_or_else(|_| DEFAULT_NAMESPACE.to_owned());
+        let locations = self.locations.locations(&namespace)?;
+        let client = if locations.need_cluster() { Some(connect().await?) } else { None };
+        let documents = config::load(&locations, client.as_ref()).await?;
+        let live = LiveConfig::start(fixed, &documents, clock)?;
+        Ok((Arc::new(live), locations, documents, client))
+    }
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When the process cannot start: configuration, cluster, certificate or port. Later faults are logged and shown where
+/// they matter.
+pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (live, locations, documents, client) = args.configuration(clock.clone()).await?;
+    let config = live.config();
+    let logging = init_logging(&config.logging)?;
+    let client = match client {
+        Some(client) => client,
+        None => connect().await?,
+    };
+    info!(version = env!("CARGO_PKG_VERSION"), "starting");
+
+    // The port first: a wrong address or certificate ends the process before anything else begins.
+    let bound = Bound::bind(serving_options(&config)).await?;
+    let readiness = Readiness::default();
+    let (stop, serving) = (CancellationToken::new(), CancellationToken::new());
+    let tasks = TaskTracker::new();
+
+    let (trust, follow_trust) = watch_trust(client.clone(), stop.clone()).await?;
+    tasks.spawn(follow_trust);
+
+    let watched = discovery::Options {
+        namespace: config.watch_namespace.clone(),
+        controller_instance: config.controller_instance.clone(),
+    };
+    let (cluster, watches) = discovery::run(&client, &watched, &stop);
+
+    let mut registry = MetricsRegistry::new();
+    let tracker = CollectionTracker::new(clock.clone());
+    tracker.register(registry.registry_mut());
+    let collector = collection::collector(&config, Arc::new(cluster.clone()), clock.clone(), &tracker)?;
+    let (refreshed, refreshes) = tokio::sync::watch::channel(0);
+    tasks.spawn(background::run(
+        collector.clone(),
+        config.collector.fetch_interval,
+        clock.clone(),
+        stop.clone(),
+        refreshed,
+    ));
+
+    let (writer, worker) =
+        StatusWriter::new(VariantAutoscalingsEngine::new(client.clone(), clock.clone(), env::var("POD_NAME").ok()));
+    tasks.spawn(worker.run(stop.clone()));
+
+    let store = Arc::new(DecisionStore::new(clock.clone(), config.controller_instance.as_deref().map(Into::into)));
+    let metrics = DecisionMetrics::register(
+        &mut registry,
+        clock.clone(),
+        config.ages.decision,
+        config.controller_instance.as_deref(),
+    );
+    let status = status::ClusterStatus { cluster: cluster.clone(), writer };
+    let cycle = Arc::new(Cycle::new(
+        clock.clone(),
+        Arc::new(cluster.clone()),
+        vec![collector],
+        parameters(live.clone()),
+        Actuator::new(store.clone(), metrics, Some(Box::new(status))),
+    ));
+    let changes = inputs::merged(vec![cluster.changes(), refreshes, live.subscribe()], &tasks, &stop);
+    let executor = HybridExecutor::new(config.engine.interval, changes, CYCLE_GAP);
+    tasks.spawn(executor.start(stop.clone(), move || {
+        let cycle = cycle.clone();
+        async move { cycle.run().await }
+    }));
+
+    tasks.spawn(watch_configuration(live.clone(), locations, documents, client.clone(), stop.clone()));
+    tasks.spawn(inputs::follow_log_level(live.clone(), logging, stop.clone()));
+    tasks.spawn(report_sync(cluster, readiness.add("informer-sync"), stop.clone()));
+
+    let registry = Arc::new(registry);
+    let router = apiserver::router(ApiServer {
+        provider: store,
+        authenticator: Authenticator::new(trust, TokenAuthenticator::new(KubeTokenReviewer::new(client.clone()))),
+        authorizer: Authorizer::new(KubeAccessReviewer::new(client)),
+        readiness: readiness.clone(),
+        metrics_text: Arc::new(move || registry.encode().unwrap_or_default()),
+        extra_routes: debug_routes(live),
+    });
+    let (delay, ended) = (config.server.shutdown_delay, serving.clone());
+    tasks.spawn(async move {
+        if let Err(error) = shutdown::on_signal(readiness, delay, ended).await {
+            error!(%error, "signals cannot be received; the process ends only when killed");
+        }
+    });
+
+    info!(address = %bound.local_address(), "serving");
+    bound.serve(router, serving).await;
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+    watches.wait().await;
+    info!("stopped");
+    Ok(())
+}
+
+async fn connect() -> anyhow::Result<Client> {
+    Client::try_default().await.context(
+        "cannot find a Kubernetes cluster; run inside one, or set KUBECONFIG to a file whose current context names one",
+    )
+}
+
+fn serving_options(config: &Config) -> ServingOptions {
+    let server = &config.server;
+    let certificate = match &server.tls {
+        Some(pair) => CertificateSource::Files { certificate: pair.certificate.clone(), key: pair.key.clone() },
+        None => {
+            let namespace = config.pod_namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+            let mut names = default_certificate_names(namespace);
+            names.push("127.0.0.1".to_owned());
+            CertificateSource::SelfSigned { names }
+        }
+    };
+    let mut options = ServingOptions::new(SocketAddr::new(server.bind_address, server.port), certificate);
+    options.grace_period = server.shutdown_grace;
+    options
+}
+
+/// Parameters of each cycle from the configuration in force at its beginning.
+fn parameters(live: Arc<LiveConfig>) -> ParameterSource {
+    Arc::new(move || live.config() as Arc<dyn Parameters>)
+}
+
+impl Parameters for Config {
+    fn ages(&self) -> AgeLimits {
+        self.ages
+    }
+
+    fn saturation(&self) -> Arc<SaturationScalingConfig> {
+        self.saturation.clone()
+    }
+
+    fn saturation_of(&self, model: &ModelKey) -> Arc<SaturationScalingConfig> {
+        self.saturation_for(model).clone()
+    }
+}
+
+async fn watch_configuration(
+    live: Arc<LiveConfig>,
+    locations: Locations,
+    documents: Documents,
+    client: Client,
+    stop: CancellationToken,
+) {
+    config::watch(&live, &locations, documents, Some(&client), CONFIG_POLL, stop).await;
+}
+
+/// Passes the readiness check once everything was listed; logs what holds it up.
+async fn report_sync(cluster: ClusterState, check: apiserver::ReadinessCheck, stop: CancellationToken) {
+    let mut changes = cluster.changes();
+    let mut said = None;
+    while !cluster.is_synced() {
+        let problem = cluster.sync_problem();
+        if let Some(problem) = &problem {
+            check.fail(problem.clone());
+            if said.as_ref() != Some(problem) {
+                warn!(problem, "not ready yet");
+            }
+        }
+        said = problem;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = changes.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(Duration::from_millis(100)) => {}
+        }
+    }
+    check.pass();
+    info!("ready: the cluster is known");
+}
+
+/// What the configuration is and where each value came from; authorised like `/metrics`.
+fn debug_routes(live: Arc<LiveConfig>) -> Router {
+    async fn resolved(State(live): State<Arc<LiveConfig>>) -> Json<serde_json::Value> {
+        Json(serde_json::json!({ "config": &*live.view(), "reload": &*live.status() }))
+    }
+    Router::new().route("/debug/config/resolved", get(resolved)).with_state(live)
+}

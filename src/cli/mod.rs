@@ -1,0 +1,64 @@
+//! The command line: one subcommand per job.
+
+use std::{io::Write, process::ExitCode, sync::Arc};
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    app::{self, ServeArgs},
+    clock::SystemClock,
+    crd,
+};
+
+/// Tells a stock Kubernetes HPA how many replicas each LLM inference variant should have.
+#[derive(Debug, Parser)]
+#[command(name = "wva", version, about, max_term_width = 120)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve desired replicas as a Kubernetes metrics API server
+    Serve(Box<ServeArgs>),
+    /// Print the configuration that `serve` would run with, and where each value comes from
+    Config(Box<ServeArgs>),
+    /// Print the CustomResourceDefinition of VariantAutoscaling
+    Crd,
+}
+
+impl Cli {
+    /// Runs the chosen subcommand.
+    pub async fn run(self) -> ExitCode {
+        let outcome = match self.command {
+            Command::Serve(args) => app::serve(&args).await,
+            Command::Config(args) => print_configuration(&args).await,
+            Command::Crd => crd::yaml().map_err(Into::into).and_then(|yaml| print(&yaml)),
+        };
+        match outcome {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                // The reader is at a terminal or reads a container's log: the chain of causes, one line each.
+                eprintln!("wva: {error}");
+                for cause in error.chain().skip(1) {
+                    eprintln!("  because {cause}");
+                }
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+async fn print_configuration(args: &ServeArgs) -> anyhow::Result<()> {
+    let (live, ..) = args.configuration(Arc::new(SystemClock)).await?;
+    print(&serde_saphyr::to_string(&*live.view())?)
+}
+
+/// Prints to standard output; a reader that has seen enough and closes the pipe is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
