@@ -3,7 +3,6 @@
 //! Only here are tasks started. Discovery and readiness do not depend on decisions: a fault of the engine shows as errors
 //! of single values, never as an API that is gone.
 
-mod collection;
 mod cycle;
 mod inputs;
 mod shutdown;
@@ -24,7 +23,7 @@ use crate::{
     apiserver::{self, ApiServer, Readiness},
     auth::{Authenticator, Authorizer, KubeAccessReviewer, KubeTokenReviewer, TokenAuthenticator, watch_trust},
     clock::{Clock, SystemClock},
-    collector::{CollectionTracker, background},
+    collector::{CollectionTracker, CollectorConfig, background, new_metrics_collector},
     config::{self, Config, ConfigFlags, ConfigLocations, Documents, Layer, LiveConfig, Locations},
     controller::{StatusWriter, VariantAutoscalingsEngine},
     decisions::DecisionStore,
@@ -110,7 +109,9 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let mut registry = MetricsRegistry::new();
     let tracker = CollectionTracker::new(clock.clone());
     tracker.register(registry.registry_mut());
-    let collector = collection::collector(&config, Arc::new(cluster.clone()), clock.clone(), &tracker)?;
+    let sources = CollectorConfig::from(&*config);
+    let collector = new_metrics_collector(&sources, Arc::new(cluster.clone()), clock.clone(), &tracker)
+        .context("cannot collect metrics")?;
     let (refreshed, refreshes) = tokio::sync::watch::channel(0);
     tasks.spawn(background::run(
         collector.clone(),

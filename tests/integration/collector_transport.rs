@@ -270,7 +270,7 @@ async fn without_a_supplementary_query_the_rest_goes_on_and_its_signals_keep_the
 
 #[tokio::test]
 async fn without_a_cache_every_read_asks_prometheus() {
-    let server = answering(SOUND).await;
+    let server = answering(Recorded { broken: "cache_config" }).await;
     let mut config = configuration(&server.uri());
     config.collector.cache_max_entries = 0;
     let collecting = Collecting::new(&config).unwrap();
