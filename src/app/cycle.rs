@@ -11,7 +11,7 @@ use crate::{
     actuator::Actuator,
     clock::Clock,
     engines::{self, State},
-    interfaces::{Decision, Direction, MetricsCollector, Outcome},
+    interfaces::{Decision, MetricsCollector, Outcome},
     snapshot::{self, ClusterObserver, Parameters},
     telemetry::CorrelationId,
 };
@@ -73,7 +73,7 @@ impl Cycle {
 fn log(decision: &Decision, before: &State) {
     let asked_before = before.variants.get(&decision.variant).and_then(|state| state.desired);
     match &decision.outcome {
-        Outcome::Desired(desired) if asked_before != Some(desired.replicas) || desired.direction != Direction::Hold => {
+        Outcome::Desired(desired) if asked_before != Some(desired.replicas) => {
             info!(
                 variant = %decision.variant,
                 current = decision.current,

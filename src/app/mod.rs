@@ -65,9 +65,9 @@ impl ServeArgs {
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<(Arc<LiveConfig>, Locations, Documents, Option<Client>)> {
         let fixed =
-            vec![Layer::from_flags(&self.flags), Layer::from_environment(env::vars(), ConfigLocations::VARIABLES)];
-        let namespace = env::var("POD_NAMESPACE").unwrap_or_else(|_| DEFAULT_NAMESPACE.to_owned());
-        let locations = self.locations.locations(&namespace)?;
+            vec![Layer::from_flags(&self.flags), Layer::from_environment(env::vars_os(), ConfigLocations::VARIABLES)];
+        let namespace = Layer::pod_namespace(&fixed).unwrap_or(DEFAULT_NAMESPACE);
+        let locations = self.locations.locations(namespace)?;
         let client = if locations.need_cluster() { Some(connect().await?) } else { None };
         let documents = config::load(&locations, client.as_ref()).await?;
         let live = LiveConfig::start(fixed, &documents, clock)?;
@@ -90,6 +90,7 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         None => connect().await?,
     };
     info!(version = env!("CARGO_PKG_VERSION"), "starting");
+    live.log_remarks();
 
     // The port first: a wrong address or certificate ends the process before anything else begins.
     let bound = Bound::bind(serving_options(&config)).await?;
@@ -109,9 +110,8 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let mut registry = MetricsRegistry::new();
     let tracker = CollectionTracker::new(clock.clone());
     tracker.register(registry.registry_mut());
-    let sources = CollectorConfig::from(&*config);
-    let collector = new_metrics_collector(&sources, Arc::new(cluster.clone()), clock.clone(), &tracker)
-        .context("cannot collect metrics")?;
+    let collector =
+        new_metrics_collector(&CollectorConfig::from(&*config), Arc::new(cluster.clone()), clock.clone(), &tracker)?;
     let (refreshed, refreshes) = tokio::sync::watch::channel(0);
     tasks.spawn(background::run(
         collector.clone(),
@@ -141,7 +141,8 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         Actuator::new(store.clone(), metrics, Some(Box::new(status))),
     ));
     let changes = inputs::merged(vec![cluster.changes(), refreshes, live.subscribe()], &tasks, &stop);
-    let executor = HybridExecutor::new(config.engine.interval, changes, CYCLE_GAP);
+    let interval = live.clone();
+    let executor = HybridExecutor::new(move || interval.config().engine.interval, changes, CYCLE_GAP);
     tasks.spawn(executor.start(stop.clone(), move || {
         let cycle = cycle.clone();
         async move { cycle.run().await }
@@ -158,10 +159,11 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         authorizer: Authorizer::new(KubeAccessReviewer::new(client)),
         readiness: readiness.clone(),
         metrics_text: Arc::new(move || registry.encode().unwrap_or_default()),
-        extra_routes: debug_routes(live),
+        extra_routes: debug_routes(live.clone()),
     });
-    let (delay, ended) = (config.server.shutdown_delay, serving.clone());
+    let (shutdown_config, ended) = (live.clone(), serving.clone());
     tasks.spawn(async move {
+        let delay = || shutdown_config.config().server.shutdown_delay;
         if let Err(error) = shutdown::on_signal(readiness, delay, ended).await {
             error!(%error, "signals cannot be received; the process ends only when killed");
         }

@@ -3,11 +3,16 @@
 use std::{io::Write, process::ExitCode, sync::Arc};
 
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::{self, ServeArgs},
     clock::SystemClock,
+    config::{LogFormat, LoggingSettings},
     crd,
+    fleet::{self, FleetArgs},
+    telemetry::init_logging,
 };
 
 /// Tells a stock Kubernetes HPA how many replicas each LLM inference variant should have.
@@ -24,6 +29,8 @@ enum Command {
     Serve(Box<ServeArgs>),
     /// Print the configuration that `serve` would run with, and where each value comes from
     Config(Box<ServeArgs>),
+    /// Play kubelet and scheduler with simulated vLLM engines, for a control plane without them
+    Fleet(Box<FleetArgs>),
     /// Print the CustomResourceDefinition of VariantAutoscaling
     Crd,
 }
@@ -34,6 +41,7 @@ impl Cli {
         let outcome = match self.command {
             Command::Serve(args) => app::serve(&args).await,
             Command::Config(args) => print_configuration(&args).await,
+            Command::Fleet(args) => simulate_fleet(*args).await,
             Command::Crd => crd::yaml().map_err(Into::into).and_then(|yaml| print(&yaml)),
         };
         match outcome {
@@ -48,6 +56,23 @@ impl Cli {
             }
         }
     }
+}
+
+/// Runs the fleet until SIGTERM or SIGINT.
+async fn simulate_fleet(args: FleetArgs) -> anyhow::Result<()> {
+    init_logging(&LoggingSettings { level: "info".to_owned(), format: LogFormat::Text })?;
+    let shutdown = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.cancel();
+    });
+    fleet::run(args, shutdown).await
 }
 
 async fn print_configuration(args: &ServeArgs) -> anyhow::Result<()> {

@@ -1,6 +1,6 @@
 //! The environment as a layer: `WVA_<SECTION>_<KEY>` for every scalar key, and upstream's own names.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ffi::OsString};
 
 use super::{
     ConfigError, Layer, Source, keys,
@@ -30,14 +30,19 @@ const UPSTREAM_ONLY: &[&str] = &[
 ];
 
 impl Layer {
-    /// Reads the environment. An empty variable counts as unset, as manifests often leave them.
+    /// Reads the environment, as [`std::env::vars_os`] gives it. An empty variable counts as unset, as manifests often
+    /// leave them.
     ///
     /// A `WVA_` variable that is no key is an error, unless it is in `other` (variables of the command line itself)
     /// or one that Kubernetes makes up for a Service whose name begins with `wva`.
-    pub fn from_environment(variables: impl IntoIterator<Item = (String, String)>, other: &[&str]) -> Self {
+    pub fn from_environment<N, V>(variables: impl IntoIterator<Item = (N, V)>, other: &[&str]) -> Self
+    where
+        N: Into<OsString>,
+        V: Into<OsString>,
+    {
         let mut layer = Self::new(Rank::Environment);
-        let variables =
-            variables.into_iter().filter(|(name, value)| !value.is_empty() && !is_service_link(name, value));
+        let variables = variables.into_iter().map(|(name, value)| (lossy(name), lossy(value)));
+        let variables = variables.filter(|(name, value)| !value.is_empty() && !is_service_link(name, value));
         for (name, value) in variables.collect::<BTreeSet<_>>() {
             let row = keys::table()
                 .iter()
@@ -60,6 +65,11 @@ impl Layer {
     }
 }
 
+/// What is not UTF-8 is no valid value of any key, and shows as such.
+fn lossy(text: impl Into<OsString>) -> String {
+    text.into().to_string_lossy().into_owned()
+}
+
 /// Whether Kubernetes made the variable up for a Service, as it does for each Service of a pod's namespace. One called
 /// `wva-server` brings `WVA_SERVER_PORT=tcp://…`, which is not our port.
 fn is_service_link(name: &str, value: &str) -> bool {
@@ -79,10 +89,7 @@ mod tests {
     use super::*;
 
     fn layer(variables: &[(&str, &str)]) -> Layer {
-        Layer::from_environment(
-            variables.iter().map(|(name, value)| ((*name).into(), (*value).into())),
-            &["WVA_KUBECONFIG"],
-        )
+        Layer::from_environment(variables.iter().copied(), &["WVA_KUBECONFIG"])
     }
 
     #[test]
@@ -129,6 +136,16 @@ mod tests {
         let layer = layer(&[("WVA_LIMITED_MODE", "true")]);
         assert!(layer.errors.is_empty());
         assert!(layer.warnings[0].contains("WVA_LIMITED_MODE"), "{:?}", layer.warnings);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn bytes_that_are_no_text_are_an_error_only_for_our_own_variables() {
+        use std::os::unix::ffi::OsStringExt;
+        let bytes = || OsString::from_vec(vec![b'a', 0xff]);
+        let layer = Layer::from_environment([("LANG", bytes()), ("WVA_WATCH_NAMESPACE", bytes())], &[]);
+        let errors = crate::config::Config::resolve(&[layer]).unwrap_err().to_string();
+        assert!(errors.contains("watchNamespace") && !errors.contains("LANG"), "{errors}");
     }
 
     #[test]

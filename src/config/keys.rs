@@ -236,7 +236,7 @@ keys! {
     CONTROLLER_INSTANCE: Option<String> = Key::new("controllerInstance", &kinds::LABEL, || None,
         "Name of this installation, where several share a cluster: served as label `controller_instance`.")
         .upstream_variable("CONTROLLER_INSTANCE").needs_restart();
-    POD_NAMESPACE: Option<String> = Key::new("podNamespace", &kinds::NAMESPACE, || None,
+    POD_NAMESPACE: Option<String> = Key::new(POD_NAMESPACE_PATH, &kinds::NAMESPACE, || None,
         "Namespace wva runs in; the service account's where unset.")
         .upstream_variable("POD_NAMESPACE").needs_restart();
 
@@ -246,6 +246,8 @@ keys! {
         "Form of a log line.").needs_restart();
 }
 
+/// The key that is needed before documents can be found.
+pub(super) const POD_NAMESPACE_PATH: &str = "podNamespace";
 /// The one key that is a map; documents only.
 pub(super) const HEADERS: &str = "prometheus.headers";
 /// The list of per-model entries; documents only.

@@ -89,6 +89,14 @@ impl Layer {
         }
     }
 
+    /// The namespace of this process as flags and environment give it, for
+    /// [`ConfigLocations::locations`](super::ConfigLocations::locations), which is needed before all else is resolved.
+    pub fn pod_namespace(layers: &[Self]) -> Option<&str> {
+        let given = |layer: &&Self| layer.values.contains_key(keys::POD_NAMESPACE_PATH);
+        let highest = layers.iter().filter(given).max_by_key(|layer| layer.rank)?;
+        Some(highest.values[keys::POD_NAMESPACE_PATH].text.as_str()).filter(|namespace| !namespace.is_empty())
+    }
+
     /// Sets a key of the layer itself.
     pub(super) fn set(&mut self, row: &'static Row, text: String, given_by: Source) {
         set(&mut self.values, &mut self.errors, row, Entry { text, given_by });

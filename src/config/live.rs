@@ -89,7 +89,6 @@ impl LiveConfig {
     /// Everything that is wrong with it: at start there is no last good one to fall back on.
     pub fn start(fixed: Vec<Layer>, documents: &Documents, clock: Arc<dyn Clock>) -> Result<Self, ConfigErrors> {
         let resolved = Config::resolve(&with_documents(&fixed, documents))?;
-        warn_of(&resolved);
         let status =
             ReloadStatus { generation: 0, last_success: clock.now(), last_error: None, restart_needed: Vec::new() };
         Ok(Self {
@@ -101,6 +100,18 @@ impl LiveConfig {
             clock,
             reloading: Mutex::new(()),
         })
+    }
+
+    /// Logs settings without effect and remarks such as that a value is insecure. For after logging is set up, which
+    /// itself needs the configuration.
+    pub fn log_remarks(&self) {
+        let view = self.view();
+        log_warnings(&view.warnings);
+        for (key, value) in &view.values {
+            if let Some(note) = &value.note {
+                tracing::warn!(key, source = value.source, "{note}");
+            }
+        }
     }
 
     /// The configuration in force.
@@ -214,7 +225,9 @@ impl LiveConfig {
         let generation = self.status.load().generation + u64::from(changed);
         if changed {
             tracing::info!(generation, "another configuration is in force");
-            warn_of(&resolved);
+        }
+        if self.view().warnings != resolved.view.warnings {
+            log_warnings(&resolved.view.warnings);
         }
         if !restart_needed.is_empty() && self.status.load().restart_needed != restart_needed {
             let keys: Vec<_> = restart_needed.iter().map(|waiting| waiting.key.as_str()).collect();
@@ -244,13 +257,8 @@ fn with_documents(fixed: &[Layer], documents: &Documents) -> Vec<Layer> {
     fixed.iter().cloned().chain(documents.layers()).collect()
 }
 
-fn warn_of(resolved: &Resolved) {
-    for warning in &resolved.view.warnings {
+fn log_warnings(warnings: &[String]) {
+    for warning in warnings {
         tracing::warn!("{warning}");
-    }
-    for (key, value) in &resolved.view.values {
-        if let Some(note) = &value.note {
-            tracing::warn!(key, source = value.source, "{note}");
-        }
     }
 }

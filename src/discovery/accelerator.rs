@@ -194,7 +194,6 @@ mod tests {
         }
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "json! makes a value")]
     fn accelerator(pod: Value) -> Option<String> {
         let pod: PodSpec = serde_json::from_value(pod).unwrap();
         of_pod(&pod).map(|name| name.to_string())

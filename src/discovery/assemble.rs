@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// Every variant of a namespace without the signals of its replicas, in no order.
+/// Every variant of a namespace without the signals of its replicas, ordered by name.
 ///
 /// A variant that cannot be used has [`TargetObservation::NotFound`] with its problems as message.
 pub(crate) fn observe(
@@ -35,15 +35,25 @@ pub(crate) fn observe(
         return Vec::new();
     }
     let pending = pending(namespace);
-    let observe = |(variant, declared): (&Arc<str>, &DeclaredVariant)| VariantObservation {
-        variant: describe(name, namespace, variant, declared),
-        target: observe_target(name, namespace, variant, declared, &pending),
-        replicas: Vec::new(),
-        autoscalers: Vec::new(),
-    };
-    let mut observations: Vec<VariantObservation> = namespace.variants.iter().map(observe).collect();
-    observe_autoscalers(namespace, controller_instance, &mut observations);
-    observations
+    let mut declared: Vec<(&Arc<str>, &DeclaredVariant)> = namespace.variants.iter().collect();
+    declared.sort_unstable_by_key(|(variant, _)| *variant);
+    let (variants, targets): (Vec<Variant>, Vec<TargetObservation>) = declared
+        .into_iter()
+        .map(|(variant, declared)| {
+            let target = observe_target(name, namespace, variant, declared, &pending);
+            (describe(name, namespace, variant, declared), target)
+        })
+        .unzip();
+    let autoscalers = observe_autoscalers(namespace, controller_instance, &variants);
+    let parts = variants.into_iter().zip(targets).zip(autoscalers);
+    parts
+        .map(|((variant, target), autoscalers)| VariantObservation {
+            variant,
+            target,
+            replicas: Vec::new(),
+            autoscalers,
+        })
+        .collect()
 }
 
 /// What is wrong with a variant.
@@ -117,46 +127,40 @@ fn pending(namespace: &Namespace) -> HashMap<ScaleTarget, Vec<Timestamp>> {
     pending
 }
 
-/// Adds the HPAs on each variant's target, by name.
+/// The HPAs on the target of each variant, in the order of `variants`.
 fn observe_autoscalers(
     namespace: &Namespace,
     controller_instance: Option<&str>,
-    observations: &mut [VariantObservation],
-) {
+    variants: &[Variant],
+) -> Vec<Vec<HpaObservation>> {
     let mut by_target: HashMap<&ScaleTarget, BTreeMap<&Arc<str>, &Autoscaler>> = HashMap::new();
     for (hpa, autoscaler) in &namespace.autoscalers {
         if namespace.is_scaled(&autoscaler.target) {
             by_target.entry(&autoscaler.target).or_default().insert(hpa, autoscaler);
         }
     }
-    if by_target.is_empty() {
-        return;
-    }
-    let labels: HashMap<Arc<str>, BTreeMap<String, String>> = observations
-        .iter()
-        .map(|observation| (observation.variant.key.name.clone(), labels(&observation.variant, controller_instance)))
-        .collect();
-    for observation in observations {
-        let variant = &observation.variant.key.name;
-        let target = namespace.variants.get(variant).and_then(|declared| declared.target.as_ref());
+    let hpas_of = |variant: &Variant| {
+        let target = namespace.variants.get(&variant.key.name).and_then(|declared| declared.target.as_ref());
         let hpas = target.and_then(|target| by_target.get(target)).into_iter().flatten();
-        observation.autoscalers =
-            hpas.map(|(hpa, autoscaler)| observe_autoscaler(hpa, autoscaler, variant, &labels)).collect();
-    }
+        hpas.map(|(hpa, autoscaler)| observe_autoscaler(hpa, autoscaler, variant, variants, controller_instance))
+            .collect()
+    };
+    variants.iter().map(hpas_of).collect()
 }
 
 fn observe_autoscaler(
     hpa: &Arc<str>,
     autoscaler: &Autoscaler,
-    variant: &Arc<str>,
-    labels: &HashMap<Arc<str>, BTreeMap<String, String>>,
+    variant: &Variant,
+    variants: &[Variant],
+    controller_instance: Option<&str>,
 ) -> HpaObservation {
     let metric = autoscaler.metric.as_ref();
     let selects_this_variant_only = metric.is_some_and(|metric| {
-        let selects = |name: &Arc<str>| labels.get(name).is_some_and(|labels| metric.selects(labels));
-        // A selector that pins a variant can match no other: without this, cost would grow with HPAs times variants.
-        let others = || labels.keys().any(|name| name != variant && selects(name));
-        selects(variant) && (metric.pinned_variant.is_some() || !others())
+        let selects = |variant: &Variant| metric.selects(|key| label(variant, controller_instance, key));
+        // Without looking for a pin first, cost would grow with HPAs times variants.
+        let selects_another = || variants.iter().any(|other| other.key != variant.key && selects(other));
+        selects(variant) && (metric.pins_variant() || !selects_another())
     });
     HpaObservation {
         name: hpa.clone(),
@@ -169,15 +173,14 @@ fn observe_autoscaler(
     }
 }
 
-/// The labels of a variant's series on the wire.
-fn labels(variant: &Variant, controller_instance: Option<&str>) -> BTreeMap<String, String> {
-    let accelerator = variant.accelerator.as_deref().unwrap_or(ACCELERATOR_UNRESOLVED);
-    let labels = [
-        (LABEL_VARIANT_NAME, &*variant.key.name),
-        (LABEL_NAMESPACE, &*variant.key.namespace),
-        (LABEL_ACCELERATOR_TYPE, accelerator),
-        (LABEL_MODEL_NAME, &*variant.model.model_id),
-    ];
-    let instance = controller_instance.map(|instance| (LABEL_CONTROLLER_INSTANCE, instance));
-    labels.into_iter().chain(instance).map(|(label, value)| (label.to_owned(), value.to_owned())).collect()
+/// A label of a variant's `wva_desired_replicas` on the wire.
+fn label<'a>(variant: &'a Variant, controller_instance: Option<&'a str>, key: &str) -> Option<&'a str> {
+    match key {
+        LABEL_VARIANT_NAME => Some(&variant.key.name),
+        LABEL_NAMESPACE => Some(&variant.key.namespace),
+        LABEL_ACCELERATOR_TYPE => Some(variant.accelerator.as_deref().unwrap_or(ACCELERATOR_UNRESOLVED)),
+        LABEL_MODEL_NAME => Some(&variant.model.model_id),
+        LABEL_CONTROLLER_INSTANCE => controller_instance,
+        _ => None,
+    }
 }

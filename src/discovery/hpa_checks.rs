@@ -188,7 +188,7 @@ fn tolerance(hpa: &HpaObservation, observation: &VariantObservation) -> Option<F
         let steps = if up == down { up.to_string() } else { format!("{up} up and {down} down") };
         format!("{steps} at {replicas} replicas")
     };
-    let steps = if current == 0 || current == most { at(most) } else { format!("{} and {}", at(current), at(most)) };
+    let steps = if current == 0 || current == most { at(most) } else { format!("{}, {}", at(current), at(most)) };
     let sentence = format!(
         "ignores small changes: its smallest effective step is {steps}; \
          set behavior.scaleUp.tolerance and behavior.scaleDown.tolerance to \"0\" \
@@ -301,7 +301,7 @@ mod tests {
     fn the_tolerance_warning_says_which_steps_are_lost() {
         let hpa = HpaObservation { tolerance_up: 0.1, tolerance_down: 0.1, ..sound_hpa() };
         let warnings = check_hpas(&observation(vec![hpa.clone()]));
-        assert!(warnings[0].message.contains("step is 3 at 20 replicas and 5 at 40 replicas;"), "{}", warnings[0]);
+        assert!(warnings[0].message.contains("step is 3 at 20 replicas, 5 at 40 replicas;"), "{}", warnings[0]);
         let uneven = HpaObservation { tolerance_down: 0.0, ..hpa.clone() };
         let warnings = check_hpas(&observation(vec![uneven]));
         assert!(warnings[0].message.contains("3 up and 1 down at 20 replicas"), "{}", warnings[0]);

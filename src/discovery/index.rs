@@ -9,10 +9,11 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use super::objects::{Autoscaler, DeclaredVariant, Owner, Pod, ScaleTarget, Table, TargetKind, Watched, Workload};
+use crate::interfaces::VariantObservation;
 
 /// All watched objects.
 #[derive(Debug, Default)]
@@ -32,6 +33,8 @@ pub(crate) struct Namespace {
     pub(crate) autoscalers: Table<Autoscaler>,
     /// Names of the variants that scale a target; follows `variants`.
     scaled_by: HashMap<ScaleTarget, BTreeSet<Arc<str>>>,
+    /// What was assembled since the last change that matters: cost grows with what changed.
+    observations: OnceLock<Vec<VariantObservation>>,
 }
 
 impl Index {
@@ -67,11 +70,9 @@ impl Index {
             let known = W::table(objects).keys().map(|name| (namespace.clone(), name.clone()));
             gone.extend(known.filter(|key| !present.contains(key)));
         }
-        let gone = gone.iter().map(|(namespace, name)| (namespace, name, None));
-        let listed = listed.into_iter().collect::<Vec<_>>();
         let mut matters = false;
-        for (namespace, name, slim) in gone {
-            matters |= self.store::<W>(namespace, name, slim);
+        for (namespace, name) in gone {
+            matters |= self.store::<W>(&namespace, &name, None);
         }
         for (namespace, name, slim) in listed {
             matters |= self.store::<W>(&namespace, &name, Some(slim));
@@ -81,6 +82,14 @@ impl Index {
 }
 
 impl Namespace {
+    /// The variants as `assemble` makes them of this namespace, which it is asked for only after a change.
+    pub(crate) fn observations(
+        &self,
+        assemble: impl FnOnce(&Self) -> Vec<VariantObservation>,
+    ) -> &[VariantObservation] {
+        self.observations.get_or_init(|| assemble(self))
+    }
+
     /// Whether a variant scales `target`.
     pub(crate) fn is_scaled(&self, target: &ScaleTarget) -> bool {
         self.scaled_by.contains_key(target)
@@ -125,6 +134,9 @@ impl Namespace {
         }
         if changed {
             W::relink(self, &name, old.as_ref());
+        }
+        if matters {
+            self.observations.take();
         }
         matters
     }

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::{
     Problem, assemble,
-    index::Index,
+    index::{Index, Namespace},
     objects::Watched,
     sync::{SyncState, WatchFailure},
 };
@@ -56,12 +56,14 @@ impl ClusterState {
         // Asked before the index is read: what was listed then is there now.
         let unsynced = (!self.is_synced()).then(|| self.sync_problem().unwrap_or_default());
         let instance = self.shared.controller_instance.as_deref();
-        let mut variants: Vec<VariantObservation> = self
-            .index()
-            .namespaces()
-            .flat_map(|(name, namespace)| assemble::observe(name, namespace, instance))
-            .collect();
-        variants.sort_unstable_by(|a, b| a.variant.key.cmp(&b.variant.key));
+        let index = self.index();
+        let observe = |(name, namespace): (_, &Namespace)| -> Vec<VariantObservation> {
+            namespace.observations(|namespace| assemble::observe(name, namespace, instance)).to_vec()
+        };
+        let mut variants: Vec<VariantObservation> = index.namespaces().flat_map(observe).collect();
+        drop(index);
+        // Each namespace is in order already: a stable sort only merges.
+        variants.sort_by(|a, b| a.variant.key.cmp(&b.variant.key));
         if let Some(message) = unsynced {
             for variant in &mut variants {
                 variant.target = TargetObservation::NotFound { message: message.clone() };
@@ -70,10 +72,13 @@ impl ClusterState {
         variants
     }
 
-    /// What is wrong with each `VariantAutoscaling` that cannot be used.
+    /// What is wrong with each `VariantAutoscaling` that cannot be used; nothing while not everything was listed.
     pub fn problems(&self) -> BTreeMap<VariantKey, Vec<Problem>> {
-        let index = self.index();
         let mut problems = BTreeMap::new();
+        if !self.is_synced() {
+            return problems;
+        }
+        let index = self.index();
         for (name, namespace) in index.namespaces() {
             for (variant, declared) in &namespace.variants {
                 let found = assemble::problems(name, namespace, variant, declared);
@@ -129,45 +134,47 @@ impl ClusterState {
 
     /// Takes over a complete list of one kind.
     pub(crate) fn listed<W: Watched>(&self, objects: Vec<(Arc<str>, Arc<str>, W::Slim)>) {
-        let mut matters = self.index_mut(|index| index.replace::<W>(objects));
-        matters |= self.delivered::<W>();
-        if matters {
-            self.announce();
-        }
+        self.deliver::<W>(|index| index.replace::<W>(objects));
     }
 
-    /// Takes note of a failed watch. Returns the failure if it is news.
+    /// Takes note of a failed watch. Returns whether the failure is news.
+    ///
+    /// Where the kind is not installed, or no longer, there are no objects of it.
     pub(crate) fn failed<W: Watched>(&self, failure: WatchFailure) -> bool {
-        let mut sync = self.sync();
-        let before = sync.is_synced();
-        let news = sync.failed(W::RESOURCE, failure, Instant::now());
-        let synced_now = !before && sync.is_synced();
-        drop(sync);
-        if synced_now {
+        let gone = matches!(failure, WatchFailure::NotInstalled(_));
+        let mut matters = false;
+        let news = self.with_sync(&mut matters, |sync| sync.failed(W::RESOURCE, failure, Instant::now()));
+        if news && gone {
+            matters |= self.index_mut(|index| index.replace::<W>(Vec::new()));
+        }
+        if matters {
             self.announce();
         }
         news
     }
 
     fn store<W: Watched>(&self, namespace: &str, name: &str, slim: Option<W::Slim>) {
-        let mut matters = self.index_mut(|index| index.store::<W>(namespace, name, slim));
-        matters |= self.delivered::<W>();
+        self.deliver::<W>(|index| index.store::<W>(namespace, name, slim));
+    }
+
+    /// Changes the index by what a watch delivered; `change` tells whether it bears on a decision.
+    fn deliver<W: Watched>(&self, change: impl FnOnce(&mut Index) -> bool) {
+        let mut matters = self.index_mut(change);
+        if let Some(failure) = self.with_sync(&mut matters, |sync| sync.delivered(W::RESOURCE)) {
+            tracing::info!(resource = %W::RESOURCE, after = %failure, "watch works again");
+        }
         if matters {
             self.announce();
         }
     }
 
-    /// Returns whether the first listing ended with this.
-    fn delivered<W: Watched>(&self) -> bool {
+    /// Changes the progress of the watches; the end of the first listing `matters`.
+    fn with_sync<T>(&self, matters: &mut bool, change: impl FnOnce(&mut SyncState) -> T) -> T {
         let mut sync = self.sync();
         let before = sync.is_synced();
-        let ended = sync.delivered(W::RESOURCE);
-        let synced_now = !before && sync.is_synced();
-        drop(sync);
-        if let Some(failure) = ended {
-            tracing::info!(resource = %W::RESOURCE, %failure, "watch works again");
-        }
-        synced_now
+        let result = change(&mut sync);
+        *matters |= !before && sync.is_synced();
+        result
     }
 
     fn announce(&self) {

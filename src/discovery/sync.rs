@@ -9,8 +9,8 @@ use kube::{core::Status, runtime::watcher};
 use thiserror::Error;
 
 /// How long a failure to watch counts without being repeated. A watch that works again says nothing until an object
-/// changes; one that does not fails again within the greatest backoff of kube's watcher, 60 s with jitter.
-const FAILURE_AGE: Duration = Duration::from_mins(2);
+/// changes; one that does not fails again after the greatest delay (10 s) and kube's connect timeout (30 s).
+const FAILURE_AGE: Duration = Duration::from_mins(1);
 
 /// The watched kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl fmt::Display for WatchedResource {
 pub(crate) enum WatchFailure {
     #[error(
         "the CustomResourceDefinition {0} is not installed; apply the CustomResourceDefinition of this release, \
-         it is picked up within a minute"
+         it is picked up within seconds"
     )]
     NotInstalled(WatchedResource),
     #[error("the API server does not serve {0} in the version needed; upgrade the cluster")]

@@ -1,21 +1,34 @@
 //! One watch: list, then follow, for ever.
 
-use std::{pin::pin, sync::Arc};
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use futures::StreamExt;
 use kube::{
     Client,
     runtime::{
         WatchStreamExt,
+        utils::Backoff,
         watcher::{self, Event, watcher},
     },
 };
 
 use super::{ClusterState, Options, objects::Watched, state::identity, sync::WatchFailure};
 
+/// The first delay after a failure; it doubles, with as much again of jitter at most.
+const LEAST_DELAY: Duration = Duration::from_millis(200);
+/// The greatest: a restarted API server forbids everything for seconds, and its view must not be old for long after.
+const GREATEST_DELAY: Duration = Duration::from_secs(5);
+/// A failure after this long is the first of a new row.
+const ROW: Duration = Duration::from_secs(30);
+
 /// Keeps `state` up to date with the objects of one kind; never ends.
 pub(crate) async fn follow<W: Watched>(client: Client, options: Options, state: ClusterState) {
-    let events = watcher(W::api(client, &options), W::selection(&options)).default_backoff();
+    let events = watcher(W::api(client, &options), W::selection(&options)).backoff(RetryDelays::default());
     let mut events = pin!(events);
     let mut listing = Vec::new();
     while let Some(event) = events.next().await {
@@ -52,5 +65,59 @@ fn report<W: Watched>(error: &watcher::Error, state: &ClusterState) {
     let failure = WatchFailure::new(W::RESOURCE, error);
     if state.failed::<W>(failure.clone()) {
         tracing::warn!(resource = %W::RESOURCE, %failure, "watch failed");
+    }
+}
+
+/// Delays between attempts. Rows of failures are told apart by time: [`Backoff::reset`] comes with every start of a
+/// list, also of one that fails, and would keep the delay at its least for ever.
+#[derive(Debug, Default)]
+struct RetryDelays {
+    row: Option<(ExponentialBackoff, Instant)>,
+}
+
+impl RetryDelays {
+    fn next_at(&mut self, now: Instant) -> Option<Duration> {
+        let row = self.row.take().filter(|(_, last)| now.saturating_duration_since(*last) <= ROW);
+        let mut delays = row.map_or_else(first_of_row, |(delays, _)| delays);
+        let delay = delays.next();
+        self.row = Some((delays, now));
+        delay
+    }
+}
+
+impl Iterator for RetryDelays {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.next_at(Instant::now())
+    }
+}
+
+impl Backoff for RetryDelays {
+    fn reset(&mut self) {}
+}
+
+fn first_of_row() -> ExponentialBackoff {
+    let builder = ExponentialBuilder::default().with_min_delay(LEAST_DELAY).with_max_delay(GREATEST_DELAY);
+    builder.with_jitter().without_max_times().build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_grow_within_a_row_of_failures_and_start_anew_after_it() {
+        let (mut delays, mut now) = (RetryDelays::default(), Instant::now());
+        let mut base = LEAST_DELAY;
+        for _ in 0..40 {
+            let delay = delays.next_at(now).unwrap();
+            assert!(base <= delay && delay <= 2 * base, "{delay:?} for {base:?}");
+            delays.reset();
+            now += delay;
+            base = (2 * base).min(GREATEST_DELAY);
+        }
+        now += ROW + Duration::from_secs(1);
+        assert!(delays.next_at(now).unwrap() <= 2 * LEAST_DELAY);
     }
 }

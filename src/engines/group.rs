@@ -31,13 +31,16 @@ pub(super) fn members<'a>(
     let mut withheld = Vec::new();
     for observation in observations {
         match &observation.target {
-            TargetObservation::Found(scale) => members.push(Member {
-                observation,
-                scale,
-                bounds: EffectiveBounds::of(&observation.variant, &observation.autoscalers),
-                pending: anticipated(scale, snapshot.taken_at, snapshot.ages.pending),
-                previous: state.variants.get(&observation.variant.key),
-            }),
+            TargetObservation::Found(scale) => {
+                let previous = state.variants.get(&observation.variant.key);
+                members.push(Member {
+                    observation,
+                    scale,
+                    bounds: EffectiveBounds::of(&observation.variant, &observation.autoscalers),
+                    pending: anticipated(scale, previous, snapshot.taken_at, snapshot.ages.pending),
+                    previous,
+                });
+            }
             TargetObservation::NotFound { message } => withheld.push(decision(
                 snapshot,
                 observation,
@@ -50,10 +53,15 @@ pub(super) fn members<'a>(
     (members, withheld)
 }
 
-/// Not-ready replicas that are younger than `max_age`.
-fn anticipated(scale: &ScaleObservation, now: Timestamp, max_age: Duration) -> u32 {
-    let young = scale.pending_since.iter().filter(|since| crate::interfaces::age(now, **since) <= max_age).count();
-    u32::try_from(young).unwrap_or(u32::MAX).min(scale.current.saturating_sub(scale.ready))
+/// Replicas that are set but not ready, and that can still be hoped for: a pod younger than `patience`, or one that was
+/// asked for no longer ago and does not exist yet.
+fn anticipated(scale: &ScaleObservation, previous: Option<&VariantState>, now: Timestamp, patience: Duration) -> u32 {
+    let is_recent = |then: Timestamp| crate::interfaces::age(now, then) <= patience;
+    let young = scale.pending_since.iter().filter(|since| is_recent(**since)).count();
+    let young = u32::try_from(young).unwrap_or(u32::MAX).min(scale.current.saturating_sub(scale.ready));
+    let asked_recently = previous.is_none_or(|state| state.spec != scale.spec || is_recent(state.spec_since));
+    let not_created = if asked_recently { scale.spec.saturating_sub(scale.current) } else { 0 };
+    young + not_created
 }
 
 impl Member<'_> {

@@ -39,6 +39,10 @@ pub struct VariantState {
     pub ready: u32,
     /// Since when. The first sight of a variant counts as a change: a new leader does not scale down at once.
     pub ready_since: Timestamp,
+    /// `spec.replicas` seen last.
+    pub spec: u32,
+    /// Since when.
+    pub spec_since: Timestamp,
 }
 
 impl State {
@@ -69,9 +73,9 @@ fn remember(
         Some(Outcome::Desired(desired)) => Some(desired.replicas),
         Some(Outcome::Withheld(_)) | None => previous.and_then(|state| state.desired),
     };
-    let ready = match target {
-        TargetObservation::Found(ScaleObservation { ready, .. }) => *ready,
-        TargetObservation::NotFound { .. } => previous.map_or(0, |state| state.ready),
+    let (ready, spec) = match target {
+        TargetObservation::Found(ScaleObservation { ready, spec, .. }) => (*ready, *spec),
+        TargetObservation::NotFound { .. } => previous.map_or((0, 0), |state| (state.ready, state.spec)),
     };
     let since = |unchanged: Option<Timestamp>| unchanged.unwrap_or(now);
     VariantState {
@@ -79,6 +83,8 @@ fn remember(
         desired_since: since(previous.filter(|state| state.desired == desired).map(|state| state.desired_since)),
         ready,
         ready_since: since(previous.filter(|state| state.ready == ready).map(|state| state.ready_since)),
+        spec,
+        spec_since: since(previous.filter(|state| state.spec == spec).map(|state| state.spec_since)),
     }
 }
 

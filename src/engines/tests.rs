@@ -156,6 +156,41 @@ fn after_a_change_of_replicas_the_one_minute_peaks_must_pass_before_the_next_sca
 }
 
 #[test]
+fn one_scale_down_is_one_replica_however_the_hpa_and_the_deployment_lag() {
+    let settled = snapshot(0, vec![variant("a", 5.0, 4, IDLE, 0)]);
+    let (state, _) = step(&State::default(), &settled);
+    let (state, decisions) = step(&state, &snapshot(60, vec![variant("a", 5.0, 4, IDLE, 60)]));
+    assert_eq!(desired(&decisions, "a").replicas, 3);
+    // The HPA has set 3; the fourth pod is still there, and ready.
+    let mut granted = variant("a", 5.0, 4, IDLE, 61);
+    if let TargetObservation::Found(scale) = &mut granted.target {
+        scale.spec = 3;
+    }
+    let (_, decisions) = step(&state, &snapshot(61, vec![granted]));
+    assert_eq!(desired(&decisions, "a").replicas, 3);
+}
+
+#[test]
+fn replicas_that_are_set_but_not_created_yet_are_anticipated() {
+    let mut granted = variant("a", 5.0, 2, BUSY, 0);
+    if let TargetObservation::Found(scale) = &mut granted.target {
+        scale.spec = 4;
+    }
+    let world = snapshot(0, vec![granted]);
+    assert_eq!(desired(&decide(&world), "a").replicas, 4);
+
+    // A quota that forbids them must not stop the next ask for ever.
+    let (state, _) = step(&State::default(), &world);
+    let mut late = world;
+    late.taken_at = at(601);
+    for replica in &mut late.variants[0].replicas {
+        replica.kv_cache_usage = Signal::present(BUSY.0, at(601));
+        replica.queue_length = Signal::present(BUSY.1, at(601));
+    }
+    assert_eq!(desired(&step(&state, &late).1, "a").replicas, 5);
+}
+
+#[test]
 fn a_rollouts_surge_and_an_eviction_are_not_adopted() {
     let (state, _) = step(&State::default(), &snapshot(0, vec![variant("a", 5.0, 4, CALM, 0)]));
     for observed in [3, 5] {

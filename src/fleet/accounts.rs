@@ -46,8 +46,8 @@ impl Attainment {
 pub struct VariantStatus {
     /// Name of the variant.
     pub name: String,
-    /// Replicas asked for.
-    pub spec: u32,
+    /// Replicas asked for; `None` where they are added one by one, as by the kubelet.
+    pub spec: Option<u32>,
     /// Replicas starting or ready, which is what a Deployment's `status.replicas` counts.
     pub current: u32,
     /// Ready replicas.

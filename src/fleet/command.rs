@@ -21,38 +21,48 @@ use super::{
 };
 use crate::clock::{Clock, ScaledClock, SystemClock};
 
-/// Play kubelet and scheduler with simulated vLLM engines.
+/// What `--help` says after the options.
+const EXPLANATION: &str = "\
+Annotations in the pod template:
+  wva.llmd.ai/fleet-profile     llama-3.1-8b-h100, llama-3.1-8b-a100,
+                                llama-3.1-8b-l40s, qwen3-32b-2xh100 or
+                                llama-3.1-70b-4xh100
+  wva.llmd.ai/fleet-model       name of the model, as in the metrics' model_name
+  wva.llmd.ai/fleet-cold-start  time from placement to ready (default 120s)
+  prometheus.io/port            port of /metrics (default 8000)
+
+Load plan:
+  models:
+  - model: meta-llama/Llama-3.1-8B-Instruct
+    namespace: default                     # the default
+    objective: { ttft: 1s, tpot: 50ms }    # the default
+    load:
+      poisson:                             # or regular, evenly spaced
+        seed: 7
+        steps:
+        - { rate: 5, duration: 2m }        # requests per second
+        - { rate: 5, to: 40, duration: 3m }
+        - { rate: 40 }                     # for ever
+        promptTokens: { lognormal: { mean: 1155, sigma: 0.9, max: 16000 } }
+        outputTokens: { fixed: 200 }       # or { uniform: { min: 1, max: 9 } }
+  - model: Qwen/Qwen3-32B
+    flowControl: {}                        # the gateway holds what would queue
+    load: { trace: { file: requests.csv.gz, copies: 4, shift: 1h } }
+
+Control API:
+  GET  /state                          requests, SLO attainment, cost, replicas
+  POST /load                           a load plan; models not named keep theirs
+  GET  /gateways/{namespace}/metrics   the endpoint picker's metrics";
+
+/// Play kubelet and scheduler with simulated vLLM engines
 ///
-/// For a control plane without them, such as hack/testbed: registers fake GPU nodes, places the pods annotated
+/// For a control plane that has neither, such as hack/testbed. Registers fake GPU nodes, places the pods annotated
 /// wva.llmd.ai/fleet-profile on them, and serves each pod's vLLM metrics on a loopback address of its own.
-///
-/// Annotations in the pod template:
-///   wva.llmd.ai/fleet-profile     llama-3.1-8b-h100, llama-3.1-8b-a100, llama-3.1-8b-l40s, qwen3-32b-2xh100,
-///                                 llama-3.1-70b-4xh100
-///   wva.llmd.ai/fleet-model       name of the model, as in the metrics' model_name
-///   wva.llmd.ai/fleet-cold-start  time from placement to ready (default 120s)
-///   prometheus.io/port            port of /metrics (default 8000)
-///
-/// Control API: GET /state (JSON), POST /load (a load plan), GET /gateways/NAMESPACE/metrics.
 #[derive(Args, Clone, Debug)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = EXPLANATION)]
 pub struct FleetArgs {
-    /// Load plan (YAML or JSON): which model gets which requests
-    ///
-    /// models:
-    /// - model: meta-llama/Llama-3.1-8B-Instruct
-    ///   namespace: default                       # the default
-    ///   objective: { ttft: 1s, tpot: 50ms }      # the default
-    ///   load:
-    ///     poisson:                               # or regular:, or trace: { file: requests.csv.gz }
-    ///       seed: 7
-    ///       steps:
-    ///       - { rate: 5, duration: 2m }          # requests per second
-    ///       - { rate: 5, to: 40, duration: 3m }  # a ramp
-    ///       - { rate: 40 }                       # for ever
-    ///       promptTokens: { lognormal: { mean: 1155, sigma: 0.9, max: 16000 } }
-    ///       outputTokens: { fixed: 200 }
-    #[arg(long, value_name = "FILE", verbatim_doc_comment)]
+    /// Load plan (YAML or JSON): which model gets which requests; see below
+    #[arg(long, value_name = "FILE")]
     load: Option<PathBuf>,
 
     /// Address of the control API; a loopback address
@@ -75,7 +85,7 @@ pub struct FleetArgs {
     #[arg(long, value_enum, default_value_t)]
     metric_names: NameGeneration,
 
-    /// Leave out vllm:cache_config_info, as vLLM's Rust frontend does
+    /// Leave out `vllm:cache_config_info`, as vLLM's Rust frontend does
     #[arg(long)]
     no_cache_config_info: bool,
 

@@ -67,10 +67,8 @@ impl LiveFleet {
     /// What the engine of a replica exports now; `None` when the replica is gone.
     pub fn scrape(&self, key: &ModelKey, id: ReplicaId) -> Option<EngineScrape> {
         self.with(|fleet| {
-            let pool = fleet.pool(key)?;
-            let replica = pool.replica(id)?;
-            let profile = &pool.variant_of(replica).profile;
-            Some(EngineScrape::new(self.exposition, &key.model_id, profile, replica.engine()))
+            let replica = fleet.pool(key)?.replica(id)?;
+            Some(EngineScrape::new(self.exposition, &key.model_id, replica.engine()))
         })
     }
 

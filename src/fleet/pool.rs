@@ -94,7 +94,7 @@ pub struct Pool {
 struct Variant {
     spec: VariantSpec,
     load_scale: LoadScale,
-    replicas_asked: u32,
+    replicas_asked: Option<u32>,
     scale_actions: u64,
     /// Time of the replicas that are gone.
     past: ReplicaTime,
@@ -126,7 +126,7 @@ impl Pool {
             None => self.variants.push(Variant {
                 spec,
                 load_scale,
-                replicas_asked: 0,
+                replicas_asked: None,
                 scale_actions: 0,
                 past: ReplicaTime::default(),
             }),
@@ -151,8 +151,7 @@ impl Pool {
     pub fn set_replicas(&mut self, variant: &str, count: u32) -> Result<(), UnknownVariant> {
         let index = self.index(variant)?;
         let asked = &mut self.variants[index];
-        if asked.replicas_asked != count {
-            asked.replicas_asked = count;
+        if asked.replicas_asked.replace(count) != Some(count) {
             asked.scale_actions += 1;
         }
         let cold_start = asked.spec.cold_start;

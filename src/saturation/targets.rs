@@ -17,7 +17,7 @@ pub(super) fn by_cost(analysis: &ModelSaturationAnalysis, variants: &[VariantDec
     } else if analysis.scale_down_safe
         && let Some(variant) = dearest_to_shrink(variants)
     {
-        targets.insert(variant.variant.clone(), variant.spec - 1);
+        targets.insert(variant.variant.clone(), clamped(variant, variant.spec - 1));
     }
     targets
 }

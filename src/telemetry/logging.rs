@@ -87,11 +87,12 @@ where
 }
 
 fn filter(level: &str) -> Result<EnvFilter, LoggingError> {
-    let error = |error: tracing_subscriber::filter::ParseError| LoggingError::Level {
-        level: level.to_owned(),
-        message: error.to_string(),
-    };
-    EnvFilter::builder().parse(level).map_err(error)
+    let error = |message: String| LoggingError::Level { level: level.to_owned(), message };
+    // EnvFilter cuts its text between bytes and panics on what is not ASCII.
+    if !level.is_ascii() {
+        return Err(error("it holds characters that are not ASCII".to_owned()));
+    }
+    EnvFilter::builder().parse(level).map_err(|unreadable| error(unreadable.to_string()))
 }
 
 #[cfg(test)]
@@ -133,7 +134,9 @@ mod tests {
             tracing::info!("before");
             handle.set_level("info").unwrap();
             tracing::info!("after");
-            assert!(matches!(handle.set_level("wva=nonsense"), Err(LoggingError::Level { .. })));
+            for nonsense in ["wva=nonsense", " Σ="] {
+                assert!(matches!(handle.set_level(nonsense), Err(LoggingError::Level { .. })), "{nonsense}");
+            }
             tracing::info!("still");
         });
         assert_eq!(lines.len(), 2, "{lines:?}");

@@ -1,5 +1,7 @@
 //! Configuration: layers, precedence, faults, the view, upstream's ConfigMap, live reload and the reference.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests stand outside of test functions")]
+
 mod documentation;
 mod errors;
 mod live;
@@ -21,7 +23,7 @@ fn flags(arguments: &[&str]) -> Layer {
 }
 
 fn environment(variables: &[(&str, &str)]) -> Layer {
-    Layer::from_environment(variables.iter().map(|(name, value)| ((*name).into(), (*value).into())), &[])
+    Layer::from_environment(variables.iter().copied(), &[])
 }
 
 fn file(text: &str) -> Layer {

@@ -11,7 +11,7 @@ use wva::{
 
 use crate::discovery_api::{DiscoveryApi, PLURALS, failure, list};
 
-fn object(api_version: &str, kind: &str, name: &str, rest: Value) -> Value {
+fn object(api_version: &str, kind: &str, name: &str, rest: &Value) -> Value {
     let mut object = json!({"apiVersion": api_version, "kind": kind, "metadata": {
         "name": name, "namespace": "chat", "resourceVersion": "2", "creationTimestamp": "2026-01-01T00:00:00Z"}});
     for (key, value) in rest.as_object().unwrap() {
@@ -29,16 +29,16 @@ fn owner(kind: &str, name: &str) -> Value {
 
 fn variant(name: &str) -> Value {
     let spec = json!({"spec": {"modelID": "meta/llama", "scaleTargetRef": {"name": "llama-d"}}});
-    object("llmd.ai/v1alpha1", "VariantAutoscaling", name, spec)
+    object("llmd.ai/v1alpha1", "VariantAutoscaling", name, &spec)
 }
 
 fn deployment() -> Value {
     let spec = json!({"replicas": 2, "selector": {}, "template": {"spec": {"containers": []}}});
-    object("apps/v1", "Deployment", "llama-d", json!({"spec": spec, "status": {"replicas": 2, "readyReplicas": 1}}))
+    object("apps/v1", "Deployment", "llama-d", &json!({"spec": spec, "status": {"replicas": 2, "readyReplicas": 1}}))
 }
 
 fn replica_set() -> Value {
-    object("meta.k8s.io/v1", "PartialObjectMetadata", "llama-rs", json!({"owner": owner("Deployment", "llama-d")}))
+    object("meta.k8s.io/v1", "PartialObjectMetadata", "llama-rs", &json!({"owner": owner("Deployment", "llama-d")}))
 }
 
 fn pod(name: &str, ready: &str) -> Value {
@@ -46,7 +46,7 @@ fn pod(name: &str, ready: &str) -> Value {
         "v1",
         "Pod",
         name,
-        json!({"owner": owner("ReplicaSet", "llama-rs"), "spec": {"containers": [{"name": "engine"}]},
+        &json!({"owner": owner("ReplicaSet", "llama-rs"), "spec": {"containers": [{"name": "engine"}]},
             "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": ready}]}}),
     )
 }
@@ -64,7 +64,7 @@ async fn until(state: &ClusterState, what: &str, reached: impl Fn(&ClusterState)
             changes.changed().await.unwrap();
         }
     };
-    let limit = Duration::from_secs(240);
+    let limit = Duration::from_mins(4);
     assert!(tokio::time::timeout(limit, wait).await.is_ok(), "{what} was not announced: {:?}", state.sync_problem());
 }
 
@@ -111,6 +111,22 @@ async fn a_crd_that_comes_later_is_picked_up() {
 
     until(&state, "the variant", |state| !state.observe().is_empty()).await;
     assert_eq!(state.sync_problem(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn variants_go_with_their_crd() {
+    let api = DiscoveryApi::new().lists(
+        "variantautoscalings",
+        [
+            (200, list(&[variant("llama")])),
+            failure(404, "NotFound", "the server could not find the requested resource"),
+        ],
+    );
+    let state = synced(&api, &Options::default()).await;
+    assert_eq!(state.observe().len(), 1);
+    api.send("variantautoscalings", "ERROR", &failure(410, "Expired", "too old resource version").1);
+    until(&state, "the end of the variants", |state| state.observe().is_empty()).await;
+    assert!(state.is_synced() && state.sync_problem().is_some_and(|problem| problem.contains("is not installed")));
 }
 
 #[tokio::test(start_paused = true)]

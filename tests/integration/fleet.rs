@@ -55,9 +55,8 @@ fn fleet_under_load() -> Fleet {
 }
 
 fn render(fleet: &Fleet, exposition: Exposition) -> String {
-    let pool = fleet.pool(&key()).unwrap();
-    let replica = &pool.replicas()[0];
-    EngineScrape::new(exposition, MODEL, &pool.variant_of(replica).profile, replica.engine()).render().unwrap()
+    let replica = &fleet.pool(&key()).unwrap().replicas()[0];
+    EngineScrape::new(exposition, MODEL, replica.engine()).render().unwrap()
 }
 
 /// Lines without their values.
@@ -125,8 +124,7 @@ fn the_older_generation_has_the_older_names_and_not_the_newer() {
 #[test]
 fn a_model_name_with_quotes_and_backslashes_is_escaped() {
     let engine = wva::fleet::Engine::new(&Profile::built_in("llama-3.1-8b-h100").unwrap(), Picoseconds::ZERO);
-    let profile = Profile::built_in("llama-3.1-8b-h100").unwrap();
-    let text = EngineScrape::new(Exposition::default(), "a\"b\\c\nd", &profile, &engine).render().unwrap();
+    let text = EngineScrape::new(Exposition::default(), "a\"b\\c\nd", &engine).render().unwrap();
     assert!(text.contains(r#"vllm:num_requests_running{model_name="a\"b\\c\nd",engine="0"} 0"#), "{text}");
 }
 

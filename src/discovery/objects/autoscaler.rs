@@ -1,14 +1,11 @@
 //! The `HorizontalPodAutoscaler`s: their bounds and how they read our metric.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use k8s_openapi::{
-    api::autoscaling::v2::{ExternalMetricSource, HPAScalingRules, HorizontalPodAutoscaler, MetricTarget},
-    apimachinery::pkg::apis::meta::v1::LabelSelector,
-};
+use k8s_openapi::api::autoscaling::v2::{ExternalMetricSource, HPAScalingRules, HorizontalPodAutoscaler, MetricTarget};
 use kube::{
     Api, Client,
-    core::{Expression, Selector, SelectorExt},
+    core::{Expression, Selector},
 };
 
 use super::{ScaleTarget, Table, Watched, count, scoped};
@@ -43,18 +40,33 @@ pub(crate) struct Autoscaler {
 /// How an HPA reads `wva_desired_replicas`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct DesiredReplicasMetric {
-    /// `None` for a selector that is not valid, which matches nothing.
-    selector: Option<Selector>,
-    /// The only variant that the selector can match, if it pins one.
-    pub pinned_variant: Option<Arc<str>>,
+    /// All have to match; `None` for a selector that is not valid, which matches nothing.
+    selector: Option<Vec<Expression>>,
     /// How the value is compared.
     pub target: HpaTarget,
 }
 
 impl DesiredReplicasMetric {
-    /// Whether its selector matches a series with these labels.
-    pub(crate) fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.selector.as_ref().is_some_and(|selector| selector.matches(labels))
+    /// Whether its selector matches a series whose labels `label` tells.
+    pub(crate) fn selects<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+        let matches = |expression: &Expression| match expression {
+            Expression::Equal(key, value) => label(key) == Some(value),
+            Expression::NotEqual(key, value) => label(key) != Some(value),
+            Expression::In(key, values) => label(key).is_some_and(|value| values.contains(value)),
+            Expression::NotIn(key, values) => label(key).is_none_or(|value| !values.contains(value)),
+            Expression::Exists(key) => label(key).is_some(),
+            Expression::DoesNotExist(key) => label(key).is_none(),
+        };
+        self.selector.as_ref().is_some_and(|selector| selector.iter().all(matches))
+    }
+
+    /// Whether its selector names one variant, so that it can match no other.
+    pub(crate) fn pins_variant(&self) -> bool {
+        self.selector.iter().flatten().any(|expression| match expression {
+            Expression::Equal(key, _) => key == LABEL_VARIANT_NAME,
+            Expression::In(key, values) => key == LABEL_VARIANT_NAME && values.len() == 1,
+            _ => false,
+        })
     }
 }
 
@@ -99,24 +111,11 @@ impl Watched for Autoscalers {
 }
 
 fn read(external: ExternalMetricSource) -> DesiredReplicasMetric {
-    let selector = external.metric.selector.unwrap_or_default();
+    let selector = Selector::try_from(external.metric.selector.unwrap_or_default());
     DesiredReplicasMetric {
-        pinned_variant: pinned_variant(&selector),
-        selector: selector.try_into().ok(),
+        selector: selector.ok().map(|selector| selector.into_iter().collect()),
         target: target(&external.target),
     }
-}
-
-/// The variant that a selector pins by `variant_name`: with it, one variant has to be tried instead of all.
-fn pinned_variant(selector: &LabelSelector) -> Option<Arc<str>> {
-    let expressions = Selector::try_from(selector.clone()).ok()?;
-    expressions.into_iter().find_map(|expression| match expression {
-        Expression::Equal(key, value) if key == LABEL_VARIANT_NAME => Some(value.into()),
-        Expression::In(key, values) if key == LABEL_VARIANT_NAME && values.len() == 1 => {
-            values.into_iter().next().map(Into::into)
-        }
-        _ => None,
-    })
 }
 
 /// `averageValue` is looked at first, as the HPA does.
@@ -139,6 +138,10 @@ fn tolerance(rules: Option<&HPAScalingRules>) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+    use kube::core::SelectorExt;
     use serde_json::{Value, json};
 
     use super::*;
@@ -192,28 +195,56 @@ mod tests {
         assert_eq!(reduced(&external("queue_length", &average, &Value::Null)).unwrap().metric, None);
     }
 
+    fn one_with_selector(selector: &Value) -> DesiredReplicasMetric {
+        metric(&json!({"type": "AverageValue", "averageValue": "1"}), selector)
+    }
+
+    fn by_name(operator: &str, values: &Value) -> Value {
+        json!({"matchExpressions": [{"key": "variant_name", "operator": operator, "values": values}]})
+    }
+
     #[test]
     fn a_selector_that_pins_a_variant_is_recognised() {
-        let average = json!({"type": "AverageValue", "averageValue": "1"});
-        let name = |operator: &str, values: Value| json!({"matchExpressions": [{"key": "variant_name", "operator": operator, "values": values}]});
         for (selector, expected) in [
-            (json!({"matchLabels": {"variant_name": "a", "namespace": "n"}}), Some("a")),
-            (name("In", json!(["a"])), Some("a")),
-            (name("In", json!(["a", "b"])), None),
-            (name("NotIn", json!(["a"])), None),
-            (json!({"matchLabels": {"namespace": "n"}}), None),
-            (Value::Null, None),
+            (json!({"matchLabels": {"variant_name": "a", "namespace": "n"}}), true),
+            (by_name("In", &json!(["a"])), true),
+            (by_name("In", &json!(["a", "b"])), false),
+            (by_name("NotIn", &json!(["a"])), false),
+            (json!({"matchLabels": {"namespace": "n"}}), false),
+            (Value::Null, false),
         ] {
-            assert_eq!(metric(&average, &selector).pinned_variant.as_deref(), expected, "{selector}");
+            assert_eq!(one_with_selector(&selector).pins_variant(), expected, "{selector}");
+        }
+    }
+
+    #[test]
+    fn selectors_match_as_those_of_kubernetes() {
+        let labels = BTreeMap::from([("variant_name".to_owned(), "a".to_owned())]);
+        let key = |operator: &str, key: &str| json!({"matchExpressions": [{"key": key, "operator": operator}]});
+        for selector in [
+            json!({}),
+            json!({"matchLabels": {"variant_name": "a"}}),
+            json!({"matchLabels": {"variant_name": "b"}}),
+            json!({"matchLabels": {"variant_name": "a", "namespace": "n"}}),
+            by_name("In", &json!(["a", "b"])),
+            by_name("In", &json!(["b"])),
+            by_name("NotIn", &json!(["a"])),
+            by_name("NotIn", &json!(["b"])),
+            key("Exists", "variant_name"),
+            key("Exists", "namespace"),
+            key("DoesNotExist", "variant_name"),
+            key("DoesNotExist", "namespace"),
+        ] {
+            let reference: LabelSelector = serde_json::from_value(selector.clone()).unwrap();
+            let expected = Selector::try_from(reference).unwrap().matches(&labels);
+            let selects = one_with_selector(&selector).selects(|key| labels.get(key).map(String::as_str));
+            assert_eq!(selects, expected, "{selector}");
         }
     }
 
     #[test]
     fn an_invalid_selector_selects_nothing() {
-        let average = json!({"type": "AverageValue", "averageValue": "1"});
-        let near = json!({"matchExpressions": [{"key": "variant_name", "operator": "Near", "values": ["a"]}]});
-        assert!(!metric(&average, &near).selects(&BTreeMap::new()));
-        assert!(metric(&average, &json!({})).selects(&BTreeMap::new()), "an empty selector selects everything");
+        assert!(!one_with_selector(&by_name("Near", &json!(["a"]))).selects(|_| Some("a")));
     }
 
     #[test]

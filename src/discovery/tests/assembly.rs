@@ -52,7 +52,7 @@ fn a_pod_on_its_way_out_is_not_pending() {
 #[test]
 fn stateful_sets_own_their_pods_directly() {
     let state = state_of([
-        variant_with("llama", json!({"modelID": "m", "scaleTargetRef": {"kind": "StatefulSet", "name": "llama-s"}})),
+        variant_with("llama", &json!({"modelID": "m", "scaleTargetRef": {"kind": "StatefulSet", "name": "llama-s"}})),
         Object::StatefulSet(workload("llama-s", 2, 2, 1)),
         deployment("llama-s", 9, 9, 9),
         pod("llama-s-0", "StatefulSet", "llama-s", true, 1),
@@ -100,9 +100,9 @@ fn variants_that_cannot_be_used_are_withheld_with_the_reason_and_the_others_go_o
         variant("one", "shared"),
         variant("two", "shared"),
         deployment("shared", 1, 1, 1),
-        variant_with("cost", spec("variantCost", json!("-1"))),
+        variant_with("cost", &spec("variantCost", json!("-1"))),
         deployment("variantCost", 1, 1, 1),
-        variant_with("broken", json!({"modelID": 7})),
+        variant_with("broken", &json!({"modelID": 7})),
     ]);
     let observations = state.observe();
     assert_eq!(scale(named(&observations, "good")).current, 1);
@@ -244,14 +244,19 @@ fn nothing_is_taken_for_absent_before_everything_was_listed() {
     let before = state.observe();
     assert!(message(named(&before, "llama")).contains("deployments.apps"), "{before:?}");
     assert!(!message(named(&before, "llama")).contains("does not exist"));
+    assert!(state.problems().is_empty());
     assert!(!state.is_synced());
 }
 
 proptest! {
-    /// Watches are independent: their events interleave in any way.
+    /// Watches are independent: their events interleave in any way, and readers come at any time.
     #[test]
     fn the_order_of_arrival_does_not_matter(objects in Just(every_kind()).prop_shuffle()) {
-        let (shuffled, ordered) = (state_of(objects), state_of(every_kind()));
+        let (shuffled, ordered) = (synced(), state_of(every_kind()));
+        for (arrived, object) in objects.iter().enumerate() {
+            apply(&shuffled, object.clone());
+            prop_assert_eq!(shuffled.observe(), state_of(objects[..=arrived].iter().cloned()).observe());
+        }
         prop_assert_eq!(shuffled.observe(), ordered.observe());
         prop_assert_eq!(shuffled.problems(), ordered.problems());
         for pod in ["a-0", "a-1", "s-0", "x-0"] {
@@ -263,7 +268,7 @@ proptest! {
 fn every_kind() -> Vec<Object> {
     vec![
         variant("a", "a-d"),
-        variant_with("s", json!({"modelID": "m", "scaleTargetRef": {"kind": "StatefulSet", "name": "s"}})),
+        variant_with("s", &json!({"modelID": "m", "scaleTargetRef": {"kind": "StatefulSet", "name": "s"}})),
         variant("x", "x-d"),
         variant("y", "x-d"),
         deployment("a-d", 2, 2, 1),

@@ -40,7 +40,7 @@ fn edited(object: Object, edit: impl Fn(&mut Value)) -> Object {
 fn changes_that_matter_to_a_decision_are_announced() {
     let more = json!({"modelID": "meta/llama", "scaleTargetRef": {"name": "llama-d"}, "maxReplicas": 4});
     for (object, what) in [
-        (variant_with("llama", more), "bounds of a variant"),
+        (variant_with("llama", &more), "bounds of a variant"),
         (variant("second", "second-d"), "a new variant"),
         (deployment("llama-d", 2, 1, 1), "asked replicas"),
         (deployment("llama-d", 1, 2, 1), "current replicas"),

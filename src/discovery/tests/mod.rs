@@ -61,10 +61,10 @@ fn apply(state: &ClusterState, object: Object) {
 }
 
 fn variant(name: &str, target: &str) -> Object {
-    variant_with(name, json!({"modelID": "meta/llama", "scaleTargetRef": {"name": target}}))
+    variant_with(name, &json!({"modelID": "meta/llama", "scaleTargetRef": {"name": target}}))
 }
 
-fn variant_with(name: &str, spec: Value) -> Object {
+fn variant_with(name: &str, spec: &Value) -> Object {
     Object::Variant(json!({"metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec}))
 }
 

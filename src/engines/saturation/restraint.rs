@@ -119,12 +119,7 @@ fn restrain_down(
         );
         return (held(analysis), clause);
     }
-    let settled = members.iter().all(|member| {
-        member.previous.is_some_and(|state| {
-            state.ready == member.scale.ready && age(snapshot.taken_at, state.ready_since) >= snapshot.ages.settle
-        })
-    });
-    if !settled {
+    if !members.iter().all(|member| is_settled(member, snapshot)) {
         let clause = format!(
             "spare capacity is {spare}; replicas changed within {} s, so the signals are not settled",
             snapshot.ages.settle.as_secs_f64()
@@ -136,6 +131,17 @@ fn restrain_down(
         percent(config.spare_capacity_target + config.safety_margin)
     );
     (analysis, clause)
+}
+
+/// Whether a variant's replicas, set and ready, are equal and have been for as long as a peak lasts.
+fn is_settled(member: &Member<'_>, snapshot: &Snapshot) -> bool {
+    let scale = member.scale;
+    scale.spec == scale.ready
+        && member.previous.is_some_and(|state| {
+            let since = state.ready_since.max(state.spec_since);
+            (state.ready, state.spec) == (scale.ready, scale.spec)
+                && age(snapshot.taken_at, since) >= snapshot.ages.settle
+        })
 }
 
 fn held(analysis: ModelSaturationAnalysis) -> ModelSaturationAnalysis {

@@ -3,7 +3,7 @@
 /// Share of the blocks up to which sequences are admitted; the rest is kept for those that already run. vLLM's watermark.
 const ADMISSION_PERCENT: u64 = 99;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Blocks {
     total: u32,
     used: u32,
@@ -36,6 +36,10 @@ impl Blocks {
     pub(super) fn give_back(&mut self, count: u32) {
         debug_assert!(count <= self.used, "{count} blocks given back of {} used", self.used);
         self.used -= count;
+    }
+
+    pub(super) fn total(&self) -> u32 {
+        self.total
     }
 
     pub(super) fn used(&self) -> u32 {

@@ -139,6 +139,11 @@ impl Engine {
         self.blocks.usage()
     }
 
+    /// Blocks of the KV cache.
+    pub fn kv_blocks(&self) -> u32 {
+        self.blocks.total()
+    }
+
     /// Blocks of the KV cache in use.
     pub fn kv_blocks_used(&self) -> u32 {
         self.blocks.used()

@@ -13,7 +13,7 @@ use crate::{
     },
     fleet::{
         engine::{Engine, EngineMetrics, Histogram},
-        profile::{BLOCK_SIZE, Profile},
+        profile::BLOCK_SIZE,
     },
 };
 
@@ -55,12 +55,12 @@ pub struct EngineScrape {
 }
 
 impl EngineScrape {
-    /// Takes the values of `engine`, which serves `model_name` with `profile`.
-    pub fn new(exposition: Exposition, model_name: &str, profile: &Profile, engine: &Engine) -> Self {
+    /// Takes the values of `engine`, which serves `model_name`.
+    pub fn new(exposition: Exposition, model_name: &str, engine: &Engine) -> Self {
         Self {
             exposition,
             model_name: model_name.to_owned(),
-            kv_blocks: profile.kv_blocks(),
+            kv_blocks: engine.kv_blocks(),
             running: engine.running() as u64,
             waiting: engine.waiting() as u64,
             kv_usage: engine.kv_usage(),

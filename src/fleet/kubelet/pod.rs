@@ -19,7 +19,7 @@ pub const COLD_START: &str = "wva.llmd.ai/fleet-cold-start";
 /// Annotation: port of its `/metrics`, as the usual scrape configuration reads it; 8000 without.
 pub const PORT: &str = "prometheus.io/port";
 
-const DEFAULT_COLD_START: Duration = Duration::from_secs(120);
+const DEFAULT_COLD_START: Duration = Duration::from_mins(2);
 const DEFAULT_PORT: u16 = 8000;
 
 /// A pod that the fleet runs.
@@ -135,7 +135,7 @@ mod tests {
         let fleet_pod = FleetPod::of(&pod).unwrap().unwrap();
         assert_eq!(fleet_pod.model, ModelKey::new("serving", "meta/llama"));
         assert_eq!(fleet_pod.variant, "llama-h100");
-        assert_eq!((fleet_pod.cold_start, fleet_pod.port), (Duration::from_secs(120), 8000));
+        assert_eq!((fleet_pod.cold_start, fleet_pod.port), (Duration::from_mins(2), 8000));
         assert_eq!(fleet_pod.accelerators, 4, "the profile's, if no container asks for any");
     }
 

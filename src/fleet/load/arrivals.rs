@@ -46,11 +46,11 @@ pub(super) struct ArrivalTimes {
 }
 
 impl ArrivalTimes {
-    pub(super) fn new(steps: &[Step], spacing: Spacing, seed: u64) -> Result<Self, LoadError> {
+    pub(super) fn new(steps: Vec<Step>, spacing: Spacing, seed: u64) -> Result<Self, LoadError> {
         for (index, step) in steps.iter().enumerate() {
             check(step, index + 1 == steps.len()).map_err(|problem| LoadError::Step { number: index + 1, problem })?;
         }
-        let mut steps = steps.to_vec().into_iter();
+        let mut steps = steps.into_iter();
         let step = steps.next();
         Ok(Self { steps, step, began: 0.0, within: 0.0, spacing, random: StdRng::seed_from_u64(seed) })
     }
@@ -108,7 +108,7 @@ mod tests {
     }
 
     fn times(steps: &[Step], spacing: Spacing) -> ArrivalTimes {
-        ArrivalTimes::new(steps, spacing, 7).unwrap()
+        ArrivalTimes::new(steps.to_vec(), spacing, 7).unwrap()
     }
 
     #[test]
@@ -134,7 +134,9 @@ mod tests {
     fn poisson_arrivals_have_the_mean_and_the_variance_of_their_rate() {
         let all: Vec<_> = times(&[step(20.0, Some(60.0), 1000)], Spacing::Poisson).collect();
         let mut per_second = vec![0.0; 1000];
-        all.iter().for_each(|&time| per_second[time as usize] += 1.0);
+        for time in &all {
+            per_second[*time as usize] += 1.0;
+        }
         let residuals = per_second.iter().enumerate().map(|(second, count)| {
             let mean = 20.0 + 0.04 * (second as f64 + 0.5);
             (count - mean) * (count - mean) / mean
@@ -162,7 +164,7 @@ mod tests {
             (vec![Step { duration: None, ..step(1.0, Some(2.0), 0) }], "load step 1: a rate that changes"),
             (vec![Step { duration: None, ..step(1.0, None, 0) }, step(1.0, None, 1)], "load step 1: only the last"),
         ] {
-            let error = ArrivalTimes::new(&steps, Spacing::Regular, 0).unwrap_err().to_string();
+            let error = ArrivalTimes::new(steps, Spacing::Regular, 0).unwrap_err().to_string();
             assert!(error.starts_with(message), "{error}");
         }
     }

@@ -96,8 +96,15 @@ pub struct Load(Source);
 
 #[derive(Debug)]
 enum Source {
-    Generated { times: ArrivalTimes, prompts: LengthSampler, outputs: LengthSampler },
+    Generated(Box<Generator>),
     Trace(std::vec::IntoIter<Request>),
+}
+
+#[derive(Debug)]
+struct Generator {
+    times: ArrivalTimes,
+    prompts: LengthSampler,
+    outputs: LengthSampler,
 }
 
 impl Load {
@@ -113,11 +120,11 @@ impl Load {
         };
         // Streams of their own, so that a change of one distribution leaves the other draws as they were.
         let stream = |number: u64| generated.seed.wrapping_mul(3).wrapping_add(number);
-        Ok(Self(Source::Generated {
-            times: ArrivalTimes::new(&generated.steps, spacing, stream(0))?,
+        Ok(Self(Source::Generated(Box::new(Generator {
+            times: ArrivalTimes::new(generated.steps.clone(), spacing, stream(0))?,
             prompts: LengthSampler::new("promptTokens", &generated.prompt_tokens, stream(1))?,
             outputs: LengthSampler::new("outputTokens", &generated.output_tokens, stream(2))?,
-        }))
+        }))))
     }
 }
 
@@ -127,9 +134,9 @@ impl Iterator for Load {
     fn next(&mut self) -> Option<Request> {
         match &mut self.0 {
             Source::Trace(requests) => requests.next(),
-            Source::Generated { times, prompts, outputs } => {
-                let arrival = Picoseconds::from_secs_f64(times.next()?);
-                Some(Request::new(arrival, prompts.sample(), outputs.sample()))
+            Source::Generated(generator) => {
+                let arrival = Picoseconds::from_secs_f64(generator.times.next()?);
+                Some(Request::new(arrival, generator.prompts.sample(), generator.outputs.sample()))
             }
         }
     }

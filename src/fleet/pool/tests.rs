@@ -48,7 +48,7 @@ fn a_replica_starts_is_ready_drains_and_goes_and_is_paid_for_until_then() {
     pool.advance_to(seconds(20) + Picoseconds::from_millis(100));
     pool.set_replicas("fast", 0).unwrap();
     assert_eq!(counts(&pool), (0, 0, 1));
-    assert_eq!(pool.status()[0].spec, 0);
+    assert_eq!(pool.status()[0].spec, Some(0));
 
     pool.advance_to(seconds(3600));
     assert_eq!(counts(&pool), (0, 0, 0));

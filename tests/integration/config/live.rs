@@ -105,6 +105,19 @@ fn what_needs_a_restart_keeps_its_value_and_is_reported() {
 }
 
 #[test]
+fn remarks_are_logged_when_asked_for() {
+    let logs = wva::telemetry::testing::capture();
+    let insecure = environment(&[("WVA_PROMETHEUS_INSECURE_SKIP_VERIFY", "true"), ("WVA_LIMITED_MODE", "true")]);
+    let clock = Arc::new(SimulatedClock::new(Timestamp::UNIX_EPOCH));
+    let live = LiveConfig::start(vec![url(), insecure], &Documents::default(), clock).unwrap();
+    assert!(logs.lines().is_empty(), "logging is not set up yet: {:?}", logs.lines());
+    live.log_remarks();
+    let lines = logs.lines();
+    assert!(lines.iter().any(|line| line.contains("WVA_LIMITED_MODE")), "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains("prometheus.insecureSkipVerify")), "{lines:?}");
+}
+
+#[test]
 fn a_start_without_a_usable_configuration_fails() {
     let clock = Arc::new(SimulatedClock::new(Timestamp::UNIX_EPOCH));
     let errors = LiveConfig::start(vec![url()], &own("zebra: 1\n"), clock).unwrap_err();

@@ -137,6 +137,15 @@ fn an_empty_flag_takes_an_optional_value_back() {
 }
 
 #[test]
+fn the_namespace_of_the_process_is_known_before_documents_are_read() {
+    use wva::config::Layer;
+    let (flag, variable) = (flags(&["--pod-namespace=a"]), environment(&[("POD_NAMESPACE", "b")]));
+    assert_eq!(Layer::pod_namespace(&[flag, variable.clone()]), Some("a"));
+    assert_eq!(Layer::pod_namespace(&[variable]), Some("b"));
+    assert_eq!(Layer::pod_namespace(&[flags(&[])]), None);
+}
+
+#[test]
 fn plain_http_is_allowed_and_marked() {
     let resolved = Config::resolve(&[flags(&["--prometheus-url=http://prometheus:9090"])]).unwrap();
     let note = resolved.view.values["prometheus.url"].note.as_deref().unwrap();

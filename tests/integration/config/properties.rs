@@ -45,7 +45,7 @@ proptest! {
             };
             sections.entry(section).or_default().push_str(&line);
         }
-        let yaml: String = sections.iter().map(|(section, text)| format!("{section}:{text}\n")).collect();
+        let yaml = sections.iter().fold(String::new(), |yaml, (section, text)| yaml + section + ":" + text + "\n");
         match resolve([file(&yaml)]) {
             Ok(resolved) => {
                 prop_assert!(resolved.config.saturation.validate().is_ok());
