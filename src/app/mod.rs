@@ -187,14 +187,13 @@ async fn connect() -> anyhow::Result<Client> {
 
 fn serving_options(config: &Config) -> ServingOptions {
     let server = &config.server;
-    let certificate = match &server.tls {
-        Some(pair) => CertificateSource::Files { certificate: pair.certificate.clone(), key: pair.key.clone() },
-        None => {
-            let namespace = config.pod_namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
-            let mut names = default_certificate_names(namespace);
-            names.push("127.0.0.1".to_owned());
-            CertificateSource::SelfSigned { names }
-        }
+    let certificate = if let Some(pair) = &server.tls {
+        CertificateSource::Files { certificate: pair.certificate.clone(), key: pair.key.clone() }
+    } else {
+        let namespace = config.pod_namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+        let mut names = default_certificate_names(namespace);
+        names.push("127.0.0.1".to_owned());
+        CertificateSource::SelfSigned { names }
     };
     let mut options = ServingOptions::new(SocketAddr::new(server.bind_address, server.port), certificate);
     options.grace_period = server.shutdown_grace;

@@ -83,7 +83,7 @@ pub async fn run(args: DemoArgs, shutdown: CancellationToken) -> anyhow::Result<
     }
 
     let mut screen = Screen::new(args.plain);
-    screen.greet(&args, &server.read_commands())?;
+    Screen::greet(&args, &server.read_commands())?;
     let ends = tokio::time::Instant::now() + args.duration;
     while !stop.is_cancelled() && tokio::time::Instant::now() < ends {
         let signals = collector.fetch_saturation_metrics(world.model()).await.unwrap_or_default();
@@ -93,7 +93,7 @@ pub async fn run(args: DemoArgs, shutdown: CancellationToken) -> anyhow::Result<
             () = tokio::time::sleep(REDRAW) => {}
         }
     }
-    screen.sum_up(&world.report())?;
+    Screen::sum_up(&world.report())?;
 
     stop.cancel();
     tasks.close();

@@ -33,7 +33,7 @@ impl Screen {
         Self { live: !plain && stdout().is_terminal(), drawn: 0, draws: 0 }
     }
 
-    pub(super) fn greet(&self, args: &DemoArgs, read_commands: &[String]) -> Result<()> {
+    pub(super) fn greet(args: &DemoArgs, read_commands: &[String]) -> Result<()> {
         let mut out = stdout().lock();
         writeln!(
             out,
@@ -78,7 +78,7 @@ impl Screen {
         out.flush()
     }
 
-    pub(super) fn sum_up(&self, (elapsed, report): &(Duration, Option<PoolReport>)) -> Result<()> {
+    pub(super) fn sum_up((elapsed, report): &(Duration, Option<PoolReport>)) -> Result<()> {
         let Some(report) = report else { return Ok(()) };
         let mut out = stdout().lock();
         writeln!(out, "\nIn {} of simulated time:", clock(*elapsed))?;

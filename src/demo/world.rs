@@ -18,8 +18,8 @@ use crate::{
     clock::Clock,
     collector::scrape::{ScrapeTarget, ScrapeTargets},
     fleet::{
-        Exposition, GeneratedLoad, LiveFleet, Load, LoadSpec, NameGeneration, Objective, PoolReport, Profile,
-        ReplicaState, Step, TokenLengths, VariantSpec, http,
+        EngineScrape, Exposition, GeneratedLoad, LiveFleet, Load, LoadSpec, NameGeneration, Objective, PoolReport,
+        Profile, ReplicaState, Step, TokenLengths, VariantSpec, http,
     },
     interfaces::{
         HpaObservation, HpaTarget, ModelKey, PodDirectory, PodIdentity, ReplicaBounds, Role, ScaleObservation,
@@ -233,7 +233,7 @@ async fn metrics(State((fleet, model)): State<Served>, Path(replica): Path<Strin
         replicas.iter().map(crate::fleet::Replica::id).find(|id| id.to_string() == replica)
     });
     let scrape = id.and_then(|id| fleet.scrape(&model, id));
-    match scrape.map(|scrape| scrape.render()) {
+    match scrape.map(EngineScrape::render) {
         Some(Ok(text)) => text.into_response(),
         Some(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
