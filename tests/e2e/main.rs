@@ -8,5 +8,14 @@
     reason = "tests fail by panicking; nothing here is anybody's API"
 )]
 
+mod bad_input;
 mod harness;
+mod install;
 mod main_job;
+mod not_a_number;
+mod outage_of_prometheus;
+mod reaction_time;
+mod restarts;
+mod security;
+mod startup;
+mod without_metrics;

@@ -2,10 +2,17 @@
 
 use std::time::Duration;
 
-use crate::harness::{BUSY, Bed, FETCH_INTERVAL, IDLE, PEAK_WINDOW, Sample, Scenario, Timeline, Variant, report};
+use crate::harness::{
+    Bed, FETCH_INTERVAL, Load, MODEL, PEAK_WINDOW, Sample, Scenario, Timeline, Variant, eventually, report,
+};
 
 /// For one step up, cold starts included.
 const UP: Duration = Duration::from_secs(40);
+/// Of `kubectl get va -o wide`.
+const COLUMNS: [&str; 11] =
+    ["NAME", "TARGET", "MODEL", "MIN", "MAX", "OPTIMIZED", "METRICSREADY", "ACCELERATOR", "COST", "REASON", "AGE"];
+/// Looks at the replicas after they are at their minima.
+const LOOKS_AT_REST: usize = 30;
 /// For all steps down, each of which waits for a peak window.
 const DOWN: Duration = Duration::from_secs(90);
 
@@ -21,18 +28,19 @@ async fn load_raises_the_cheap_variant_to_its_maximum_before_the_dear_one_and_it
     }
     let timeline = Timeline::start(cluster);
 
-    scenario.load(BUSY).await;
+    scenario.load(Load::BUSY).await;
     cluster.scaled_to("cheap", 3, UP).await;
     cluster.scaled_to("dear", 5, UP).await;
     let raised = cluster.event("cheap", "ScalingUp").await;
-    assert!(raised.contains("desired replicas from 1 to 2: saturation: "), "{raised}");
+    assert!(raised.starts_with("desired replicas from 1 to ") && raised.contains("replicas are saturated"), "{raised}");
 
-    scenario.load(IDLE).await;
+    scenario.load(Load::IDLE).await;
     cluster.scaled_to("dear", 4, DOWN).await;
     cluster.scaled_to("cheap", 1, DOWN).await;
     let lowered = cluster.event("cheap", "ScalingDown").await;
     assert!(lowered.contains("desired replicas from 3 to 2: saturation: average spare capacity"), "{lowered}");
 
+    timeline.looks(LOOKS_AT_REST).await;
     report("main job", &format!("spec.replicas under load and after it:{}", timeline.table(&["cheap", "dear"])));
     assert_order(&timeline);
     assert_own_values(&timeline, &[cheap, dear]);
@@ -77,12 +85,13 @@ async fn assert_status(scenario: &Scenario) {
             cluster.condition(variant, condition, "True").await;
         }
     }
-    let table = Bed::get().kubectl(&["get", "va", "--namespace", &cluster.namespace, "-o", "wide"]);
-    let heading: Vec<_> = table.lines().next().unwrap().split_whitespace().collect();
-    let expected =
-        ["NAME", "TARGET", "MODEL", "MIN", "MAX", "OPTIMIZED", "METRICSREADY", "ACCELERATOR", "COST", "REASON", "AGE"];
-    assert_eq!(heading, expected);
-    let cheap: Vec<_> = table.lines().nth(1).unwrap().split_whitespace().collect();
-    let start = ["cheap", "cheap", crate::harness::MODEL, "1", "3", "1", "True", "L40S", "4", "saturation:"];
-    assert_eq!(cheap[..10], start, "{table}");
+    // The status follows the decision that the HPA may have carried out already.
+    eventually("kubectl shows the decision", UP, async || {
+        let table = Bed::get().kubectl(&["get", "va", "--namespace", &cluster.namespace, "-o", "wide"]);
+        let rows: Vec<Vec<_>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(rows[0], COLUMNS);
+        let shown = rows[1][..10] == ["cheap", "cheap", MODEL, "1", "3", "1", "True", "L40S", "4", "saturation:"];
+        shown.then_some(()).ok_or(table)
+    })
+    .await;
 }

@@ -6,10 +6,22 @@ use serde_json::json;
 
 use super::{Bed, MODEL, Process};
 
-/// Requests per second that saturate any number of replicas used here. One carries 2 (L40S) or 6 (H100).
-pub const BUSY: f64 = 60.0;
-/// No requests at all.
-pub const IDLE: f64 = 0.0;
+/// Evenly spaced requests of one length.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Requests per second.
+    pub rate: f64,
+    pub prompt_tokens: u32,
+}
+
+impl Load {
+    /// Saturates any number of replicas used here: one carries 2 requests per second (L40S) or 6 (H100).
+    pub const BUSY: Self = Self { rate: 60.0, prompt_tokens: 8000 };
+    /// Saturates one H100 at once, and leaves a queue behind that is worked off in seconds.
+    pub const BURST: Self = Self { rate: 300.0, prompt_tokens: 500 };
+    /// No requests at all.
+    pub const IDLE: Self = Self { rate: 0.0, prompt_tokens: 1 };
+}
 
 /// A running fleet.
 #[derive(Debug)]
@@ -31,12 +43,12 @@ impl Fleet {
         Self { _process: process, load_url: format!("{address}/load") }
     }
 
-    /// From now on `rate` requests per second arrive for the model in `namespace`, evenly spaced: long prompts, so that
-    /// a few requests are a load.
-    pub async fn load(&self, namespace: &str, rate: f64) {
+    /// Puts the model in `namespace` under `load` from now on.
+    pub async fn load(&self, namespace: &str, load: Load) {
+        let Load { rate, prompt_tokens } = load;
         let load = json!({ "regular": {
             "steps": [{ "rate": rate }],
-            "promptTokens": { "fixed": 8000 },
+            "promptTokens": { "fixed": prompt_tokens },
             "outputTokens": { "fixed": 50 },
         }});
         let load = (rate > 0.0).then_some(load);

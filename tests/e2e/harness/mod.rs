@@ -4,6 +4,7 @@ mod bed;
 mod cluster;
 mod fleet;
 mod process;
+mod reader;
 mod scenario;
 mod timeline;
 mod wait;
@@ -13,9 +14,10 @@ mod wva;
 pub use self::{
     bed::Bed,
     cluster::Cluster,
-    fleet::{BUSY, Fleet, IDLE},
+    fleet::{Fleet, Load},
     process::Process,
-    scenario::Scenario,
+    reader::Reader,
+    scenario::{Scenario, install},
     timeline::{Sample, Timeline},
     wait::{eventually, report, seconds},
     workload::{MODEL, Variant},

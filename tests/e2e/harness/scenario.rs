@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
-use super::{Bed, Cluster, Fleet, Wva};
+use super::{Bed, Cluster, Fleet, Load, Wva};
 
 /// Everything a scenario uses. Dropping ends the processes and begins to delete the namespace.
 pub struct Scenario {
@@ -32,8 +32,8 @@ impl Scenario {
     }
 
     /// Puts the scenario's model under load.
-    pub async fn load(&self, rate: f64) {
-        self.fleet.load(&self.cluster.namespace, rate).await;
+    pub async fn load(&self, load: Load) {
+        self.fleet.load(&self.cluster.namespace, load).await;
     }
 }
 

@@ -12,7 +12,7 @@ use k8s_openapi::api::{
     autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerStatus},
 };
 use kube::{Api, ResourceExt, api::ListParams};
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 
 use super::Cluster;
 
@@ -33,6 +33,7 @@ type Changes = BTreeMap<String, Vec<(Duration, Sample)>>;
 /// Looks until it is dropped.
 pub struct Timeline {
     changes: Arc<Mutex<Changes>>,
+    looks: watch::Receiver<usize>,
     looking: JoinHandle<()>,
 }
 
@@ -40,8 +41,16 @@ impl Timeline {
     /// Begins to look at all Deployments and HPAs of the namespace, which have the names of their variants.
     pub fn start(cluster: &Cluster) -> Self {
         let changes = Arc::new(Mutex::new(Changes::new()));
-        let looking = tokio::spawn(look(cluster.clone(), changes.clone()));
-        Self { changes, looking }
+        let (counted, looks) = watch::channel(0);
+        let looking = tokio::spawn(look(cluster.clone(), changes.clone(), counted));
+        Self { changes, looks, looking }
+    }
+
+    /// Waits for that many more looks, for what must not happen.
+    pub async fn looks(&self, more: usize) {
+        let mut looks = self.looks.clone();
+        let enough = *looks.borrow() + more;
+        looks.wait_for(|count| *count >= enough).await.expect("looking did not fail");
     }
 
     /// The changes of a variant so far, with the time since the start.
@@ -74,7 +83,7 @@ impl Drop for Timeline {
     }
 }
 
-async fn look(cluster: Cluster, changes: Arc<Mutex<Changes>>) {
+async fn look(cluster: Cluster, changes: Arc<Mutex<Changes>>, counted: watch::Sender<usize>) {
     let deployments = Api::<Deployment>::namespaced(cluster.client.clone(), &cluster.namespace);
     let hpas = Api::<HorizontalPodAutoscaler>::namespaced(cluster.client.clone(), &cluster.namespace);
     let (everything, started) = (ListParams::default(), Instant::now());
@@ -84,6 +93,7 @@ async fn look(cluster: Cluster, changes: Arc<Mutex<Changes>>) {
         let (deployments, hpas) = tokio::join!(deployments.list(&everything), hpas.list(&everything));
         let (deployments, hpas) = (deployments.unwrap(), hpas.unwrap());
         let read: BTreeMap<_, _> = hpas.iter().map(|hpa| (hpa.name_any(), value_read(hpa.status.as_ref()))).collect();
+        counted.send_modify(|count| *count += 1);
         let mut changes = changes.lock().unwrap();
         for deployment in deployments {
             let (name, replicas) = (deployment.name_any(), deployment.spec.unwrap().replicas.unwrap());

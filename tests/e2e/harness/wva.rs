@@ -67,11 +67,8 @@ impl Wva {
         let bed = Bed::get();
         let mut all = vec!["serve", "--server-tls-cert-path", &bed.certificate, "--server-tls-key-path", &bed.key];
         all.extend(arguments);
-        let environment = [
-            ("KUBECONFIG", kubeconfig.to_str().unwrap()),
-            ("POD_NAME", "wva-e2e"),
-            ("POD_NAMESPACE", "wva-system"),
-        ];
+        let environment =
+            [("KUBECONFIG", kubeconfig.to_str().unwrap()), ("POD_NAME", "wva-e2e"), ("POD_NAMESPACE", "wva-system")];
         Process::start("serve", &all, &environment, folder)
     }
 
