@@ -18,6 +18,7 @@ pub mod constants;
 pub mod controller;
 pub mod crd;
 pub mod decisions;
+pub mod demo;
 pub mod discovery;
 pub mod engines;
 pub mod executor;

@@ -60,7 +60,9 @@ impl Cycle {
         let decisions = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let (next, decisions) = engines::step(&state, &snapshot);
-            decisions.iter().for_each(|decision| log(decision, &state));
+            for decision in &decisions {
+                log(decision, &state);
+            }
             *state = next;
             decisions
         };

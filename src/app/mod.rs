@@ -65,9 +65,9 @@ impl ServeArgs {
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<(Arc<LiveConfig>, Locations, Documents, Option<Client>)> {
         let fixed =
-            vec![Layer::from_flags(&self.flags), Layer::from_environment(env::vars(), ConfigLocations::VARIABLES)];
-        let namespace = env::var("POD_NAMESPACE").unwrap_or_else(|_| DEFAULT_NAMESPACE.to_owned());
-        let locations = self.locations.locations(&namespace)?;
+            vec![Layer::from_flags(&self.flags), Layer::from_environment(env::vars_os(), ConfigLocations::VARIABLES)];
+        let namespace = Layer::pod_namespace(&fixed).unwrap_or(DEFAULT_NAMESPACE);
+        let locations = self.locations.locations(namespace)?;
         let client = if locations.need_cluster() { Some(connect().await?) } else { None };
         let documents = config::load(&locations, client.as_ref()).await?;
         let live = LiveConfig::start(fixed, &documents, clock)?;
@@ -90,6 +90,7 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         None => connect().await?,
     };
     info!(version = env!("CARGO_PKG_VERSION"), "starting");
+    live.log_remarks();
 
     // The port first: a wrong address or certificate ends the process before anything else begins.
     let bound = Bound::bind(serving_options(&config)).await?;
@@ -140,7 +141,8 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         Actuator::new(store.clone(), metrics, Some(Box::new(status))),
     ));
     let changes = inputs::merged(vec![cluster.changes(), refreshes, live.subscribe()], &tasks, &stop);
-    let executor = HybridExecutor::new(config.engine.interval, changes, CYCLE_GAP);
+    let interval = live.clone();
+    let executor = HybridExecutor::new(move || interval.config().engine.interval, changes, CYCLE_GAP);
     tasks.spawn(executor.start(stop.clone(), move || {
         let cycle = cycle.clone();
         async move { cycle.run().await }
@@ -157,10 +159,11 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         authorizer: Authorizer::new(KubeAccessReviewer::new(client)),
         readiness: readiness.clone(),
         metrics_text: Arc::new(move || registry.encode().unwrap_or_default()),
-        extra_routes: debug_routes(live),
+        extra_routes: debug_routes(live.clone()),
     });
-    let (delay, ended) = (config.server.shutdown_delay, serving.clone());
+    let (shutdown_config, ended) = (live.clone(), serving.clone());
     tasks.spawn(async move {
+        let delay = || shutdown_config.config().server.shutdown_delay;
         if let Err(error) = shutdown::on_signal(readiness, delay, ended).await {
             error!(%error, "signals cannot be received; the process ends only when killed");
         }
@@ -184,14 +187,13 @@ async fn connect() -> anyhow::Result<Client> {
 
 fn serving_options(config: &Config) -> ServingOptions {
     let server = &config.server;
-    let certificate = match &server.tls {
-        Some(pair) => CertificateSource::Files { certificate: pair.certificate.clone(), key: pair.key.clone() },
-        None => {
-            let namespace = config.pod_namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
-            let mut names = default_certificate_names(namespace);
-            names.push("127.0.0.1".to_owned());
-            CertificateSource::SelfSigned { names }
-        }
+    let certificate = if let Some(pair) = &server.tls {
+        CertificateSource::Files { certificate: pair.certificate.clone(), key: pair.key.clone() }
+    } else {
+        let namespace = config.pod_namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+        let mut names = default_certificate_names(namespace);
+        names.push("127.0.0.1".to_owned());
+        CertificateSource::SelfSigned { names }
     };
     let mut options = ServingOptions::new(SocketAddr::new(server.bind_address, server.port), certificate);
     options.grace_period = server.shutdown_grace;

@@ -15,17 +15,19 @@ use crate::apiserver::Readiness;
 /// When the signal handlers cannot be installed.
 pub(super) async fn on_signal(
     readiness: Readiness,
-    delay: Duration,
+    delay: impl Fn() -> Duration,
     serving: CancellationToken,
 ) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
-        _ = terminate.recv() => info!(?delay, "SIGTERM: no longer ready, still serving"),
-        _ = interrupt.recv() => info!(?delay, "SIGINT: no longer ready, still serving"),
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
         () = serving.cancelled() => return Ok(()),
     }
     readiness.begin_shutdown();
+    let delay = delay();
+    info!(?delay, "signal received: no longer ready, still serving");
     tokio::select! {
         () = tokio::time::sleep(delay) => {}
         _ = terminate.recv() => info!("second signal: not waiting"),

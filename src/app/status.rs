@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     actuator::StatusSink,
     controller::{AutoscalerFindings, AutoscalerWarning, Publication, StatusWriter},
-    discovery::{ClusterState, Severity, check_hpas},
+    discovery::{ClusterState, Problem, Severity, check_hpas},
     interfaces::{Decision, Snapshot, VariantKey, VariantObservation},
 };
 
@@ -25,9 +25,8 @@ impl StatusSink for ClusterStatus {
             let object = objects.remove(&decision.variant)?;
             let observation = observed.get(&decision.variant)?;
             // A field that breaks a rule is for the status writer to name, field by field.
-            let is_usable = problems
-                .get(&decision.variant)
-                .is_none_or(|found| found.iter().all(|problem| problem.concerns_target()));
+            let is_usable =
+                problems.get(&decision.variant).is_none_or(|found| found.iter().all(Problem::concerns_target));
             Some(Publication {
                 object,
                 decision: is_usable.then(|| decision.clone()),

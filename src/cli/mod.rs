@@ -11,6 +11,7 @@ use crate::{
     clock::SystemClock,
     config::{LogFormat, LoggingSettings},
     crd,
+    demo::{self, DemoArgs},
     fleet::{self, FleetArgs},
     telemetry::init_logging,
 };
@@ -29,6 +30,8 @@ enum Command {
     Serve(Box<ServeArgs>),
     /// Print the configuration that `serve` would run with, and where each value comes from
     Config(Box<ServeArgs>),
+    /// Run the main job on embedded parts, with no cluster
+    Demo(DemoArgs),
     /// Play kubelet and scheduler with simulated vLLM engines, for a control plane without them
     Fleet(Box<FleetArgs>),
     /// Print the CustomResourceDefinition of VariantAutoscaling
@@ -41,6 +44,7 @@ impl Cli {
         let outcome = match self.command {
             Command::Serve(args) => app::serve(&args).await,
             Command::Config(args) => print_configuration(&args).await,
+            Command::Demo(args) => run_demo(args).await,
             Command::Fleet(args) => simulate_fleet(*args).await,
             Command::Crd => crd::yaml().map_err(Into::into).and_then(|yaml| print(&yaml)),
         };
@@ -58,12 +62,21 @@ impl Cli {
     }
 }
 
-/// Runs the fleet until SIGTERM or SIGINT.
+async fn run_demo(args: DemoArgs) -> anyhow::Result<()> {
+    init_logging(&LoggingSettings { level: "warn".to_owned(), format: LogFormat::Text })?;
+    demo::run(args, until_signal()?).await
+}
+
 async fn simulate_fleet(args: FleetArgs) -> anyhow::Result<()> {
     init_logging(&LoggingSettings { level: "info".to_owned(), format: LogFormat::Text })?;
-    let shutdown = CancellationToken::new();
+    fleet::run(args, until_signal()?).await
+}
+
+/// A token that SIGTERM or SIGINT cancels.
+fn until_signal() -> std::io::Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let shutdown = CancellationToken::new();
     let stop = shutdown.clone();
     tokio::spawn(async move {
         tokio::select! {
@@ -72,7 +85,7 @@ async fn simulate_fleet(args: FleetArgs) -> anyhow::Result<()> {
         }
         stop.cancel();
     });
-    fleet::run(args, shutdown).await
+    Ok(shutdown)
 }
 
 async fn print_configuration(args: &ServeArgs) -> anyhow::Result<()> {

@@ -74,7 +74,7 @@ pub enum InvalidCollectorConfig {
     /// The HTTP client could not be made from these settings.
     #[error("the connection to {url} cannot be set up: {message}; check the TLS settings under prometheus")]
     Client {
-        /// Address of the server, without credentials.
+        /// Address of the server.
         url: String,
         /// What is wrong.
         message: String,

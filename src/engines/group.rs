@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use super::{State, VariantState, bounds::EffectiveBounds};
 use crate::interfaces::{
-    Decision, Outcome, ReplicaMetrics, SaturationLevel, ScaleObservation, Snapshot, TargetObservation, VariantDecision,
-    VariantKey, VariantObservation, Withheld, WithheldKind,
+    Decision, Outcome, ReplicaMetrics, SaturationLevel, ScaleObservation, Signal, Snapshot, TargetObservation,
+    VariantDecision, VariantKey, VariantObservation, Withheld, WithheldKind, age,
 };
 
 /// One variant whose scale target could be read.
@@ -56,7 +56,7 @@ pub(super) fn members<'a>(
 /// Replicas that are set but not ready, and that can still be hoped for: a pod younger than `patience`, or one that was
 /// asked for no longer ago and does not exist yet.
 fn anticipated(scale: &ScaleObservation, previous: Option<&VariantState>, now: Timestamp, patience: Duration) -> u32 {
-    let is_recent = |then: Timestamp| crate::interfaces::age(now, then) <= patience;
+    let is_recent = |then: Timestamp| age(now, then) <= patience;
     let young = scale.pending_since.iter().filter(|since| is_recent(**since)).count();
     let young = u32::try_from(young).unwrap_or(u32::MAX).min(scale.current.saturating_sub(scale.ready));
     let asked_recently = previous.is_none_or(|state| state.spec != scale.spec || is_recent(state.spec_since));
@@ -71,7 +71,7 @@ impl Member<'_> {
 
     /// The variant's state as a target calculation needs it. An ask that nobody granted for `patience` is dropped.
     pub(super) fn as_variant_decision(&self, now: Timestamp, patience: Duration) -> VariantDecision {
-        let asked = self.previous.filter(|state| crate::interfaces::age(now, state.desired_since) <= patience);
+        let asked = self.previous.filter(|state| age(now, state.desired_since) <= patience);
         VariantDecision {
             variant: self.key().clone(),
             cost: self.observation.variant.cost,
@@ -140,13 +140,14 @@ pub(super) fn levels(
     levels
 }
 
-fn greater(a: crate::interfaces::Signal<f64>, b: crate::interfaces::Signal<f64>) -> crate::interfaces::Signal<f64> {
-    use crate::interfaces::Signal::Present;
-    match (a, b) {
-        (Present { value: x, sampled_at: s }, Present { value: y, sampled_at: t }) => {
-            Present { value: x.max(y), sampled_at: s.min(t) }
-        }
-        (Present { .. }, _) => a,
-        _ => b,
+/// The greater of two values, as old as the older; a present one where the other is not.
+fn greater(one: Signal<f64>, other: Signal<f64>) -> Signal<f64> {
+    match (one, other) {
+        (
+            Signal::Present { value, sampled_at },
+            Signal::Present { value: other_value, sampled_at: other_sampled_at },
+        ) => Signal::present(value.max(other_value), sampled_at.min(other_sampled_at)),
+        (Signal::Present { .. }, _) => one,
+        _ => other,
     }
 }

@@ -3,7 +3,7 @@
 //! Each executor runs one task at a time until it is cancelled; a task that takes longer than the interval delays the
 //! next run instead of piling up.
 
-use std::{future::Future, time::Duration};
+use std::{fmt, future::Future, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -78,16 +78,26 @@ impl ReactiveExecutor {
 }
 
 /// Both: when something changed, and at the latest after the interval. The default.
-#[derive(Clone, Debug)]
 pub struct HybridExecutor {
-    interval: Duration,
+    interval: Box<dyn Fn() -> Duration + Send + Sync>,
     reactive: ReactiveExecutor,
 }
 
+impl fmt::Debug for HybridExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HybridExecutor").field("reactive", &self.reactive).finish_non_exhaustive()
+    }
+}
+
 impl HybridExecutor {
-    /// An executor that runs at least every `interval` and follows `changes` at most once per `gap`.
-    pub fn new(interval: Duration, changes: watch::Receiver<u64>, gap: Duration) -> Self {
-        Self { interval: interval.max(Duration::from_millis(1)), reactive: ReactiveExecutor::new(changes, gap) }
+    /// An executor that runs at least every `interval`, asked anew for each run, and follows `changes` at most once per
+    /// `gap`.
+    pub fn new(
+        interval: impl Fn() -> Duration + Send + Sync + 'static,
+        changes: watch::Receiver<u64>,
+        gap: Duration,
+    ) -> Self {
+        Self { interval: Box::new(interval), reactive: ReactiveExecutor::new(changes, gap) }
     }
 
     /// Runs `task` until `shutdown`, the first time at once.
@@ -111,7 +121,7 @@ impl HybridExecutor {
                 biased;
                 () = shutdown.cancelled() => return,
                 changed = changes.changed(), if reporters_alive => reporters_alive = changed.is_ok(),
-                () = sleep_until(started + self.interval) => {}
+                () = sleep_until(started + (self.interval)().max(gap)) => {}
             }
         }
     }
@@ -177,7 +187,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn hybrid_follows_changes_and_never_rests_longer_than_its_interval() {
         let (changed, changes) = watch::channel(0);
-        let hybrid = HybridExecutor::new(Duration::from_millis(500), changes, Duration::from_millis(20));
+        let hybrid = HybridExecutor::new(|| Duration::from_millis(500), changes, Duration::from_millis(20));
         let one_change = async {
             sleep_until(Instant::now() + Duration::from_millis(100)).await;
             changed.send_modify(|count| *count += 1);

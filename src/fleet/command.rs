@@ -143,3 +143,49 @@ async fn connect(kubeconfig: Option<PathBuf>) -> anyhow::Result<Client> {
     };
     Client::try_from(config).context("cannot set up the Kubernetes client")
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        fleet: FleetArgs,
+    }
+
+    fn parse(arguments: &[&str]) -> FleetArgs {
+        Cli::try_parse_from([&["fleet"], arguments].concat()).unwrap().fleet
+    }
+
+    #[test]
+    fn the_arguments_are_consistent_and_nodes_may_be_repeated() {
+        Cli::command().debug_assert();
+        assert_eq!(parse(&[]).nodes.len(), 1);
+        assert_eq!(parse(&["--nodes", "NVIDIA-L40S=2x4", "--nodes", "NVIDIA-A100-SXM4-80GB=1x8"]).nodes.len(), 2);
+        let error = Cli::try_parse_from(["fleet", "--nodes", "many"]).unwrap_err().to_string();
+        assert!(error.contains("PRODUCT=COUNTxACCELERATORS"), "{error}");
+    }
+
+    #[test]
+    fn the_load_plan_in_the_help_is_a_load_plan() {
+        let plan = EXPLANATION.split("Load plan:\n").nth(1).unwrap().split("\nControl API:").next().unwrap();
+        assert_eq!(LoadPlan::parse(plan).unwrap().models.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn arguments_that_make_no_sense_end_the_command_before_it_connects() {
+        for (arguments, message) in [
+            (["--speed", "0"], "--speed is 0, expected a factor above 0"),
+            (["--speed", "NaN"], "--speed is NaN"),
+            (["--control", "0.0.0.0:8090"], "--control is 0.0.0.0:8090, expected a loopback address"),
+            (["--load", "no/such.yaml"], "cannot read the load plan no/such.yaml"),
+            (["--kubeconfig", "no/such"], "kubeconfig no/such"),
+        ] {
+            let error = run(parse(&arguments), CancellationToken::new()).await.unwrap_err();
+            assert!(format!("{error:#}").starts_with(message), "{error:#}");
+        }
+    }
+}

@@ -6,7 +6,7 @@
 //! | `POST /load` | a load plan (YAML or JSON) that takes effect now |
 //! | `GET /gateways/{namespace}/metrics` | the gateway's metrics under the endpoint picker's names |
 
-use std::{fmt, io, sync::Arc};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -46,12 +46,22 @@ pub fn control_routes(fleet: Arc<LiveFleet>) -> Router {
         .with_state(fleet)
 }
 
+/// How long a slow client may keep a listener after its shutdown.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// Answers on `listener` until `shutdown`.
 ///
 /// # Errors
 /// When the listener fails.
 pub async fn serve(listener: TcpListener, routes: Router, shutdown: CancellationToken) -> io::Result<()> {
-    axum::serve(listener, routes).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    let patience = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        served = axum::serve(listener, routes).with_graceful_shutdown(shutdown.clone().cancelled_owned()) => served,
+        () = patience => Ok(()),
+    }
 }
 
 async fn state(State(fleet): State<Arc<LiveFleet>>) -> Json<FleetReport> {

@@ -9,7 +9,7 @@ use super::{
     profile::Profile,
     replica::{Replica, ReplicaId, ReplicaState},
     request::{Completion, Objective, Request},
-    router::{FlowControl, LoadScale, Route, Router},
+    router::{FlowControl, Route, Router},
     time::Picoseconds,
 };
 
@@ -93,7 +93,6 @@ pub struct Pool {
 #[derive(Debug)]
 struct Variant {
     spec: VariantSpec,
-    load_scale: LoadScale,
     replicas_asked: Option<u32>,
     scale_actions: u64,
     /// Time of the replicas that are gone.
@@ -120,12 +119,10 @@ impl Pool {
 
     /// Adds a variant, or changes what its future replicas are.
     pub fn add_variant(&mut self, spec: VariantSpec) {
-        let load_scale = LoadScale::new(spec.profile.max_num_seqs, spec.routing_weight);
         match self.variants.iter_mut().find(|variant| variant.spec.name == spec.name) {
-            Some(variant) => (variant.spec, variant.load_scale) = (spec, load_scale),
+            Some(variant) => variant.spec = spec,
             None => self.variants.push(Variant {
                 spec,
-                load_scale,
                 replicas_asked: None,
                 scale_actions: 0,
                 past: ReplicaTime::default(),
@@ -376,8 +373,8 @@ impl Pool {
 
     fn route(&mut self, request: &Request) -> Route {
         let variants = &self.variants;
-        let scale = |replica: &Replica| variants[replica.variant].load_scale;
-        self.router.route(request, &self.replicas, scale, self.options.flow_control.as_ref())
+        let weight = |replica: &Replica| variants[replica.variant].spec.routing_weight;
+        self.router.route(request, &self.replicas, weight, self.options.flow_control.as_ref())
     }
 
     fn send(&mut self, index: usize, request: Request) {

@@ -1,6 +1,6 @@
 //! `spec.behavior`: windows, tolerances, and policies that limit the rate.
 
-use std::time::Duration;
+use std::{cmp::Ordering, time::Duration};
 
 use jiff::Timestamp;
 
@@ -96,14 +96,10 @@ impl Behavior {
         (min, max): (u32, u32),
         events: &Events,
     ) -> u32 {
-        if desired > spec {
-            let limit = self.scale_up.limit_up(now, spec, events).max(spec);
-            desired.min(max.min(limit))
-        } else if desired < spec {
-            let limit = self.scale_down.limit_down(now, spec, events).min(spec);
-            desired.max(min.max(limit))
-        } else {
-            desired
+        match desired.cmp(&spec) {
+            Ordering::Greater => desired.min(max.min(self.scale_up.limit_up(now, spec, events).max(spec))),
+            Ordering::Less => desired.max(min.max(self.scale_down.limit_down(now, spec, events).min(spec))),
+            Ordering::Equal => desired,
         }
     }
 }

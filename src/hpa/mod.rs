@@ -88,7 +88,7 @@ impl Hpa {
             self.spec.min_replicas
         } else {
             match reading {
-                Ok(items) if !items.is_empty() => self.from_metric(now, scale, items.iter().sum()),
+                Ok(items) if !items.is_empty() => self.normalised(now, scale, items.iter().sum()),
                 Ok(_) => return SyncOutcome::FailedGetExternalMetric("no metrics returned".to_owned()),
                 Err(message) => return SyncOutcome::FailedGetExternalMetric(message),
             }
@@ -99,7 +99,7 @@ impl Hpa {
         SyncOutcome::Scaled(desired)
     }
 
-    fn from_metric(&mut self, now: Timestamp, scale: Scale, usage_milli: u64) -> u32 {
+    fn normalised(&mut self, now: Timestamp, scale: Scale, usage_milli: u64) -> u32 {
         let proposal = self.proposal(scale, usage_milli);
         match &self.spec.behavior {
             None => {

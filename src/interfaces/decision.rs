@@ -177,8 +177,6 @@ pub enum Limit {
     HpaMinReplicas(Arc<str>, u32),
     /// `maxReplicas` of this HPA.
     HpaMaxReplicas(Arc<str>, u32),
-    /// At most twice the model's ready replicas at a time.
-    Growth(u32),
 }
 
 impl fmt::Display for Limit {
@@ -188,7 +186,6 @@ impl fmt::Display for Limit {
             Self::MaxReplicas(n) => write!(f, "maxReplicas {n} of the VariantAutoscaling"),
             Self::HpaMinReplicas(hpa, n) => write!(f, "minReplicas {n} of HPA {hpa}"),
             Self::HpaMaxReplicas(hpa, n) => write!(f, "maxReplicas {n} of HPA {hpa}"),
-            Self::Growth(n) => write!(f, "growth to at most {n} replicas of the model until more are ready"),
         }
     }
 }

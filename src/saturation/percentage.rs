@@ -100,6 +100,7 @@ pub fn relative_spare(load: SignalAverages, config: &SaturationScalingConfig) ->
 }
 
 /// The answer of an analysis, before it is described.
+#[derive(Clone, Copy)]
 pub(super) struct Verdict {
     pub(super) average_spare_capacity: f64,
     pub(super) should_scale_up: bool,
@@ -243,7 +244,8 @@ mod tests {
     #[test]
     fn the_references_thresholds_decide_by_relative_spare_capacity() {
         // (replicas kv/queue, average spare, up, down safe)
-        let cases: &[(&[(f64, f64)], f64, bool, bool)] = &[
+        type Case = (&'static [(f64, f64)], f64, bool, bool);
+        let cases: &[Case] = &[
             (&[(0.40, 0.0), (0.40, 0.0)], 0.5, false, false), // one replica left would stand at 80 %
             (&[(0.60, 0.0), (0.60, 0.0)], 0.25, false, false),
             (&[(0.65, 0.0), (0.65, 0.0)], 0.1875, true, false),

@@ -101,24 +101,23 @@ async fn a_pod_that_two_jobs_scrape_completes_its_requests_only_once() {
     let prometheus = Prometheus::start(&engines, &[Target::pod("chat", "pod-0"), twice]).await;
     let collecting = Collecting::new(&prometheus.config()).unwrap();
     let mut completed = 0;
-    let rate = eventually("a rate above 0", async || {
+    eventually("both jobs see both reasons", async || {
         completed += 1;
-        engines.export(
-            "pod-0",
-            format!(
-                "vllm:kv_cache_usage_perc{{model_name=\"m\"}} 0.5\n\
+        let exposition = format!(
+            "vllm:kv_cache_usage_perc{{model_name=\"m\"}} 0.5\n\
              vllm:num_requests_waiting{{model_name=\"m\"}} 0\n\
              vllm:request_success_total{{model_name=\"m\",finished_reason=\"stop\"}} {completed}\n\
              vllm:request_success_total{{model_name=\"m\",finished_reason=\"length\"}} {completed}\n"
-            ),
         );
-        let replicas = collecting.fetch(&ModelKey::new("chat", "m")).await;
-        replicas.first()?.request_rate.value().copied().filter(|rate| *rate > 0.0)
+        engines.export("pod-0", exposition);
+        let result = prometheus.ask("rate(vllm:request_success_total[1m]) > 0").await;
+        (result.as_array()?.len() == 4).then_some(())
     })
     .await;
-    let summed = prometheus.ask("sum(rate(vllm:request_success_total[1m]))").await;
-    let summed: f64 = summed[0]["value"][1].as_str().unwrap().parse().unwrap();
-    assert!(rate > 0.0 && rate < summed * 0.75, "{rate} of {summed} requests per second over both jobs");
+    let rate = *collecting.fetch(&ModelKey::new("chat", "m")).await[0].request_rate.value().unwrap();
+    let over_both = prometheus.ask("sum(rate(vllm:request_success_total[1m]))").await;
+    let over_both: f64 = over_both[0]["value"][1].as_str().unwrap().parse().unwrap();
+    assert!(rate > over_both * 0.25 && rate < over_both * 0.75, "{rate} of {over_both} requests per second");
 }
 
 #[tokio::test]
@@ -144,7 +143,7 @@ async fn when_a_pod_dies_its_values_stay_but_their_sample_time_stops() {
     let Signal::Present { value, sampled_at } = usage else { panic!("{usage:?}") };
     assert_eq!(value, 0.6123);
     assert!(scrapes.contains(&sampled_at), "{sampled_at} is none of {scrapes:?}");
-    let limit = Duration::from_secs(60);
+    let limit = Duration::from_mins(1);
     assert_eq!(usage.fresh(sampled_at + limit, limit), usage);
     assert_eq!(usage.fresh(sampled_at + limit + Duration::from_secs(1), limit), Signal::Missing);
 

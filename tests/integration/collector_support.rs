@@ -26,7 +26,7 @@ use wva::{
 };
 
 /// How long a condition may take to come true on a busy machine.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Waits until `probe` returns something.
 pub(crate) async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
@@ -103,11 +103,11 @@ pub(crate) struct Engines {
 impl Engines {
     pub(crate) async fn start() -> Self {
         let expositions = Arc::<Mutex<HashMap<String, String>>>::default();
-        let served = expositions.clone();
+        let answers = expositions.clone();
         let app = Router::new().route(
             "/{pod}",
             get(async move |extract::Path(pod): extract::Path<String>| {
-                served.lock().unwrap().get(&pod).cloned().ok_or(StatusCode::NOT_FOUND)
+                answers.lock().unwrap().get(&pod).cloned().ok_or(StatusCode::NOT_FOUND)
             }),
         );
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -140,7 +140,7 @@ pub(crate) struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// A pod as a PodMonitor labels it.
+    /// A pod as a `PodMonitor` labels it.
     pub(crate) fn pod(namespace: &'a str, pod: &'a str) -> Self {
         Self { job: "pods", pod, labels: vec![("namespace", namespace), ("pod", pod)] }
     }

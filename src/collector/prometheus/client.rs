@@ -34,9 +34,9 @@ impl ReloadingClient {
         Ok(Self { settings: settings.clone(), url, current: ArcSwap::from_pointee(Current { client, files }) })
     }
 
-    /// The server's address as messages show it: without a user and password.
-    pub(super) fn address(&self) -> String {
-        without_credentials(&self.url)
+    /// The server's address as messages show it.
+    pub(super) fn address(&self) -> &str {
+        address(&self.url)
     }
 
     /// The client as of the last [`Self::reload`].
@@ -107,7 +107,7 @@ impl TlsFiles {
 }
 
 fn build(settings: &PrometheusSettings, url: &Url, files: &TlsFiles) -> Result<Client, InvalidCollectorConfig> {
-    let failed = |message: String| InvalidCollectorConfig::Client { url: without_credentials(url), message };
+    let failed = |message: String| InvalidCollectorConfig::Client { url: address(url).to_owned(), message };
     if CryptoProvider::get_default().is_none() {
         // reqwest would panic.
         return Err(failed("no TLS provider is installed in this process".to_owned()));
@@ -137,16 +137,12 @@ fn build(settings: &PrometheusSettings, url: &Url, files: &TlsFiles) -> Result<C
         url.set_host(Some(name)).map_err(|error| failed(format!("prometheus.serverName {name:?}: {error}")))?;
     }
     let client = builder.build().map_err(|error| failed(with_causes(&error)))?;
-    // The crate appends `/api/…` to a path as it stands.
-    Client::from(client, url.as_str().trim_end_matches('/')).map_err(|error| failed(with_causes(&error)))
+    Client::from(client, address(&url)).map_err(|error| failed(with_causes(&error)))
 }
 
-fn without_credentials(url: &Url) -> String {
-    let mut url = url.clone();
-    // Both fail only for URLs that cannot have credentials.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url.as_str().trim_end_matches('/').to_owned()
+/// Without the slash at the end: prometheus-http-query appends `/api/…` to a path as it stands.
+fn address(url: &Url) -> &str {
+    url.as_str().trim_end_matches('/')
 }
 
 /// Finds the server of one `name` at another `host`, so that the name is what TLS verifies.

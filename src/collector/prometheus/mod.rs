@@ -59,7 +59,10 @@ pub struct PrometheusCollector {
 struct State {
     catalog: Arc<Catalog>,
     last_success: Option<Timestamp>,
-    last_error: Option<CollectorError>,
+    /// Why the last fetch failed.
+    failure: Option<CollectorError>,
+    /// Why a supplementary query of the last fetch was left unanswered.
+    incomplete: Option<CollectorError>,
 }
 
 /// What exists, as of the last successful fetch.
@@ -106,23 +109,23 @@ impl PrometheusCollector {
         let outcomes = join_all(self.queries.iter().map(|(query, promql)| self.ask(*query, promql))).await;
         let mut results = QueryResults::new();
         let mut unanswered = HashSet::new();
-        let mut error = None;
+        let mut incomplete = None;
         for (query, outcome) in Query::ALL.into_iter().zip(outcomes) {
             match outcome {
                 Ok(series) => {
                     results.insert(query, series);
                 }
                 Err(failure) if query.is_essential() => {
-                    self.update(|state| state.last_error = Some(failure.clone()));
+                    self.note_failure(failure.clone());
                     return Err(failure);
                 }
                 Err(failure) => {
                     unanswered.insert(query);
-                    error = Some(failure);
+                    incomplete = Some(failure);
                 }
             }
         }
-        Ok(self.store(ingest(&results), &unanswered, error))
+        Ok(self.store(ingest(&results), &unanswered, incomplete))
     }
 
     async fn ask(&self, query: Query, promql: &str) -> Result<Vec<Series>, CollectorError> {
@@ -143,8 +146,8 @@ impl PrometheusCollector {
         }
     }
 
-    /// Puts a fetch into the cache. `error` says why supplementary queries were left unanswered.
-    fn store(&self, ingested: Ingested, unanswered: &HashSet<Query>, error: Option<CollectorError>) -> Models {
+    /// Puts a fetch into the cache. `incomplete` says why supplementary queries were left `unanswered`.
+    fn store(&self, ingested: Ingested, unanswered: &HashSet<Query>, incomplete: Option<CollectorError>) -> Models {
         let now = self.clock.now();
         let mut catalog = Catalog { models: BTreeMap::new(), unattributable: ingested.unattributable };
         let mut models = Models::new();
@@ -164,7 +167,7 @@ impl PrometheusCollector {
         log_unattributable(&before.catalog.unattributable, &catalog.unattributable);
         self.tracker.fetched(now, catalog.unattributable.instances);
         let catalog = Arc::new(catalog);
-        self.state.store(Arc::new(State { catalog, last_success: Some(now), last_error: error }));
+        self.state.store(Arc::new(State { catalog, last_success: Some(now), failure: None, incomplete }));
         models
     }
 
@@ -180,7 +183,7 @@ impl PrometheusCollector {
         }
         let state = self.state.load_full();
         match &*state {
-            State { last_error: Some(error), catalog, last_success } => {
+            State { failure: Some(error), catalog, last_success, .. } => {
                 // A model unknown to the last good fetch is not served; a known one has outlived the cache.
                 if last_success.is_some() && !catalog.contains(model) { Ok(Arc::default()) } else { Err(error.clone()) }
             }
@@ -192,10 +195,9 @@ impl PrometheusCollector {
         }
     }
 
-    fn update(&self, change: impl FnOnce(&mut State)) {
-        let mut state = State::clone(&self.state.load());
-        change(&mut state);
-        self.state.store(Arc::new(state));
+    fn note_failure(&self, failure: CollectorError) {
+        let state = State::clone(&self.state.load());
+        self.state.store(Arc::new(State { failure: Some(failure), ..state }));
     }
 }
 
@@ -233,7 +235,7 @@ impl MetricsCollector for PrometheusCollector {
         SourceHealth {
             name: self.source_name.clone(),
             last_success: state.last_success,
-            last_error: match &state.last_error {
+            last_error: match state.failure.as_ref().or(state.incomplete.as_ref()) {
                 Some(error) => Some(error.to_string()),
                 None => nothing_usable.then(|| state.catalog.unattributable.to_string()),
             },

@@ -11,10 +11,14 @@ use jiff::Timestamp;
 use super::{ScrapeTarget, exposition::Reading};
 use crate::interfaces::{EngineKind, ReplicaMetrics, Signal, VariantKey, age};
 
-/// Readings of one pod, per model and engine.
+/// Model and engine.
+type EngineName = (Arc<str>, Arc<str>);
+type Samples = VecDeque<(Timestamp, Reading)>;
+
+/// Readings of one pod.
 #[derive(Clone, Debug, Default)]
 pub(super) struct History {
-    engines: BTreeMap<(Arc<str>, Arc<str>), VecDeque<(Timestamp, Reading)>>,
+    engines: BTreeMap<EngineName, Samples>,
 }
 
 impl History {
@@ -40,7 +44,7 @@ impl History {
         &self,
         target: &ScrapeTarget,
         model: &str,
-        variant: Option<VariantKey>,
+        variant: Option<&VariantKey>,
         window: Duration,
     ) -> Vec<ReplicaMetrics> {
         let of_model = self.engines.iter().filter(|((name, _), _)| &**name == model);
@@ -60,7 +64,7 @@ impl History {
                 Some(ReplicaMetrics {
                     pod: target.pod.clone(),
                     instance: instance(target, engine),
-                    variant: variant.clone(),
+                    variant: variant.cloned(),
                     engine: EngineKind::Vllm,
                     kv_cache_usage: peak(|reading| reading.kv_cache_usage),
                     queue_length: peak(|reading| reading.waiting),

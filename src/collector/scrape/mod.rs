@@ -194,7 +194,7 @@ impl MetricsCollector for ScrapeCollector {
             let mut metrics: Vec<ReplicaMetrics> = in_namespace
                 .flat_map(|(target, history)| {
                     let variant = self.pods.identify(&target.namespace, &target.pod).map(|identity| identity.variant);
-                    history.metrics(target, &model.model_id, variant, self.options.peak_window)
+                    history.metrics(target, &model.model_id, variant.as_ref(), self.options.peak_window)
                 })
                 .collect();
             metrics.sort_by(|a, b| a.instance.cmp(&b.instance));

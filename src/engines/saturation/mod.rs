@@ -1,14 +1,15 @@
 //! The saturation engine: one model's load against its replicas, in four questions.
 //!
-//! 1. Can anything be measured? If not, the decision is withheld and says what is missing ([`inputs`]).
-//! 2. Is there too little or too much spare capacity? ([`crate::saturation`])
-//! 3. Is what the answer asks for already on its way, or too soon, or too much at once? ([`restraint`])
-//! 4. What do the bounds leave of it?
+//! 1. Can anything be measured? If not, the decision is withheld and says what is missing (`inputs`).
+//! 2. Is there too little or too much spare capacity, and how many replicas does that make? ([`crate::saturation`],
+//!    `demand`)
+//! 3. Is what the answer asks for already on its way, or its evidence too old? (`restraint`)
+//! 4. Which variants does it fall on, and what do the bounds leave of it? (`allocation`)
 
+mod allocation;
+mod demand;
 mod inputs;
 mod restraint;
-
-use std::collections::BTreeMap;
 
 use super::{
     State,
@@ -16,12 +17,12 @@ use super::{
 };
 use crate::{
     interfaces::{
-        Decision, Desired, Direction, EngineName, Limit, ModelSaturationAnalysis, Outcome, Reason, ReplicaBounds,
-        ReplicaMetrics, SaturationAnalyzer, SaturationLevel, Snapshot, VariantDecision, VariantKey, VariantObservation,
+        Decision, Desired, Direction, EngineName, Limit, ModelSaturationAnalysis, Outcome, Reason, ReplicaMetrics,
+        SaturationAnalyzer, SaturationLevel, Snapshot, VariantDecision, VariantKey, VariantObservation,
     },
-    saturation::PercentageAnalyzer,
+    saturation::{PercentageAnalyzer, replicas_of},
 };
-use restraint::Restrained;
+use restraint::Change;
 
 /// Decides on the variants of one model and role.
 pub(super) fn decide(state: &State, snapshot: &Snapshot, observations: Vec<&VariantObservation>) -> Vec<Decision> {
@@ -45,41 +46,39 @@ pub(super) fn decide(state: &State, snapshot: &Snapshot, observations: Vec<&Vari
     }
 
     let analysis = PercentageAnalyzer.analyze_model_saturation(model, &metrics, config);
-    let restrained = restraint::restrain(snapshot, &members, &metrics, analysis, config);
-    decisions.extend(targets(snapshot, &members, &metrics, &restrained, &level_of));
+    let change = restraint::change(snapshot, &members, &replicas_of(&metrics), &analysis, config);
+    decisions.extend(apply(snapshot, &members, &metrics, &analysis, &change, &level_of));
     decisions
 }
 
-fn targets(
+fn apply(
     snapshot: &Snapshot,
     members: &[Member<'_>],
     metrics: &[ReplicaMetrics],
-    restrained: &Restrained,
+    analysis: &ModelSaturationAnalysis,
+    change: &Change,
     level_of: &impl Fn(&Member<'_>) -> SaturationLevel,
 ) -> Vec<Decision> {
-    let bounded: Vec<VariantDecision> =
+    let variants: Vec<VariantDecision> =
         members.iter().map(|member| member.as_variant_decision(snapshot.taken_at, snapshot.ages.pending)).collect();
-    let desired = PercentageAnalyzer.calculate_capacity_targets(&restrained.analysis, &bounded);
-    let unconstrained = unconstrained_targets(&restrained.unrestrained, &bounded);
-    let moved = bounded
-        .iter()
-        .find(|variant| {
-            desired.get(&variant.variant).is_some_and(|n| Direction::between(variant.spec, *n) != Direction::Hold)
-        })
-        .map(|variant| variant.variant.clone());
+    let targets = allocation::targets(analysis, change.step, &variants);
+    let unconstrained = allocation::unconstrained(analysis, change.step, &variants);
+    let moved = variants.iter().find(|variant| targets.get(&variant.variant).is_some_and(|n| *n != variant.spec));
+    let moved = moved.map(|variant| &variant.variant);
     let oldest_input = inputs::oldest_sample(metrics);
 
     members
         .iter()
         .map(|member| {
-            let replicas = desired.get(member.key()).copied().unwrap_or(member.scale.spec);
+            let replicas = targets.get(member.key()).copied().unwrap_or(member.scale.spec);
             let unconstrained = unconstrained.get(member.key()).copied().unwrap_or(replicas);
-            let bound_by = bound_by(member, unconstrained, replicas, restrained.growth.as_ref());
+            let bound_by = (unconstrained != replicas).then(|| member.bounds.binding(unconstrained)).flatten();
+            let direction = Direction::between(member.scale.spec, replicas);
             let outcome = Outcome::Desired(Desired {
                 replicas,
                 unconstrained,
-                direction: Direction::between(member.scale.spec, replicas),
-                reason: reason(member, replicas, &restrained.clause, moved.as_ref(), bound_by.as_ref()),
+                direction,
+                reason: reason(member, direction, &change.clause, moved, bound_by.as_ref()),
                 bound_by,
                 oldest_input,
             });
@@ -88,39 +87,19 @@ fn targets(
         .collect()
 }
 
-/// The same question without bounds and without restraint.
-fn unconstrained_targets(analysis: &ModelSaturationAnalysis, bounded: &[VariantDecision]) -> BTreeMap<VariantKey, u32> {
-    let free: Vec<VariantDecision> = bounded
-        .iter()
-        .map(|variant| VariantDecision { bounds: ReplicaBounds { min: 0, max: None }, ..variant.clone() })
-        .collect();
-    PercentageAnalyzer.calculate_capacity_targets(analysis, &free)
-}
-
-fn bound_by(member: &Member<'_>, unconstrained: u32, replicas: u32, growth: Option<&Limit>) -> Option<Limit> {
-    if unconstrained == replicas {
-        return None;
-    }
-    member.bounds.binding(unconstrained).or_else(|| (unconstrained > replicas).then(|| growth.cloned()).flatten())
-}
-
 fn reason(
     member: &Member<'_>,
-    replicas: u32,
+    direction: Direction,
     clause: &str,
     moved: Option<&VariantKey>,
     bound_by: Option<&Limit>,
 ) -> Reason {
-    let direction = Direction::between(member.scale.spec, replicas);
-    let mut text = clause.to_owned();
-    match (moved, direction) {
-        (Some(other), Direction::Hold) if other != member.key() => {
-            text.push_str(&format!("; variant {} moves first by its cost", other.name));
-        }
-        _ => {}
-    }
-    if let Some(limit) = bound_by {
-        text.push_str(&format!("; bound by {limit}"));
-    }
-    Reason { engine: EngineName::Saturation, text }
+    let first = moved.filter(|first| direction == Direction::Hold && *first != member.key());
+    let first = first.map_or_else(String::new, |first| format!("; variant {} moves first by its cost", first.name));
+    let bound = bound_by.map_or_else(String::new, |limit| format!("; bound by {limit}"));
+    Reason { engine: EngineName::Saturation, text: format!("{clause}{first}{bound}") }
+}
+
+fn percent(fraction: f64) -> String {
+    format!("{:.0} %", fraction * 100.0)
 }

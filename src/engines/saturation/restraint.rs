@@ -1,136 +1,94 @@
 //! Not asking twice for the same deficit, not shrinking on old evidence.
 
+use super::{demand, percent};
 use crate::{
     engines::group::Member,
-    interfaces::{
-        Limit, ModelKey, ModelSaturationAnalysis, ReplicaMetrics, SaturationScalingConfig, SignalAverages, Snapshot,
-        age,
-    },
-    saturation::{Replica, analyze_replicas, replicas_of},
+    interfaces::{ModelSaturationAnalysis, SaturationScalingConfig, Snapshot, age},
+    saturation::Replica,
 };
 
-/// An analysis after restraint.
-pub(super) struct Restrained {
-    /// What is acted on.
-    pub(super) analysis: ModelSaturationAnalysis,
-    /// What the signals alone say.
-    pub(super) unrestrained: ModelSaturationAnalysis,
-    /// The growth limit, if it bound.
-    pub(super) growth: Option<Limit>,
+/// How a model's replicas are to change.
+#[derive(Debug, PartialEq)]
+pub(super) struct Change {
+    /// Which way, and by how many.
+    pub(super) step: Step,
     /// Why, with the number that decided.
     pub(super) clause: String,
 }
 
-/// Applies anticipated supply, the growth limit and the conditions of a scale-down.
-pub(super) fn restrain(
+/// A change of the number of replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// So many more.
+    Grow(u32),
+    /// As they are set.
+    Hold,
+    /// One less: what one less does to the rest shows before the next.
+    Shrink,
+}
+
+/// The change that the analysis calls for, less what is on its way already.
+pub(super) fn change(
     snapshot: &Snapshot,
     members: &[Member<'_>],
-    metrics: &[ReplicaMetrics],
-    analysis: ModelSaturationAnalysis,
-    config: &SaturationScalingConfig,
-) -> Restrained {
-    let replicas = replicas_of(metrics);
-    let supply = Supply::of(members);
-    let unrestrained = analysis.clone();
-    let (analysis, growth, clause) = if analysis.should_scale_up {
-        restrain_up(supply, &replicas, analysis, config)
-    } else if analysis.scale_down_safe {
-        let (analysis, clause) = restrain_down(snapshot, members, supply, analysis, config);
-        (analysis, None, clause)
-    } else {
-        let clause = enough(&analysis, config);
-        (analysis, None, clause)
-    };
-    Restrained { analysis, unrestrained, growth, clause }
-}
-
-/// Replicas of a model by what they can carry.
-#[derive(Clone, Copy)]
-struct Supply {
-    ready: u32,
-    /// Pending, and young enough to count on.
-    anticipated: u32,
-}
-
-impl Supply {
-    fn of(members: &[Member<'_>]) -> Self {
-        Self {
-            ready: members.iter().map(|member| member.scale.ready).sum(),
-            anticipated: members.iter().map(|member| member.pending).sum(),
-        }
-    }
-
-    /// At most twice what is ready, so that a queue that grows while pods start does not ask for more every cycle: a
-    /// cascade of 2, 4, 8, 16 pending replicas is what the peers are known for.
-    fn growth_limit(self) -> u32 {
-        self.ready.saturating_mul(2).max(self.ready + 1)
-    }
-}
-
-fn restrain_up(
-    supply: Supply,
     replicas: &[Replica],
-    analysis: ModelSaturationAnalysis,
+    analysis: &ModelSaturationAnalysis,
     config: &SaturationScalingConfig,
-) -> (ModelSaturationAnalysis, Option<Limit>, String) {
-    let need = shortage(&analysis, config);
-    if supply.anticipated > 0 && !still_short(&analysis.model, supply.anticipated, replicas, config) {
-        let clause = format!("{need}, but {} pending replicas will restore it", supply.anticipated);
-        return (held(analysis), None, clause);
+) -> Change {
+    let ready = members.iter().map(|member| member.scale.ready).sum();
+    let pending = members.iter().map(|member| member.pending).sum();
+    if let Some(shortage) = demand::shortage(analysis, replicas, config) {
+        grow(shortage, analysis.total_replicas, ready, pending)
+    } else if analysis.scale_down_safe {
+        shrink(snapshot, members, analysis, config, ready, pending)
+    } else {
+        Change { step: Step::Hold, clause: enough(analysis, config) }
     }
-    let limit = supply.growth_limit();
-    if supply.ready + supply.anticipated >= limit {
-        return (held(analysis), Some(Limit::Growth(limit)), need);
-    }
-    (analysis, None, need)
 }
 
-/// Whether the load, spread over the pending replicas too, would still call for more.
-fn still_short(model: &ModelKey, anticipated: u32, replicas: &[Replica], config: &SaturationScalingConfig) -> bool {
-    let Some(any) = replicas.first() else { return true };
-    let total = replicas.iter().fold(SignalAverages::default(), |sum, replica| SignalAverages {
-        kv_cache: sum.kv_cache + replica.load.kv_cache,
-        queue_depth: sum.queue_depth + replica.load.queue_depth,
-    });
-    let count = replicas.len() + anticipated as usize;
-    let share = Replica { variant: any.variant.clone(), load: total.scaled(1.0 / count as f64) };
-    analyze_replicas(model, &vec![share; count], config).should_scale_up
+/// Ready replicas that were not measured are taken to carry as much as the measured ones.
+fn grow(shortage: demand::Shortage, measured: u32, ready: u32, pending: u32) -> Change {
+    let needed = u64::from(shortage.needed) * u64::from(ready.max(measured));
+    let needed = u32::try_from(needed.div_ceil(u64::from(measured.max(1)))).unwrap_or(u32::MAX);
+    match needed.saturating_sub(ready.max(measured).saturating_add(pending)) {
+        0 => Change {
+            step: Step::Hold,
+            clause: format!("{}, but {pending} pending replicas are on their way", shortage.clause),
+        },
+        missing => Change { step: Step::Grow(missing), clause: shortage.clause },
+    }
 }
 
-fn restrain_down(
+fn shrink(
     snapshot: &Snapshot,
     members: &[Member<'_>],
-    supply: Supply,
-    analysis: ModelSaturationAnalysis,
+    analysis: &ModelSaturationAnalysis,
     config: &SaturationScalingConfig,
-) -> (ModelSaturationAnalysis, String) {
+    ready: u32,
+    pending: u32,
+) -> Change {
     let spare = percent(analysis.average_spare_capacity);
-    if analysis.total_replicas < supply.ready {
-        let clause = format!(
-            "spare capacity is {spare}, but only {} of {} ready replicas have fresh metrics, so none is removed",
-            analysis.total_replicas, supply.ready
-        );
-        return (held(analysis), clause);
+    let hold = |why: String| Change { step: Step::Hold, clause: format!("spare capacity is {spare}, but {why}") };
+    if analysis.total_replicas < ready {
+        return hold(format!(
+            "only {} of {ready} ready replicas have fresh metrics, so none is removed",
+            analysis.total_replicas
+        ));
     }
-    if supply.anticipated > 0 {
-        let clause = format!(
-            "spare capacity is {spare}; {} replicas are still pending, so none is removed yet",
-            supply.anticipated
-        );
-        return (held(analysis), clause);
+    if pending > 0 {
+        return hold(format!("{pending} replicas are still pending, so none is removed yet"));
     }
     if !members.iter().all(|member| is_settled(member, snapshot)) {
-        let clause = format!(
-            "spare capacity is {spare}; replicas changed within {} s, so the signals are not settled",
+        return hold(format!(
+            "replicas changed within {} s, so the signals are not settled",
             snapshot.ages.settle.as_secs_f64()
-        );
-        return (held(analysis), clause);
+        ));
     }
-    let clause = format!(
-        "average spare capacity {spare} leaves at least {} with one replica less",
-        percent(config.spare_capacity_target + config.safety_margin)
-    );
-    (analysis, clause)
+    let left = percent(config.spare_capacity_target + config.safety_margin);
+    Change {
+        step: Step::Shrink,
+        clause: format!("average spare capacity {spare} leaves at least {left} with one replica less"),
+    }
 }
 
 /// Whether a variant's replicas, set and ready, are equal and have been for as long as a peak lasts.
@@ -144,43 +102,10 @@ fn is_settled(member: &Member<'_>, snapshot: &Snapshot) -> bool {
         })
 }
 
-fn held(analysis: ModelSaturationAnalysis) -> ModelSaturationAnalysis {
-    ModelSaturationAnalysis { should_scale_up: false, should_scale_down: false, scale_down_safe: false, ..analysis }
-}
-
-fn shortage(analysis: &ModelSaturationAnalysis, config: &SaturationScalingConfig) -> String {
-    if analysis.saturated_replicas == analysis.total_replicas {
-        return format!(
-            "all {} replicas are saturated (KV cache at {} or {} waiting requests)",
-            analysis.total_replicas,
-            percent(config.kv_cache_threshold),
-            config.queue_depth_threshold
-        );
-    }
-    match config.spare_triggers {
-        None => format!(
-            "average spare capacity {} is below the target of {}",
-            percent(analysis.average_spare_capacity),
-            percent(config.spare_capacity_target)
-        ),
-        Some(triggers) => format!(
-            "average spare KV cache {} or queue {:.1} is below the triggers {} and {}",
-            percent(analysis.average_spare.kv_cache),
-            analysis.average_spare.queue_depth,
-            percent(triggers.kv_cache),
-            triggers.queue_depth
-        ),
-    }
-}
-
 fn enough(analysis: &ModelSaturationAnalysis, config: &SaturationScalingConfig) -> String {
     format!(
         "average spare capacity {} is enough for the target of {}, and too little to do with one replica less",
         percent(analysis.average_spare_capacity),
         percent(config.spare_capacity_target)
     )
-}
-
-fn percent(fraction: f64) -> String {
-    format!("{:.0} %", fraction * 100.0)
 }

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{GPU_RESOURCE, MANAGER, placement::Taken, pod::FleetPod};
+use crate::clock::{Clock, SystemClock};
 
 /// Label of the nodes of a fleet; its value is the fleet's name prefix.
 const FLEET_LABEL: &str = "wva.llmd.ai/fleet";
@@ -145,7 +146,7 @@ impl Nodes {
 
     async fn report(&self, name: &str, pool: &NodePool) -> kube::Result<()> {
         let api: Api<Node> = Api::all(self.client.clone());
-        let patch = Patch::Apply(status(name, pool, Timestamp::now()));
+        let patch = Patch::Apply(status(name, pool, SystemClock.now()));
         api.patch_status(name, &PatchParams::apply(MANAGER).force(), &patch).await.map(drop)
     }
 
@@ -158,7 +159,7 @@ impl Nodes {
             "spec": {
                 "holderIdentity": name,
                 "leaseDurationSeconds": 40,
-                "renewTime": format!("{:.6}", Timestamp::now()),
+                "renewTime": format!("{:.6}", SystemClock.now()),
             },
         });
         api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(lease)).await.map(drop)

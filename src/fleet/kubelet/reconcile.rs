@@ -29,6 +29,7 @@ use super::{
     status,
 };
 use crate::{
+    clock::{Clock, SystemClock},
     fleet::{
         http,
         live::LiveFleet,
@@ -89,7 +90,7 @@ pub(super) async fn reconcile(pod: Arc<Pod>, context: Arc<Context>) -> Result<Ac
             return Ok(Action::await_change());
         }
     };
-    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+    let node = node_of(&pod);
     if node.is_some_and(|node| !context.nodes.owns(node)) {
         return Ok(Action::await_change());
     }
@@ -114,13 +115,15 @@ impl Context {
         let mut placed = self.placed.lock().await;
         let nodes = self.nodes.list().await.map_err(failed)?;
         let known = self.store.state();
-        let fresh = known.iter().filter(|known| known.uid().is_none_or(|uid| !placed.contains_key(&uid)));
-        let taken = node::taken(fresh.map(AsRef::as_ref).chain(placed.values()));
+        let seen: HashSet<_> =
+            known.iter().filter(|known| node_of(known).is_some()).filter_map(|pod| pod.uid()).collect();
+        let unseen = placed.iter().filter(|(uid, _)| !seen.contains(*uid)).map(|(_, pod)| pod);
+        let taken = node::taken(known.iter().map(AsRef::as_ref).chain(unseen));
         let node = match place(pod, fleet_pod.accelerators, &nodes, &taken) {
             Ok(node) => node.name_any(),
             Err(message) => {
                 if !status::is_unschedulable(pod, &message) {
-                    self.patch_status(pod, &status::unschedulable(&message, Timestamp::now())).await?;
+                    self.patch_status(pod, &status::unschedulable(&message, SystemClock.now())).await?;
                 }
                 return Ok(Action::requeue(UNPLACED_RETRY));
             }
@@ -157,7 +160,7 @@ impl Context {
             None => self.serve(pod, fleet_pod, replica).await?,
         };
         if !status::is_ready_at(pod, address) {
-            self.patch_status(pod, &status::ready(pod, address, Timestamp::now())).await?;
+            self.patch_status(pod, &status::ready(pod, address, SystemClock.now())).await?;
             info!(pod = full_name(pod), %address, "ready");
         }
         Ok(Action::await_change())
@@ -211,7 +214,7 @@ impl Context {
         if let Some(replica) = replica {
             let drained = self.fleet.with(|fleet| {
                 let Some(pool) = fleet.pool_mut(&replica.model) else { return true };
-                if Timestamp::now() >= deadline {
+                if SystemClock.now() >= deadline {
                     pool.stop(replica.id);
                 }
                 pool.drain(replica.id);
@@ -264,6 +267,13 @@ impl Context {
     }
 }
 
+fn node_of(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref()
+}
+
 fn full_name(pod: &Pod) -> String {
     format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+//! `wva demo`: the main job on embedded parts, with no cluster.
+//!
+//! ```text
+//! load ─► simulated fleet ─► HTTP /metrics ─► scrape collector ─► engine ─► API server (TLS) ─► HPA arithmetic ─┐
+//!              ▲                                                                                                │
+//!              └───────────────────────────────── spec.replicas ◄──────────────────────────────────────────────┘
+//! ```
+//!
+//! The fleet is simulated and the HPA is a model; all between them is the production code.
+
+mod args;
+mod autoscaler;
+mod screen;
+mod server;
+mod world;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use self::args::DemoArgs;
+use self::{screen::Screen, server::DemoServer, world::World};
+use crate::{
+    actuator::Actuator,
+    app::Cycle,
+    clock::{Clock, ScaledClock},
+    collector::{
+        background,
+        scrape::{ScrapeCollector, ScrapeOptions},
+    },
+    decisions::DecisionStore,
+    executor::HybridExecutor,
+    interfaces::{AgeLimits, MetricsCollector, ModelKey, SaturationScalingConfig},
+    snapshot::Parameters,
+    telemetry::{DecisionMetrics, MetricsRegistry},
+};
+
+/// Times of the simulated world; on the wall they pass faster.
+const FETCH_INTERVAL: Duration = Duration::from_secs(5);
+const ENGINE_INTERVAL: Duration = Duration::from_secs(5);
+/// The stock HPA's sync period.
+const HPA_SYNC: Duration = Duration::from_secs(15);
+/// How often the screen is drawn, on the wall.
+const REDRAW: Duration = Duration::from_secs(1);
+
+/// Runs the demo until its duration is over or `shutdown`.
+///
+/// # Errors
+/// When a loopback port cannot be had.
+pub async fn run(args: DemoArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let clock: Arc<dyn Clock> = Arc::new(ScaledClock::new(args.speed));
+    let stop = shutdown.child_token();
+    let tasks = TaskTracker::new();
+
+    let world = Arc::new(World::start(&args, clock.clone(), &tasks, &stop).await?);
+    let collector: Arc<dyn MetricsCollector> =
+        Arc::new(ScrapeCollector::new(ScrapeOptions::default(), clock.clone(), world.clone(), world.clone())?);
+    let (refreshed, refreshes) = tokio::sync::watch::channel(0);
+    tasks.spawn(background::run(collector.clone(), FETCH_INTERVAL, clock.clone(), stop.clone(), refreshed));
+
+    let mut registry = MetricsRegistry::new();
+    let store = Arc::new(DecisionStore::new(clock.clone(), None));
+    let metrics = DecisionMetrics::register(&mut registry, clock.clone(), AgeLimits::default().decision, None);
+    let cycle = Arc::new(Cycle::new(
+        clock.clone(),
+        world.clone(),
+        vec![collector.clone()],
+        Arc::new(|| Arc::new(Defaults) as Arc<dyn Parameters>),
+        Actuator::new(store.clone(), metrics, None),
+    ));
+    let interval = clock.wall(ENGINE_INTERVAL);
+    let executor = HybridExecutor::new(move || interval, refreshes, Duration::from_millis(20));
+    tasks.spawn(executor.start(stop.clone(), move || {
+        let cycle = cycle.clone();
+        async move { cycle.run().await }
+    }));
+
+    let server = DemoServer::start(args.port, store.clone(), registry, &tasks, &stop).await?;
+    for variant in world::VARIANTS {
+        let hpa = autoscaler::run(variant, world.clone(), server.client()?, clock.clone());
+        tasks.spawn(stop.clone().run_until_cancelled_owned(hpa));
+    }
+
+    let mut screen = Screen::new(args.plain);
+    Screen::greet(&args, &server.read_commands())?;
+    let ends = tokio::time::Instant::now() + args.duration;
+    while !stop.is_cancelled() && tokio::time::Instant::now() < ends {
+        let signals = collector.fetch_saturation_metrics(world.model()).await.unwrap_or_default();
+        screen.draw(&world.report(), &signals, &store.decisions())?;
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(REDRAW) => {}
+        }
+    }
+    Screen::sum_up(&world.report())?;
+
+    stop.cancel();
+    tasks.close();
+    tokio::time::timeout(Duration::from_secs(5), tasks.wait()).await.context("the demo's tasks did not end")?;
+    Ok(())
+}
+
+/// The decision parameters that ship.
+struct Defaults;
+
+impl Parameters for Defaults {
+    fn ages(&self) -> AgeLimits {
+        AgeLimits::default()
+    }
+
+    fn saturation(&self) -> Arc<SaturationScalingConfig> {
+        Arc::default()
+    }
+
+    fn saturation_of(&self, _: &ModelKey) -> Arc<SaturationScalingConfig> {
+        Arc::default()
+    }
+}
