@@ -1,1 +1,21 @@
-//! End-to-end tests on the real control plane of `hack/testbed`.
+//! End-to-end tests on the real control plane of `hack/testbed`: kube-apiserver, the stock HPA controller and Prometheus.
+//! Only nodes and engines are simulated. `hack/test e2e` runs them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    unreachable_pub,
+    reason = "tests fail by panicking; nothing here is anybody's API"
+)]
+
+mod bad_input;
+mod harness;
+mod install;
+mod main_job;
+mod not_a_number;
+mod outage_of_prometheus;
+mod reaction_time;
+mod restarts;
+mod security;
+mod startup;
+mod without_metrics;

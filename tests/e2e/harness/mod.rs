@@ -1,0 +1,25 @@
+//! What the scenarios share: the test bed, the product's processes, workloads, and waiting.
+
+mod bed;
+mod cluster;
+mod fleet;
+mod process;
+mod reader;
+mod scenario;
+mod timeline;
+mod wait;
+mod workload;
+mod wva;
+
+pub use self::{
+    bed::Bed,
+    cluster::Cluster,
+    fleet::{Fleet, Load},
+    process::Process,
+    reader::Reader,
+    scenario::{Scenario, install},
+    timeline::{Sample, Timeline},
+    wait::{eventually, report, seconds},
+    workload::{MODEL, Variant},
+    wva::{FETCH_INTERVAL, PEAK_WINDOW, SIGNAL_AGE, Wva},
+};

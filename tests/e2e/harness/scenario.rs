@@ -1,0 +1,65 @@
+//! A scenario: wva installed and reachable through kube-apiserver, a fleet, and a namespace.
+
+use std::sync::OnceLock;
+
+use tempfile::TempDir;
+
+use super::{Bed, Cluster, Fleet, Load, Wva};
+
+/// Everything a scenario uses. Dropping ends the processes and begins to delete the namespace.
+pub struct Scenario {
+    pub wva: Wva,
+    pub fleet: Fleet,
+    pub cluster: Cluster,
+    pub folder: TempDir,
+}
+
+impl Scenario {
+    /// With the bed's Prometheus.
+    pub async fn start(name: &str) -> Self {
+        Self::with_prometheus(name, &Bed::get().prometheus_url).await
+    }
+
+    /// With the Prometheus at that address.
+    pub async fn with_prometheus(name: &str, prometheus_url: &str) -> Self {
+        install_once();
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = Cluster::new(name).await;
+        let fleet = Fleet::start(folder.path()).await;
+        let wva = Wva::start(folder.path(), prometheus_url).await;
+        Bed::get().testbed(&["adapter", "direct", &wva.port().to_string(), "--wait"]);
+        Self { wva, fleet, cluster, folder }
+    }
+
+    /// Puts the scenario's model under load.
+    pub async fn load(&self, load: Load) {
+        self.fleet.load(&self.cluster.namespace, load).await;
+    }
+}
+
+impl Drop for Scenario {
+    fn drop(&mut self) {
+        // Nobody is left to delete the pods the way a kubelet does.
+        let namespace = self.cluster.namespace.as_str();
+        let bed = Bed::get();
+        let _ = bed.try_kubectl(&["delete", "namespace", namespace, "--ignore-not-found", "--wait=false"], None);
+        let pods = ["delete", "pods", "--all", "--namespace", namespace, "--force", "--grace-period=0", "--wait=false"];
+        let _ = bed.try_kubectl(&pods, None);
+    }
+}
+
+/// Applies what a user applies, once in this process.
+fn install_once() {
+    static INSTALLED: OnceLock<()> = OnceLock::new();
+    INSTALLED.get_or_init(install);
+}
+
+/// Applies what a user applies. The Service and the APIService go first: the test bed changes them to point at a process
+/// on loopback, and would not give its fields back.
+pub fn install() {
+    let bed = Bed::get();
+    bed.kubectl(&["delete", "apiservice", "v1beta1.external.metrics.k8s.io", "--ignore-not-found"]);
+    bed.kubectl(&["delete", "service", "wva", "--namespace=wva-system", "--ignore-not-found"]);
+    bed.kubectl(&["apply", "--server-side", "-k", "manifests"]);
+    bed.kubectl(&["apply", "-k", "apiservice"]);
+}

@@ -1,0 +1,81 @@
+//! From a step of the load to a changed value at the API, beside what upstream's chain of polls takes.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::{FETCH_INTERVAL, Load, Scenario, Variant, eventually};
+
+const STEPS: usize = 5;
+const LIMIT: Duration = Duration::from_secs(40);
+/// The bed's Prometheus scrapes this often.
+const SCRAPE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Upstream's hops, least and greatest default interval in seconds. Each is waited for half of its interval on average,
+/// all of it at worst.
+const UPSTREAM: [(&str, f64, f64); 4] = [
+    ("Prometheus scrapes vLLM", 15.0, 15.0),
+    ("WVA's loop", 15.0, 15.0),
+    ("Prometheus scrapes WVA", 10.0, 10.0),
+    ("adapter or KEDA polls", 5.0, 30.0),
+];
+/// `collector.fetchInterval` by default.
+const DEFAULT_FETCH_INTERVAL: f64 = 5.0;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_of_the_load_changes_the_served_value() {
+    let scenario = Scenario::start("reaction-time").await;
+    let cluster = &scenario.cluster;
+    // Without an HPA, so that every step starts from one replica.
+    let dear = Variant::dear(1, 3);
+    cluster.apply(&[dear.deployment(), dear.autoscaling()]);
+    let mut times = Vec::new();
+    for _ in 0..STEPS {
+        desired(&scenario, "nothing is asked for at rest", |replicas| replicas == 1).await;
+        scenario.load(Load::BURST).await;
+        let stepped = Instant::now();
+        desired(&scenario, "the load is answered", |replicas| replicas > 1).await;
+        times.push(stepped.elapsed().as_secs_f64());
+        scenario.load(Load::IDLE).await;
+    }
+    print(&mut times);
+}
+
+async fn desired(scenario: &Scenario, what: &str, accept: impl Fn(u32) -> bool) {
+    eventually(what, LIMIT, async || match scenario.cluster.read("dear").await {
+        Ok(replicas) if accept(replicas) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+}
+
+fn print(times: &mut [f64]) {
+    times.sort_by(f64::total_cmp);
+    let (scrape, fetch) = (SCRAPE_INTERVAL.as_secs_f64(), FETCH_INTERVAL.as_secs_f64());
+    println!("\n  From a step of the load to a changed value at the API, through kube-apiserver, in seconds:");
+    println!("  {:<72} {:>9} {:>9}", "", "expected", "worst");
+    for (hop, least, greatest) in UPSTREAM {
+        println!(
+            "    upstream, computed: {hop:<50} {:>9} {:>9}",
+            range(least / 2.0, greatest / 2.0),
+            range(least, greatest)
+        );
+    }
+    let sum = |pick: fn(&(&str, f64, f64)) -> f64| UPSTREAM.iter().map(pick).sum::<f64>();
+    let (least, greatest) = (sum(|hop| hop.1), sum(|hop| hop.2));
+    row("upstream, computed: sum", &range(least / 2.0, greatest / 2.0), &range(least, greatest));
+    let ours = |scrape: f64, fetch: f64| (format!("{:.1}", (scrape + fetch) / 2.0), format!("{:.1}", scrape + fetch));
+    let (expected, worst) = ours(UPSTREAM[0].1, DEFAULT_FETCH_INTERVAL);
+    row("wva, computed: upstream's scrape of vLLM, default fetch", &expected, &worst);
+    let (expected, worst) = ours(scrape, fetch);
+    row(&format!("wva, computed: scrape every {scrape} s, fetch every {fetch} s"), &expected, &worst);
+    let measured = format!("wva, measured there: median of {} (least {:.2})", times.len(), times[0]);
+    row(&measured, &format!("{:.2}", times[times.len() / 2]), &format!("{:.2}", times[times.len() - 1]));
+    println!("  The HPA's own period of 15 s comes on top of all of them.");
+}
+
+fn row(name: &str, expected: &str, worst: &str) {
+    println!("  {name:<72} {expected:>9} {worst:>9}");
+}
+
+fn range(least: f64, greatest: f64) -> String {
+    if least == greatest { format!("{least:.1}") } else { format!("{least:.1}–{greatest:.1}") }
+}
