@@ -11,7 +11,8 @@ pub struct Scenario {
     pub wva: Wva,
     pub fleet: Fleet,
     pub cluster: Cluster,
-    pub folder: TempDir,
+    /// Logs and credentials of the processes; removed after them.
+    _folder: TempDir,
 }
 
 impl Scenario {
@@ -28,7 +29,7 @@ impl Scenario {
         let fleet = Fleet::start(folder.path()).await;
         let wva = Wva::start(folder.path(), prometheus_url).await;
         Bed::get().testbed(&["adapter", "direct", &wva.port().to_string(), "--wait"]);
-        Self { wva, fleet, cluster, folder }
+        Self { wva, fleet, cluster, _folder: folder }
     }
 
     /// Puts the scenario's model under load.

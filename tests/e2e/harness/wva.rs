@@ -63,7 +63,7 @@ impl Wva {
     }
 
     /// Runs `wva serve` with the bed's certificate, these further arguments and the identity in `kubeconfig`.
-    pub fn run(arguments: &[&str], kubeconfig: &Path, folder: &Path) -> Process {
+    fn run(arguments: &[&str], kubeconfig: &Path, folder: &Path) -> Process {
         let bed = Bed::get();
         let mut all = vec!["serve", "--server-tls-cert-path", &bed.certificate, "--server-tls-key-path", &bed.key];
         all.extend(arguments);
@@ -74,10 +74,6 @@ impl Wva {
 
     pub fn port(&self) -> u16 {
         self.port
-    }
-
-    pub fn kubeconfig(&self) -> &Path {
-        &self.kubeconfig
     }
 
     /// The running process.
