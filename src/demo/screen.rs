@@ -16,9 +16,7 @@ use crate::{
 
 /// Where there is no terminal, one set of lines per this many draws.
 const PLAIN_EVERY: u64 = 5;
-const HEADING: &str = "VARIANT  GPU   LOAD req/s  KV peak  QUEUE  DESIRED  READY/SET  WHY";
-/// Width of everything before the last column.
-const WHY_COLUMN: usize = 63;
+const HEADING: &str = "VARIANT  GPU   LOAD req/s  KV peak  QUEUE  DESIRED  READY/SET";
 
 /// Draws to standard output.
 pub(super) struct Screen {
@@ -57,22 +55,29 @@ impl Screen {
     ) -> Result<()> {
         self.draws += 1;
         let Some(report) = report else { return Ok(()) };
-        let mut lines = vec![state(*elapsed, report), HEADING.to_owned()];
-        lines.extend(VARIANTS.iter().map(|variant| row(*variant, report, signals, decisions)));
+        let rows = VARIANTS.map(|variant| row(variant, report, signals, decisions));
         let mut out = stdout().lock();
         if self.live {
+            // The reasons below the table: beside it they would not fit.
+            let mut lines = vec![state(*elapsed, report), HEADING.to_owned()];
+            lines.extend(rows.iter().map(|row| row.numbers.clone()));
+            lines.extend(rows.iter().map(|row| format!("{} because {}", row.variant, row.why)));
             if self.drawn > 0 {
                 write!(out, "\x1b[{}A\x1b[J", self.drawn)?;
             }
             let width = terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0));
             for line in &lines {
-                writeln!(out, "{}", line.chars().take(width.max(WHY_COLUMN)).collect::<String>())?;
+                writeln!(out, "{}", line.chars().take(width).collect::<String>())?;
             }
             self.drawn = lines.len();
         } else if self.draws % PLAIN_EVERY == 1 {
+            writeln!(out, "{}", state(*elapsed, report))?;
             // A log keeps every line: the heading once is enough.
-            for line in lines.iter().enumerate().filter(|(at, _)| *at != 1 || self.draws == 1) {
-                writeln!(out, "{}", line.1)?;
+            if self.draws == 1 {
+                writeln!(out, "{HEADING}  WHY")?;
+            }
+            for row in &rows {
+                writeln!(out, "{}  {}", row.numbers, row.why)?;
             }
         }
         out.flush()
@@ -103,7 +108,14 @@ fn state(elapsed: Duration, report: &PoolReport) -> String {
     )
 }
 
-fn row(variant: DemoVariant, report: &PoolReport, signals: &[ReplicaMetrics], decisions: &[Decision]) -> String {
+/// One variant's part of the table.
+struct Row {
+    variant: &'static str,
+    numbers: String,
+    why: String,
+}
+
+fn row(variant: DemoVariant, report: &PoolReport, signals: &[ReplicaMetrics], decisions: &[Decision]) -> Row {
     let of_variant = || signals.iter().filter(|r| r.variant.as_ref().is_some_and(|key| &*key.name == variant.name));
     let sum = |of: fn(&ReplicaMetrics) -> Option<f64>| of_variant().filter_map(of).reduce(|a, b| a + b);
     let peak = of_variant().filter_map(|replica| replica.kv_cache_usage.value().copied()).reduce(f64::max);
@@ -117,8 +129,8 @@ fn row(variant: DemoVariant, report: &PoolReport, signals: &[ReplicaMetrics], de
     };
     let status = report.variants.iter().find(|status| status.name == variant.name);
     let (ready, set) = status.map_or((0, 0), |status| (status.ready, status.spec.unwrap_or(status.current)));
-    format!(
-        "{:<7}  {:<4}  {:>10}  {:>7}  {:>5}  {:>7}  {:>9}  {}",
+    let numbers = format!(
+        "{:<7}  {:<4}  {:>10}  {:>7}  {:>5}  {:>7}  {:>9}",
         variant.name,
         variant.accelerator,
         number(rate, |rate| format!("{rate:.1}")),
@@ -126,8 +138,8 @@ fn row(variant: DemoVariant, report: &PoolReport, signals: &[ReplicaMetrics], de
         number(queue, |queue| format!("{queue:.0}")),
         desired,
         format!("{ready}/{set}"),
-        why
-    )
+    );
+    Row { variant: variant.name, numbers, why: why.to_owned() }
 }
 
 fn number(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
