@@ -71,6 +71,7 @@ fn snapshot(second: i64, variants: Vec<VariantObservation>) -> Snapshot {
         ages: AgeLimits::default(),
         saturation: Arc::new(SaturationScalingConfig::default()),
         saturation_per_model: std::collections::BTreeMap::new(),
+        unavailable: std::collections::BTreeMap::new(),
     }
 }
 
@@ -214,6 +215,20 @@ fn stale_signals_withhold_the_decision_and_name_the_source_error() {
         "variant default/a: none of the 2 ready replicas of model m in namespace default has a KV-cache usage and a \
          queue length sampled in the last 60 s; the newest is 61 s old; Prometheus at http://p: connection refused"
     );
+}
+
+#[test]
+fn without_any_series_the_sources_explanation_is_passed_on_and_no_cause_is_told_twice() {
+    let mut silent = variant("a", 5.0, 2, BUSY, 0);
+    silent.replicas.clear();
+    let mut world = snapshot(0, vec![silent]);
+    let cause = |world: &Snapshot| withheld(&decide(world), "a").1.split_once("last 60 s; ").unwrap().1.to_owned();
+    world.sources[0].last_error = Some("Prometheus at http://p cannot be reached".to_owned());
+    assert_eq!(cause(&world), "Prometheus at http://p cannot be reached");
+    world.sources[0].last_error = Some("no pod labels".to_owned());
+    let found = "namespace default has series of mm; no pod labels";
+    world.unavailable.insert(ModelKey::new("default", "m"), found.to_owned());
+    assert_eq!(cause(&world), found);
 }
 
 #[test]

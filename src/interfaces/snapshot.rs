@@ -26,6 +26,9 @@ pub struct Snapshot {
     /// Metric sources and their last error, for messages.
     #[serde(default)]
     pub sources: Vec<SourceHealth>,
+    /// What metric sources know of models that they have no signals of, for messages: a clause with a remedy.
+    #[serde(default, with = "per_model")]
+    pub unavailable: BTreeMap<ModelKey, String>,
     /// How long signals, decisions and pending replicas count.
     pub ages: AgeLimits,
     /// Saturation thresholds of models without an entry of their own.
@@ -74,31 +77,29 @@ pub enum TargetObservation {
 
 /// JSON objects have string keys: a map by model is written as a list of pairs.
 mod per_model {
-    use std::{collections::BTreeMap, sync::Arc};
+    use std::collections::BTreeMap;
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    use super::{ModelKey, SaturationScalingConfig};
+    use super::ModelKey;
 
     #[derive(Serialize, Deserialize)]
-    struct Entry {
-        model: ModelKey,
-        saturation: Arc<SaturationScalingConfig>,
+    struct Entry<K, V> {
+        model: K,
+        value: V,
     }
 
-    pub(super) fn serialize<S: Serializer>(
-        map: &BTreeMap<ModelKey, Arc<SaturationScalingConfig>>,
+    pub(super) fn serialize<V: Serialize, S: Serializer>(
+        map: &BTreeMap<ModelKey, V>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(
-            map.iter().map(|(model, saturation)| Entry { model: model.clone(), saturation: saturation.clone() }),
-        )
+        serializer.collect_seq(map.iter().map(|(model, value)| Entry { model, value }))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(super) fn deserialize<'de, V: Deserialize<'de>, D: Deserializer<'de>>(
         deserializer: D,
-    ) -> Result<BTreeMap<ModelKey, Arc<SaturationScalingConfig>>, D::Error> {
-        let entries = Vec::<Entry>::deserialize(deserializer)?;
-        Ok(entries.into_iter().map(|entry| (entry.model, entry.saturation)).collect())
+    ) -> Result<BTreeMap<ModelKey, V>, D::Error> {
+        let entries = Vec::<Entry<ModelKey, V>>::deserialize(deserializer)?;
+        Ok(entries.into_iter().map(|Entry { model, value }| (model, value)).collect())
     }
 }

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use crate::{
     clock::Clock,
     interfaces::{
-        AgeLimits, MetricsCollector, ModelKey, ReplicaMetrics, SNAPSHOT_VERSION, SaturationScalingConfig, Snapshot,
-        VariantKey, VariantObservation,
+        AgeLimits, CollectorError, MetricsCollector, ModelKey, ReplicaMetrics, SNAPSHOT_VERSION,
+        SaturationScalingConfig, Snapshot, VariantKey, VariantObservation,
     },
 };
 
@@ -46,19 +46,27 @@ pub async fn take(
     let mut variants = cluster.observe(taken_at);
     let models: BTreeSet<ModelKey> = variants.iter().map(|variant| variant.variant.model.clone()).collect();
 
-    let mut replicas: BTreeMap<VariantKey, Vec<ReplicaMetrics>> = BTreeMap::new();
+    // By model too: a pod whose engine serves another model than its variant declares says nothing of the variant.
+    let mut replicas: BTreeMap<(ModelKey, VariantKey), Vec<ReplicaMetrics>> = BTreeMap::new();
+    let mut unavailable = BTreeMap::new();
     for model in &models {
+        let mut has_signals = false;
         for collector in collectors {
             // An error here is "nothing fetched yet"; the source's health carries it into the message.
             for replica in collector.fetch_saturation_metrics(model).await.unwrap_or_default() {
+                has_signals |= has_sample(&replica);
                 if let Some(variant) = &replica.variant {
-                    replicas.entry(variant.clone()).or_default().push(replica);
+                    replicas.entry((model.clone(), variant.clone())).or_default().push(replica);
                 }
             }
         }
+        if !has_signals && let Some(found) = what_is_found(collectors, model).await {
+            unavailable.insert(model.clone(), found);
+        }
     }
     for variant in &mut variants {
-        variant.replicas = replicas.remove(&variant.variant.key).unwrap_or_default();
+        let key = (variant.variant.model.clone(), variant.variant.key.clone());
+        variant.replicas = replicas.remove(&key).unwrap_or_default();
     }
 
     let saturation = parameters.saturation();
@@ -71,8 +79,27 @@ pub async fn take(
         taken_at,
         variants,
         sources: collectors.iter().map(|collector| collector.health()).collect(),
+        unavailable,
         ages: parameters.ages(),
         saturation_per_model: own_thresholds.collect(),
         saturation,
     }
 }
+
+fn has_sample(replica: &ReplicaMetrics) -> bool {
+    [replica.kv_cache_usage, replica.queue_length].iter().any(|signal| signal.sampled_at().is_some())
+}
+
+/// What the sources have instead of the model's series; `None` when they could not look.
+async fn what_is_found(collectors: &[Arc<dyn MetricsCollector>], model: &ModelKey) -> Option<String> {
+    let mut clauses = Vec::new();
+    for collector in collectors {
+        if let Err(CollectorError::MissingSeries { found, .. }) = collector.validate_metrics_availability(model).await {
+            clauses.push(found);
+        }
+    }
+    (!clauses.is_empty()).then(|| clauses.join("; "))
+}
+
+#[cfg(test)]
+mod tests;

@@ -43,8 +43,12 @@ async fn the_manifests_apply_twice_without_a_change_and_make_the_metric_readable
 fn the_service_account_may_read_workloads_and_write_nothing_but_status_and_events() {
     install();
     let may = |verb: &str, resource: &str| {
+        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        let subresource = format!("--subresource={subresource}");
         // Exits with 1 for "no".
-        Bed::get().try_kubectl(&["auth", "can-i", verb, resource, "--all-namespaces", ACCOUNT], None).is_ok()
+        Bed::get()
+            .try_kubectl(&["auth", "can-i", verb, resource, &subresource, "--all-namespaces", ACCOUNT], None)
+            .is_ok()
     };
     let workloads = ["deployments.apps", "statefulsets.apps", "pods", "horizontalpodautoscalers.autoscaling"];
     for workload in workloads {
@@ -71,6 +75,7 @@ fn the_sample_is_accepted_without_a_warning() {
     for kind in ["variantautoscaling.llmd.ai/", "horizontalpodautoscaler.autoscaling/", "deployment.apps/"] {
         assert_eq!(applied.matches(kind).count(), 2, "{applied}");
     }
+    bed.kubectl(&["delete", "--wait=false", "-f", "manifests/samples/namespace.yaml"]);
 }
 
 /// Resource versions of everything that is installed.

@@ -57,22 +57,31 @@ fn metrics_missing(snapshot: &Snapshot, members: &[Member<'_>], member: &Member<
     let variant = &member.observation.variant;
     let limit = snapshot.ages.signal.as_secs();
     let newest = members.iter().flat_map(|member| &member.observation.replicas).filter_map(newest_sample).max();
-    let found = match newest {
-        Some(sampled_at) => format!("the newest is {} s old", age(snapshot.taken_at, sampled_at).as_secs()),
-        None => format!(
+    let unavailable = snapshot.unavailable.get(&variant.model);
+    let errors = snapshot.sources.iter().filter_map(|source| {
+        let error = source.last_error.as_deref()?;
+        // Most errors begin with the name themselves.
+        let named = error.starts_with(&*source.name);
+        let told = unavailable.is_some_and(|found| found.contains(error));
+        (!told).then(|| if named { error.to_owned() } else { format!("{}: {error}", source.name) })
+    });
+    let mut causes: Vec<String> = errors.collect();
+    match (newest, unavailable) {
+        (Some(sampled_at), _) => {
+            causes.insert(0, format!("the newest is {} s old", age(snapshot.taken_at, sampled_at).as_secs()));
+        }
+        (None, Some(found)) => causes.insert(0, found.clone()),
+        (None, None) if causes.is_empty() => causes.push(format!(
             "there is no series of it at all; check that spec.modelID equals the model_name label, here {:?}, and that the pods of {} are scraped",
             &*variant.model.model_id, variant.target
-        ),
-    };
-    let sources: String = snapshot
-        .sources
-        .iter()
-        .filter_map(|source| source.last_error.as_ref().map(|error| format!("; {}: {error}", source.name)))
-        .collect();
+        )),
+        (None, None) => {}
+    }
+    let causes = causes.join("; ");
     Outcome::Withheld(Withheld {
         kind: WithheldKind::MetricsMissing,
         message: format!(
-            "variant {}: none of the {ready} ready replicas of model {} has a KV-cache usage and a queue length sampled in the last {limit} s; {found}{sources}",
+            "variant {}: none of the {ready} ready replicas of model {} has a KV-cache usage and a queue length sampled in the last {limit} s; {causes}",
             variant.key, variant.model
         ),
     })

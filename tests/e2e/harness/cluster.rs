@@ -10,7 +10,7 @@ use k8s_openapi::api::{
     events::v1::Event,
 };
 use kube::{
-    Api, Client, Resource, ResourceExt,
+    Api, Client, Config, Resource, ResourceExt,
     api::{DeleteParams, ListParams},
 };
 use serde::de::DeserializeOwned;
@@ -33,7 +33,10 @@ impl Cluster {
     /// Creates the namespace.
     pub async fn new(name: &str) -> Self {
         Bed::get();
-        let client = Client::try_default().await.expect("KUBECONFIG names the test bed");
+        let mut config = Config::infer().await.expect("KUBECONFIG names the test bed");
+        // A value that is withheld is a 503: to be seen, not to be tried again for minutes.
+        config.default_retry = false;
+        let client = Client::try_from(config).unwrap();
         // Unique, so that runs on one test bed do not meet.
         let namespace = format!("e2e-{name}-{}", Timestamp::now().as_second());
         let cluster = Self { client, namespace };
@@ -77,7 +80,7 @@ impl Cluster {
             self.namespace
         );
         let request = http::Request::get(path).body(Vec::new()).unwrap();
-        let list: Value = self.client.request(request).await.map_err(|error| error.to_string())?;
+        let list: Value = self.client.request(request).await.map_err(message)?;
         let items = list["items"].as_array().unwrap();
         assert_eq!(items.len(), 1, "{list}");
         assert_eq!(items[0]["metricLabels"]["variant_name"], variant, "{list}");
@@ -175,5 +178,13 @@ impl Cluster {
             }
         })
         .await;
+    }
+}
+
+/// What a client shows of an error: the message of the answer, if there was one.
+fn message(error: kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message,
+        other => other.to_string(),
     }
 }

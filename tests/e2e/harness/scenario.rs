@@ -4,14 +4,15 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
-use super::{Bed, Cluster, Fleet, Load, Wva};
+use super::{Bed, Cluster, Fleet, Load, MODEL, Wva};
 
 /// Everything a scenario uses. Dropping ends the processes and begins to delete the namespace.
 pub struct Scenario {
     pub wva: Wva,
     pub fleet: Fleet,
     pub cluster: Cluster,
-    pub folder: TempDir,
+    /// Logs and credentials of the processes; removed after them.
+    _folder: TempDir,
 }
 
 impl Scenario {
@@ -28,12 +29,12 @@ impl Scenario {
         let fleet = Fleet::start(folder.path()).await;
         let wva = Wva::start(folder.path(), prometheus_url).await;
         Bed::get().testbed(&["adapter", "direct", &wva.port().to_string(), "--wait"]);
-        Self { wva, fleet, cluster, folder }
+        Self { wva, fleet, cluster, _folder: folder }
     }
 
-    /// Puts the scenario's model under load.
+    /// Puts the model under load.
     pub async fn load(&self, load: Load) {
-        self.fleet.load(&self.cluster.namespace, load).await;
+        self.fleet.load(&self.cluster.namespace, MODEL, load).await;
     }
 }
 

@@ -1,0 +1,139 @@
+use std::time::Duration;
+
+use futures::{FutureExt, future::BoxFuture};
+
+use super::*;
+use crate::{
+    clock::SimulatedClock,
+    interfaces::{
+        EngineKind, ReplicaBounds, Role, ScaleObservation, Signal, SourceHealth, TargetObservation, TargetReference,
+        Variant,
+    },
+};
+
+const NAMESPACE: &str = "chat";
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_800_000_000).unwrap()
+}
+
+/// Variants as (name, declared model).
+struct Cluster(&'static [(&'static str, &'static str)]);
+
+impl ClusterObserver for Cluster {
+    fn observe(&self, _: Timestamp) -> Vec<VariantObservation> {
+        let observation = |&(name, model): &(&str, &str)| VariantObservation {
+            variant: Variant {
+                key: VariantKey::new(NAMESPACE, name),
+                model: ModelKey::new(NAMESPACE, model),
+                accelerator: None,
+                cost: 1.0,
+                role: Role::Both,
+                bounds: ReplicaBounds::default(),
+                target: TargetReference { api_version: "apps/v1".into(), kind: "Deployment".into(), name: name.into() },
+            },
+            target: TargetObservation::Found(ScaleObservation::default()),
+            replicas: Vec::new(),
+            autoscalers: Vec::new(),
+        };
+        self.0.iter().map(observation).collect()
+    }
+}
+
+/// Knows one engine instance of model `served`, in a pod of variant `owner`.
+struct Source {
+    served: &'static str,
+    owner: &'static str,
+    kv_cache_usage: Signal<f64>,
+}
+
+impl MetricsCollector for Source {
+    fn fetch_saturation_metrics<'a>(
+        &'a self,
+        model: &'a ModelKey,
+    ) -> BoxFuture<'a, Result<Vec<ReplicaMetrics>, CollectorError>> {
+        let replica = ReplicaMetrics {
+            pod: "pod".into(),
+            instance: "pod:8000".into(),
+            variant: Some(VariantKey::new(NAMESPACE, self.owner)),
+            engine: EngineKind::Vllm,
+            kv_cache_usage: self.kv_cache_usage,
+            queue_length: Signal::Missing,
+            running: Signal::Missing,
+            request_rate: Signal::Missing,
+            kv_cache_tokens: Signal::Missing,
+        };
+        let known = if &*model.model_id == self.served { vec![replica] } else { Vec::new() };
+        async move { Ok(known) }.boxed()
+    }
+
+    fn validate_metrics_availability<'a>(&'a self, model: &'a ModelKey) -> BoxFuture<'a, Result<(), CollectorError>> {
+        let found = format!("there is {}", self.served);
+        let error = CollectorError::MissingSeries { model: model.clone(), missing: "kv".to_owned(), found };
+        async move { Err(error) }.boxed()
+    }
+
+    fn refresh(&self) -> BoxFuture<'_, Result<(), CollectorError>> {
+        async { Ok(()) }.boxed()
+    }
+
+    fn health(&self) -> SourceHealth {
+        SourceHealth { name: "source".into(), last_success: None, last_error: None }
+    }
+}
+
+struct Defaults;
+
+impl Parameters for Defaults {
+    fn ages(&self) -> AgeLimits {
+        AgeLimits::default()
+    }
+
+    fn saturation(&self) -> Arc<SaturationScalingConfig> {
+        Arc::default()
+    }
+
+    fn saturation_of(&self, _: &ModelKey) -> Arc<SaturationScalingConfig> {
+        Arc::default()
+    }
+}
+
+async fn taken(variants: &'static [(&str, &str)], source: Source) -> Snapshot {
+    let clock = SimulatedClock::new(now());
+    take(&clock, &Cluster(variants), &[Arc::new(source)], &Defaults).await
+}
+
+fn replicas_of<'a>(snapshot: &'a Snapshot, variant: &str) -> &'a [ReplicaMetrics] {
+    let found = snapshot.variants.iter().find(|observation| &*observation.variant.key.name == variant);
+    &found.unwrap().replicas
+}
+
+fn present() -> Signal<f64> {
+    Signal::present(0.5, now() - Duration::from_secs(5))
+}
+
+#[tokio::test]
+async fn replicas_go_to_the_variant_that_owns_their_pods() {
+    let source = Source { served: "llama", owner: "a", kv_cache_usage: present() };
+    let snapshot = taken(&[("a", "llama"), ("b", "llama")], source).await;
+    assert_eq!((replicas_of(&snapshot, "a").len(), replicas_of(&snapshot, "b").len()), (1, 0));
+    assert!(snapshot.unavailable.is_empty(), "{:?}", snapshot.unavailable);
+}
+
+#[tokio::test]
+async fn a_variant_that_declares_another_model_than_its_pods_serve_has_no_signals_though_another_variant_declares_it() {
+    let source = Source { served: "llama", owner: "misnamed", kv_cache_usage: present() };
+    let snapshot = taken(&[("misnamed", "lama"), ("sound", "llama")], source).await;
+    assert_eq!(replicas_of(&snapshot, "misnamed"), []);
+    let unavailable: Vec<_> = snapshot.unavailable.iter().map(|(model, found)| (&*model.model_id, &**found)).collect();
+    assert_eq!(unavailable, [("lama", "there is llama")]);
+}
+
+#[tokio::test]
+async fn a_model_whose_engines_export_no_number_is_explained_too_and_survives_serialisation() {
+    let source = Source { served: "llama", owner: "a", kv_cache_usage: Signal::Missing };
+    let snapshot = taken(&[("a", "llama")], source).await;
+    assert_eq!(snapshot.unavailable[&ModelKey::new(NAMESPACE, "llama")], "there is llama");
+    let text = serde_json::to_string(&snapshot).unwrap();
+    assert_eq!(serde_json::from_str::<Snapshot>(&text).unwrap(), snapshot);
+}
