@@ -5,11 +5,7 @@
 
 mod series;
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 
@@ -31,7 +27,6 @@ pub struct DecisionStore {
     clock: Arc<dyn Clock>,
     controller_instance: Option<Arc<str>>,
     published: ArcSwap<Published>,
-    not_yet: OnceLock<()>,
 }
 
 #[derive(Debug, Default)]
@@ -45,7 +40,7 @@ struct Published {
 impl DecisionStore {
     /// An empty store. `controller_instance` becomes a label of every series, where several installations share a cluster.
     pub fn new(clock: Arc<dyn Clock>, controller_instance: Option<Arc<str>>) -> Self {
-        Self { clock, controller_instance, published: ArcSwap::default(), not_yet: OnceLock::new() }
+        Self { clock, controller_instance, published: ArcSwap::default() }
     }
 
     /// Replaces all decisions. Values older than `max_age` are refused from then on.
@@ -57,17 +52,11 @@ impl DecisionStore {
             }
         }
         self.published.store(Arc::new(Published { max_age, decisions: decisions.into(), series }));
-        self.not_yet.get_or_init(|| ());
     }
 
     /// The latest decisions.
     pub fn decisions(&self) -> Arc<[Decision]> {
         self.published.load().decisions.clone()
-    }
-
-    /// Whether anything was ever published.
-    pub fn has_decided(&self) -> bool {
-        self.not_yet.get().is_some()
     }
 
     /// The series with its value refused when it is too old.

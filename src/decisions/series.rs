@@ -7,11 +7,10 @@ use jiff::Timestamp;
 use crate::{
     apiserver::{Refusal, Sample, Series},
     constants::{
-        ACCELERATOR_UNRESOLVED, LABEL_ACCELERATOR_TYPE, LABEL_CONTROLLER_INSTANCE, LABEL_DIRECTION, LABEL_MODEL_NAME,
-        LABEL_NAMESPACE, LABEL_SIGNAL, LABEL_VARIANT_NAME, WVA_CURRENT_REPLICAS, WVA_DESIRED_RATIO,
-        WVA_DESIRED_REPLICAS, WVA_SATURATION_LEVEL, WVA_SCALING_DECISION,
+        LABEL_DIRECTION, LABEL_SIGNAL, WVA_CURRENT_REPLICAS, WVA_DESIRED_RATIO, WVA_DESIRED_REPLICAS,
+        WVA_SATURATION_LEVEL, WVA_SCALING_DECISION,
     },
-    interfaces::{Decision, Desired, Outcome, Signal},
+    interfaces::{Decision, Desired, Outcome, Signal, wire_labels},
 };
 
 /// All series of a decision, by metric name.
@@ -40,17 +39,9 @@ pub(super) fn of(decision: &Decision, controller_instance: Option<&str>) -> Vec<
 }
 
 fn labels(decision: &Decision, controller_instance: Option<&str>) -> Arc<BTreeMap<String, String>> {
-    let accelerator = decision.accelerator.as_deref().unwrap_or(ACCELERATOR_UNRESOLVED);
-    let mut labels = BTreeMap::from([
-        (LABEL_VARIANT_NAME.to_owned(), decision.variant.name.to_string()),
-        (LABEL_NAMESPACE.to_owned(), decision.variant.namespace.to_string()),
-        (LABEL_ACCELERATOR_TYPE.to_owned(), accelerator.to_owned()),
-        (LABEL_MODEL_NAME.to_owned(), decision.model.model_id.to_string()),
-    ]);
-    if let Some(instance) = controller_instance {
-        labels.insert(LABEL_CONTROLLER_INSTANCE.to_owned(), instance.to_owned());
-    }
-    Arc::new(labels)
+    let accelerator = decision.accelerator.as_deref();
+    let labels = wire_labels(&decision.variant, &decision.model.model_id, accelerator, controller_instance);
+    Arc::new(labels.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
 }
 
 fn with(labels: &BTreeMap<String, String>, key: &str, value: &str) -> Arc<BTreeMap<String, String>> {

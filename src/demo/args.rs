@@ -15,10 +15,10 @@ pub struct DemoArgs {
     #[arg(long, default_value_t = 10.0, value_name = "FACTOR", value_parser = speed)]
     pub speed: f64,
     /// Greatest request rate of the load, in requests per second; it rises to this and falls again.
-    #[arg(long, default_value_t = 60.0, value_name = "REQUESTS", value_parser = rate)]
+    #[arg(long, default_value_t = 40.0, value_name = "REQUESTS", value_parser = rate)]
     pub peak_rate: f64,
     /// Simulated time from the creation of a replica until it is ready.
-    #[arg(long, default_value = "60s", value_name = "DURATION", value_parser = duration)]
+    #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = duration)]
     pub cold_start: Duration,
     /// Port of the API server on 127.0.0.1; 0 takes a free one.
     #[arg(long, default_value_t = 0, value_name = "PORT")]

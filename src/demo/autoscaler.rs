@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Shorter than the stock 300 s, so that a short demo shows the way down too.
-const SCALE_DOWN_WINDOW: Duration = Duration::from_secs(60);
+const SCALE_DOWN_WINDOW: Duration = Duration::from_secs(30);
 
 /// Syncs every [`HPA_SYNC`] of `clock`, for ever.
 pub(super) async fn run(variant: DemoVariant, world: Arc<World>, client: MetricClient, clock: Arc<dyn Clock>) {

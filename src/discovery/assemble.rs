@@ -12,15 +12,9 @@ use super::{
     index::Namespace,
     objects::{Autoscaler, DeclaredVariant, ScaleTarget, Workload},
 };
-use crate::{
-    constants::{
-        ACCELERATOR_UNRESOLVED, LABEL_ACCELERATOR_TYPE, LABEL_CONTROLLER_INSTANCE, LABEL_MODEL_NAME, LABEL_NAMESPACE,
-        LABEL_VARIANT_NAME,
-    },
-    interfaces::{
-        HpaObservation, HpaTarget, ModelKey, Role, ScaleObservation, TargetObservation, Variant, VariantKey,
-        VariantObservation,
-    },
+use crate::interfaces::{
+    HpaObservation, HpaTarget, ModelKey, Role, ScaleObservation, TargetObservation, Variant, VariantKey,
+    VariantObservation, wire_labels,
 };
 
 /// Every variant of a namespace without the signals of its replicas, ordered by name.
@@ -175,12 +169,6 @@ fn observe_autoscaler(
 
 /// A label of a variant's `wva_desired_replicas` on the wire.
 fn label<'a>(variant: &'a Variant, controller_instance: Option<&'a str>, key: &str) -> Option<&'a str> {
-    match key {
-        LABEL_VARIANT_NAME => Some(&variant.key.name),
-        LABEL_NAMESPACE => Some(&variant.key.namespace),
-        LABEL_ACCELERATOR_TYPE => Some(variant.accelerator.as_deref().unwrap_or(ACCELERATOR_UNRESOLVED)),
-        LABEL_MODEL_NAME => Some(&variant.model.model_id),
-        LABEL_CONTROLLER_INSTANCE => controller_instance,
-        _ => None,
-    }
+    wire_labels(&variant.key, &variant.model.model_id, variant.accelerator.as_deref(), controller_instance)
+        .find_map(|(name, value)| (name == key).then_some(value))
 }

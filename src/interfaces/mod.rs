@@ -12,6 +12,7 @@ mod collector;
 mod config;
 mod decision;
 mod identity;
+mod labels;
 mod replica;
 mod signal;
 mod snapshot;
@@ -25,6 +26,7 @@ pub use decision::{
     WithheldKind,
 };
 pub use identity::{ModelKey, VariantKey};
+pub use labels::wire_labels;
 pub use replica::{EngineKind, ReplicaMetrics};
 pub use signal::Signal;
 pub(crate) use signal::age;

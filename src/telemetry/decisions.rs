@@ -26,11 +26,10 @@ use super::MetricsRegistry;
 use crate::{
     clock::Clock,
     constants::{
-        ACCELERATOR_UNRESOLVED, LABEL_ACCELERATOR_TYPE, LABEL_CONTROLLER_INSTANCE, LABEL_DIRECTION, LABEL_MODEL_NAME,
-        LABEL_NAMESPACE, LABEL_SIGNAL, LABEL_VARIANT_NAME, WVA_CURRENT_REPLICAS, WVA_DESIRED_RATIO,
-        WVA_DESIRED_REPLICAS, WVA_SATURATION_LEVEL, WVA_SCALING_DECISION,
+        LABEL_DIRECTION, LABEL_SIGNAL, WVA_CURRENT_REPLICAS, WVA_DESIRED_RATIO, WVA_DESIRED_REPLICAS,
+        WVA_SATURATION_LEVEL, WVA_SCALING_DECISION,
     },
-    interfaces::{Decision, Direction, Outcome, VariantKey},
+    interfaces::{Decision, Direction, Outcome, VariantKey, wire_labels},
 };
 
 /// Cycles take milliseconds when warm; the last bucket is the default interval.
@@ -202,14 +201,8 @@ impl Published {
     }
 
     fn labels<'a>(&'a self, variant: &'a VariantKey, series: &'a Series) -> Vec<(&'static str, &'a str)> {
-        let mut labels = vec![
-            (LABEL_VARIANT_NAME, &*variant.name),
-            (LABEL_NAMESPACE, &*variant.namespace),
-            (LABEL_ACCELERATOR_TYPE, series.accelerator.as_deref().unwrap_or(ACCELERATOR_UNRESOLVED)),
-            (LABEL_MODEL_NAME, &*series.model_id),
-        ];
-        labels.extend(self.controller_instance.as_deref().map(|instance| (LABEL_CONTROLLER_INSTANCE, instance)));
-        labels
+        let instance = self.controller_instance.as_deref();
+        wire_labels(variant, &series.model_id, series.accelerator.as_deref(), instance).collect()
     }
 }
 

@@ -65,7 +65,8 @@ fn print(times: &mut [f64]) {
     let sum = |pick: fn(&(&str, f64, f64)) -> f64| UPSTREAM.iter().map(pick).sum::<f64>();
     let (least, greatest) = (sum(|hop| hop.1), sum(|hop| hop.2));
     row("upstream, computed: sum", &range(least / 2.0, greatest / 2.0), &range(least, greatest));
-    let ours = |scrape: f64, fetch: f64| (format!("{:.1}", (scrape + fetch) / 2.0), format!("{:.1}", scrape + fetch));
+    let ours =
+        |scrape: f64, fetch: f64| (format!("{:.1}", f64::midpoint(scrape, fetch)), format!("{:.1}", scrape + fetch));
     let (expected, worst) = ours(UPSTREAM[0].1, DEFAULT_FETCH_INTERVAL);
     row("wva, computed: upstream's scrape of vLLM, default fetch", &expected, &worst);
     let (expected, worst) = ours(scrape, fetch);

@@ -18,3 +18,4 @@ mod discovery;
 mod discovery_api;
 mod fleet;
 mod manifests;
+mod supply_chain;
