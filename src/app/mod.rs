@@ -179,10 +179,21 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A client of a cluster that answers: later errors need not ask whether the address is right.
 async fn connect() -> anyhow::Result<Client> {
-    Client::try_default().await.context(
+    let config = kube::Config::infer().await.context(
         "cannot find a Kubernetes cluster; run inside one, or set KUBECONFIG to a file whose current context names one",
-    )
+    )?;
+    let address = config.cluster_url.clone();
+    let client =
+        Client::try_from(config).with_context(|| format!("cannot set up a client of kube-apiserver at {address}"))?;
+    client.apiserver_version().await.with_context(|| {
+        format!(
+            "kube-apiserver at {address} does not answer; check that it runs, and the address in KUBECONFIG or, in a pod, \
+             the network policy"
+        )
+    })?;
+    Ok(client)
 }
 
 fn serving_options(config: &Config) -> ServingOptions {

@@ -167,6 +167,7 @@ impl VariantAutoscalingsEngine {
         for event in events {
             let error = match timeout(WRITE_TIMEOUT, self.recorder.publish(event, &reference)).await {
                 Ok(Ok(())) => continue,
+                Ok(Err(error)) if is_terminating(&error) => continue,
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "no answer from the API server".to_owned(),
             };
@@ -179,6 +180,13 @@ impl VariantAutoscalingsEngine {
             );
         }
     }
+}
+
+/// Whether the namespace is being deleted, in which nothing can be created any more: nobody is left to read the event.
+fn is_terminating(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 /// A status that was written.

@@ -25,6 +25,8 @@ async fn load_raises_the_cheap_variant_to_its_maximum_before_the_dear_one_and_it
     cluster.create(&[cheap, dear]).await;
     for variant in [cheap, dear] {
         cluster.followed(variant.name, UP).await;
+        // Events tell the steps between two statuses that were written.
+        cluster.condition(variant.name, "OptimizationReady", "True").await;
     }
     let timeline = Timeline::start(cluster);
 

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{FETCH_INTERVAL, Load, Scenario, Variant, eventually};
 
-const STEPS: usize = 5;
+/// Models, each of which gets one step: a raised value stays until the replicas are there.
+const MODELS: [&str; 7] = ["step-1", "step-2", "step-3", "step-4", "step-5", "step-6", "step-7"];
 const LIMIT: Duration = Duration::from_secs(40);
 /// The bed's Prometheus scrapes this often.
 const SCRAPE_INTERVAL: Duration = Duration::from_secs(1);
@@ -24,23 +25,25 @@ const DEFAULT_FETCH_INTERVAL: f64 = 5.0;
 async fn a_step_of_the_load_changes_the_served_value() {
     let scenario = Scenario::start("reaction-time").await;
     let cluster = &scenario.cluster;
-    // Without an HPA, so that every step starts from one replica.
-    let dear = Variant::dear(1, 3);
-    cluster.apply(&[dear.deployment(), dear.autoscaling()]);
+    // Without HPAs: what counts is the value.
+    let variants = MODELS.map(|model| Variant::dear(1, 3).named(model).of(model));
+    cluster.apply(&variants.map(|variant| [variant.deployment(), variant.autoscaling()]).concat());
+    for model in MODELS {
+        desired(&scenario, model, |replicas| replicas == 1).await;
+    }
     let mut times = Vec::new();
-    for _ in 0..STEPS {
-        desired(&scenario, "nothing is asked for at rest", |replicas| replicas == 1).await;
-        scenario.load(Load::BURST).await;
+    for model in MODELS {
+        scenario.fleet.load(&cluster.namespace, model, Load::BURST).await;
         let stepped = Instant::now();
-        desired(&scenario, "the load is answered", |replicas| replicas > 1).await;
+        desired(&scenario, model, |replicas| replicas > 1).await;
         times.push(stepped.elapsed().as_secs_f64());
-        scenario.load(Load::IDLE).await;
+        scenario.fleet.load(&cluster.namespace, model, Load::IDLE).await;
     }
     print(&mut times);
 }
 
-async fn desired(scenario: &Scenario, what: &str, accept: impl Fn(u32) -> bool) {
-    eventually(what, LIMIT, async || match scenario.cluster.read("dear").await {
+async fn desired(scenario: &Scenario, variant: &str, accept: impl Fn(u32) -> bool) {
+    eventually(&format!("{variant} has the value"), LIMIT, async || match scenario.cluster.read(variant).await {
         Ok(replicas) if accept(replicas) => Ok(()),
         other => Err(format!("{other:?}")),
     })

@@ -81,7 +81,11 @@ fn what_exists(model: &ModelKey, catalog: &Catalog, source_name: &str) -> String
     let elsewhere: Vec<_> = serving.map(|(namespace, _)| namespace.clone()).collect();
     if !elsewhere.is_empty() {
         let namespaces = list(&elsewhere);
-        return format!("the model has series in namespace {namespaces}; a variant must be where its pods are");
+        return format!(
+            "namespace {} has no vLLM series, but namespace {namespaces} has series of the model; a variant must be where \
+             its pods are, and Prometheus must scrape them",
+            model.namespace
+        );
     }
     if catalog.models.is_empty() {
         return format!(
@@ -186,7 +190,7 @@ mod tests {
         };
         let many: Vec<_> = ["a", "b", "c", "d", "e", "f", "g"].to_vec();
         let table: [(&str, Vec<ReplicaMetrics>, Catalog, &str); 7] = [
-            ("elsewhere", vec![], catalog(&[("prod", &["llama"])]), "the model has series in namespace prod"),
+            ("elsewhere", vec![], catalog(&[("prod", &["llama"])]), "namespace prod has series of the model"),
             (
                 "nothing here",
                 vec![],

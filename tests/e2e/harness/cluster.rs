@@ -80,7 +80,7 @@ impl Cluster {
             self.namespace
         );
         let request = http::Request::get(path).body(Vec::new()).unwrap();
-        let list: Value = self.client.request(request).await.map_err(|error| error.to_string())?;
+        let list: Value = self.client.request(request).await.map_err(message)?;
         let items = list["items"].as_array().unwrap();
         assert_eq!(items.len(), 1, "{list}");
         assert_eq!(items[0]["metricLabels"]["variant_name"], variant, "{list}");
@@ -178,5 +178,13 @@ impl Cluster {
             }
         })
         .await;
+    }
+}
+
+/// What a client shows of an error: the message of the answer, if there was one.
+fn message(error: kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message,
+        other => other.to_string(),
     }
 }

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use serde_json::json;
 
-use super::{Bed, MODEL, Process};
+use super::{Bed, Process};
 
 /// Evenly spaced requests of one length.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +17,7 @@ pub struct Load {
 impl Load {
     /// Saturates any number of replicas used here: one carries 2 requests per second (L40S) or 6 (H100).
     pub const BUSY: Self = Self { rate: 60.0, prompt_tokens: 8000 };
-    /// Saturates one H100 at once, and leaves a queue behind that is worked off in seconds.
+    /// Saturates one H100 at once.
     pub const BURST: Self = Self { rate: 300.0, prompt_tokens: 500 };
     /// No requests at all.
     pub const IDLE: Self = Self { rate: 0.0, prompt_tokens: 1 };
@@ -43,8 +43,8 @@ impl Fleet {
         Self { _process: process, load_url: format!("{address}/load") }
     }
 
-    /// Puts the model in `namespace` under `load` from now on.
-    pub async fn load(&self, namespace: &str, load: Load) {
+    /// Puts `model` in `namespace` under `load` from now on.
+    pub async fn load(&self, namespace: &str, model: &str, load: Load) {
         let Load { rate, prompt_tokens } = load;
         let load = json!({ "regular": {
             "steps": [{ "rate": rate }],
@@ -52,7 +52,7 @@ impl Fleet {
             "outputTokens": { "fixed": 50 },
         }});
         let load = (rate > 0.0).then_some(load);
-        let plan = json!({ "models": [{ "model": MODEL, "namespace": namespace, "load": load }] });
+        let plan = json!({ "models": [{ "model": model, "namespace": namespace, "load": load }] });
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let answer = http.post(&self.load_url).body(plan.to_string()).send().await.unwrap();
         let status = answer.status();

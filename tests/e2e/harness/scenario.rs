@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
-use super::{Bed, Cluster, Fleet, Load, Wva};
+use super::{Bed, Cluster, Fleet, Load, MODEL, Wva};
 
 /// Everything a scenario uses. Dropping ends the processes and begins to delete the namespace.
 pub struct Scenario {
@@ -32,9 +32,9 @@ impl Scenario {
         Self { wva, fleet, cluster, _folder: folder }
     }
 
-    /// Puts the scenario's model under load.
+    /// Puts the model under load.
     pub async fn load(&self, load: Load) {
-        self.fleet.load(&self.cluster.namespace, load).await;
+        self.fleet.load(&self.cluster.namespace, MODEL, load).await;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-/// The model that variants serve.
+/// The model that variants serve, unless they say otherwise.
 pub const MODEL: &str = "meta-llama/Llama-3.1-8B-Instruct";
 
 /// One variant.
@@ -11,6 +11,8 @@ pub struct Variant {
     pub name: &'static str,
     /// What `modelID` says.
     pub model: &'static str,
+    /// What its engines serve.
+    served: &'static str,
     pub min: u32,
     pub max: u32,
     cost: &'static str,
@@ -22,18 +24,23 @@ impl Variant {
     /// On the slower and cheaper accelerator.
     pub fn cheap(min: u32, max: u32) -> Self {
         let (profile, accelerator) = ("llama-3.1-8b-l40s", "NVIDIA-L40S");
-        Self { name: "cheap", model: MODEL, min, max, cost: "4", profile, accelerator }
+        Self { name: "cheap", model: MODEL, served: MODEL, min, max, cost: "4", profile, accelerator }
     }
 
     /// On the faster and dearer accelerator.
     pub fn dear(min: u32, max: u32) -> Self {
         let (profile, accelerator) = ("llama-3.1-8b-h100", "NVIDIA-H100-80GB-HBM3");
-        Self { name: "dear", model: MODEL, min, max, cost: "10", profile, accelerator }
+        Self { name: "dear", model: MODEL, served: MODEL, min, max, cost: "10", profile, accelerator }
     }
 
     /// The same under another name.
     pub fn named(self, name: &'static str) -> Self {
         Self { name, ..self }
+    }
+
+    /// The same, of another model.
+    pub fn of(self, model: &'static str) -> Self {
+        Self { model, served: model, ..self }
     }
 
     /// The same, declared to serve another model than its engines do.
@@ -61,7 +68,7 @@ impl Variant {
                         "labels": { "app": name },
                         "annotations": {
                             "wva.llmd.ai/fleet-profile": self.profile,
-                            "wva.llmd.ai/fleet-model": MODEL,
+                            "wva.llmd.ai/fleet-model": self.served,
                             "wva.llmd.ai/fleet-cold-start": "2s",
                             "prometheus.io/scrape": "true",
                             "prometheus.io/port": "18000",

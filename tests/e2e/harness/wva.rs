@@ -17,6 +17,8 @@ pub const SIGNAL_AGE: Duration = Duration::from_secs(8);
 pub const FETCH_INTERVAL: Duration = Duration::from_secs(1);
 /// `server.shutdownDelay`.
 const SHUTDOWN_DELAY: Duration = Duration::from_secs(2);
+/// `prometheus.queryTimeout`: for so long a fetch is retried before its failure shows.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
 const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// How to start it, and the process while there is one.
@@ -49,6 +51,7 @@ impl Wva {
             ("signal", "ages", SIGNAL_AGE),
             ("interval", "engine", FETCH_INTERVAL),
             ("shutdown-delay", "server", SHUTDOWN_DELAY),
+            ("query-timeout", "prometheus", QUERY_TIMEOUT),
         ];
         let windows = windows.map(|(key, section, time)| format!("--{section}-{key}={}s", time.as_secs()));
         let prometheus = format!("--prometheus-url={}", self.prometheus_url);
