@@ -4,8 +4,15 @@
 # A pid in a file may belong to somebody else by now. This variable in a process's environment says whose it is.
 mark_of() { printf 'WVA_TESTBED_COMPONENT=%s:%s' "$STATE" "$1"; }
 
-# is_ours PID MARK
-is_ours() { grep -zqxF -- "$2" "/proc/$1/environ" 2>/dev/null; }
+# is_ours PID MARK. While a process execs, its environment reads as empty: a stranger is one that stays without the mark.
+is_ours() {
+  local try
+  for try in 1 2 3 4 5; do
+    if grep -zqxF -- "$2" "/proc/$1/environ" 2>/dev/null; then return 0; fi
+    [[ -e /proc/$1 && $try -lt 5 ]] || return 1
+    sleep 0.02
+  done
+}
 
 # Prints the pid of a component that runs, or fails.
 pid_of() {
