@@ -1,11 +1,13 @@
 //! One cycle: take a snapshot, step, publish.
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
 
-use tracing::{Instrument, debug, info};
+use futures::FutureExt;
+use tracing::{Instrument, debug, error, info};
 
 use crate::{
     actuator::Actuator,
@@ -48,10 +50,20 @@ impl Cycle {
         Self { clock, cluster, collectors, parameters, actuator, state: Mutex::default() }
     }
 
-    /// Runs once.
+    /// Runs once. A cycle that panics publishes nothing and leaves the memory as it was; the decisions before it are
+    /// served until they are too old.
     pub async fn run(&self) {
         let span = CorrelationId::next().span("cycle");
-        self.decide_and_publish().instrument(span).await;
+        let cycle = AssertUnwindSafe(self.decide_and_publish()).catch_unwind();
+        async {
+            if cycle.await.is_err() {
+                error!(
+                    "a cycle panicked, which is a defect of wva; earlier decisions are served until they are too old"
+                );
+            }
+        }
+        .instrument(span)
+        .await;
     }
 
     async fn decide_and_publish(&self) {

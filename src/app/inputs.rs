@@ -1,20 +1,18 @@
 //! What makes a cycle run, and what follows the configuration.
 
-use std::sync::Arc;
+use std::{future::Future, sync::Arc};
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::watch;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{config::LiveConfig, telemetry::LoggingHandle};
 
-/// One counter that is bumped whenever one of `sources` is.
+/// One counter that is bumped whenever one of `sources` is, while the future runs.
 pub(super) fn merged(
     sources: Vec<watch::Receiver<u64>>,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-) -> watch::Receiver<u64> {
+) -> (watch::Receiver<u64>, impl Future<Output = ()> + Send + 'static) {
     let (sender, receiver) = watch::channel(0);
     let follow = async move {
         let mut waiting: FuturesUnordered<_> = sources.into_iter().map(next_change).collect();
@@ -23,8 +21,7 @@ pub(super) fn merged(
             waiting.extend(source.map(next_change));
         }
     };
-    tasks.spawn(stop.clone().run_until_cancelled_owned(follow));
-    receiver
+    (receiver, follow)
 }
 
 /// The source after its next change; `None` when there will be no more.

@@ -7,17 +7,20 @@ mod cycle;
 mod inputs;
 mod shutdown;
 mod status;
+mod tasks;
 
 use std::{env, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::{Json, Router, extract::State, routing::get};
 use clap::Args;
+use futures::FutureExt;
 use kube::Client;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 pub use self::cycle::{Cycle, ParameterSource};
+use self::tasks::Tasks;
 use crate::{
     actuator::Actuator,
     apiserver::{self, ApiServer, Readiness},
@@ -96,10 +99,10 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let bound = Bound::bind(serving_options(&config)).await?;
     let readiness = Readiness::default();
     let (stop, serving) = (CancellationToken::new(), CancellationToken::new());
-    let tasks = TaskTracker::new();
+    let tasks = Tasks::new(stop.clone(), serving.clone());
 
     let (trust, follow_trust) = watch_trust(client.clone(), stop.clone()).await?;
-    tasks.spawn(follow_trust);
+    tasks.spawn("trust watch", follow_trust);
 
     let watched = discovery::Options {
         namespace: config.watch_namespace.clone(),
@@ -113,17 +116,13 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let collector =
         new_metrics_collector(&CollectorConfig::from(&*config), Arc::new(cluster.clone()), clock.clone(), &tracker)?;
     let (refreshed, refreshes) = tokio::sync::watch::channel(0);
-    tasks.spawn(background::run(
-        collector.clone(),
-        config.collector.fetch_interval,
-        clock.clone(),
-        stop.clone(),
-        refreshed,
-    ));
+    let fetching =
+        background::run(collector.clone(), config.collector.fetch_interval, clock.clone(), stop.clone(), refreshed);
+    tasks.spawn("metric collection", fetching);
 
     let (writer, worker) =
         StatusWriter::new(VariantAutoscalingsEngine::new(client.clone(), clock.clone(), env::var("POD_NAME").ok()));
-    tasks.spawn(worker.run(stop.clone()));
+    tasks.spawn("status writer", worker.run(stop.clone()));
 
     let store = Arc::new(DecisionStore::new(clock.clone(), config.controller_instance.as_deref().map(Into::into)));
     let metrics = DecisionMetrics::register(
@@ -140,17 +139,20 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         parameters(live.clone()),
         Actuator::new(store.clone(), metrics, Some(Box::new(status))),
     ));
-    let changes = inputs::merged(vec![cluster.changes(), refreshes, live.subscribe()], &tasks, &stop);
+    let (changes, follow_changes) = inputs::merged(vec![cluster.changes(), refreshes, live.subscribe()]);
+    tasks.spawn("changes", stop.clone().run_until_cancelled_owned(follow_changes).map(drop));
     let interval = live.clone();
     let executor = HybridExecutor::new(move || interval.config().engine.interval, changes, CYCLE_GAP);
-    tasks.spawn(executor.start(stop.clone(), move || {
+    let cycles = executor.start(stop.clone(), move || {
         let cycle = cycle.clone();
         async move { cycle.run().await }
-    }));
+    });
+    tasks.spawn("decision cycle", cycles);
 
-    tasks.spawn(watch_configuration(live.clone(), locations, documents, client.clone(), stop.clone()));
-    tasks.spawn(inputs::follow_log_level(live.clone(), logging, stop.clone()));
-    tasks.spawn(report_sync(cluster, readiness.add("informer-sync"), stop.clone()));
+    let configuration = watch_configuration(live.clone(), locations, documents, client.clone(), stop.clone());
+    tasks.spawn("configuration watch", configuration);
+    tasks.spawn("log level", inputs::follow_log_level(live.clone(), logging, stop.clone()));
+    tasks.spawn_once(report_sync(cluster, readiness.add("informer-sync"), stop.clone()));
 
     let registry = Arc::new(registry);
     let router = apiserver::router(ApiServer {
@@ -162,7 +164,7 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         extra_routes: debug_routes(live.clone()),
     });
     let (shutdown_config, ended) = (live.clone(), serving.clone());
-    tasks.spawn(async move {
+    tasks.spawn_once(async move {
         let delay = || shutdown_config.config().server.shutdown_delay;
         if let Err(error) = shutdown::on_signal(readiness, delay, ended).await {
             error!(%error, "signals cannot be received; the process ends only when killed");
@@ -172,11 +174,10 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     info!(address = %bound.local_address(), "serving");
     bound.serve(router, serving).await;
     stop.cancel();
-    tasks.close();
-    tasks.wait().await;
+    let outcome = tasks.join().await;
     watches.wait().await;
     info!("stopped");
-    Ok(())
+    outcome
 }
 
 /// A client of a cluster that answers: later errors need not ask whether the address is right.

@@ -17,6 +17,10 @@ pub(super) struct ClusterStatus {
 
 impl StatusSink for ClusterStatus {
     fn publish(&self, snapshot: &Snapshot, decisions: &[Decision]) {
+        // Until everything was listed, a target that is not known is not one that does not exist.
+        if !self.cluster.is_synced() {
+            return;
+        }
         let mut objects = self.cluster.objects();
         let problems = self.cluster.problems();
         let observed: BTreeMap<&VariantKey, &VariantObservation> =

@@ -38,6 +38,9 @@ pub enum TokenRejected {
     Unchecked(#[from] ReviewError),
 }
 
+/// Longest bearer token that is asked about; those of service accounts have one to two thousand characters.
+const LONGEST_TOKEN: usize = 16 * 1024;
+
 /// Authenticates requests that carry a bearer token.
 #[derive(Clone)]
 pub struct TokenAuthenticator {
@@ -58,6 +61,10 @@ impl TokenAuthenticator {
     /// When its token is not valid or cannot be checked.
     pub async fn identify(&self, headers: &HeaderMap) -> Result<Option<Identity>, TokenRejected> {
         let Some(token) = bearer_token(headers) else { return Ok(None) };
+        // The cache is bounded in number; this bounds it in size.
+        if token.len() > LONGEST_TOKEN {
+            return Err(TokenRejected::Invalid);
+        }
         let remembered = self.verdicts.get(token);
         let verdict = if let Some(verdict) = remembered { verdict } else { self.ask(token).await? };
         verdict.map(Some).ok_or(TokenRejected::Invalid)

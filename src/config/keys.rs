@@ -193,7 +193,7 @@ keys! {
         .upstream_variable("GLOBAL_OPT_INTERVAL");
 
     AGES_SIGNAL: Duration = Key::new("ages.signal", &kinds::DURATION, || AgeLimits::default().signal,
-        "A signal sampled longer ago is missing.");
+        "A signal sampled longer ago is missing.").needs_restart();
     AGES_DECISION: Duration = Key::new("ages.decision", &kinds::DURATION, || AgeLimits::default().decision,
         "A decision made longer ago is refused.");
     AGES_PENDING: Duration = Key::new("ages.pending", &kinds::DURATION, || AgeLimits::default().pending,

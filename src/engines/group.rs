@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{State, VariantState, bounds::EffectiveBounds};
 use crate::interfaces::{
-    Decision, Outcome, ReplicaMetrics, SaturationLevel, ScaleObservation, Signal, Snapshot, TargetObservation,
+    Decision, Growth, Outcome, ReplicaMetrics, SaturationLevel, ScaleObservation, Signal, Snapshot, TargetObservation,
     VariantDecision, VariantKey, VariantObservation, Withheld, WithheldKind, age,
 };
 
@@ -69,6 +69,18 @@ impl Member<'_> {
         &self.observation.variant.key
     }
 
+    fn growth(&self) -> Growth {
+        let &ScaleObservation { spec, ready, .. } = self.scale;
+        let is_disabled = spec == 0 && self.observation.autoscalers.iter().any(|hpa| hpa.bounds.min > 0);
+        if is_disabled {
+            Growth::Impossible
+        } else if spec > ready.saturating_add(self.pending) {
+            Growth::Doubtful
+        } else {
+            Growth::Likely
+        }
+    }
+
     /// The variant's state as a target calculation needs it. An ask that nobody granted for `patience` is dropped.
     pub(super) fn as_variant_decision(&self, now: Timestamp, patience: Duration) -> VariantDecision {
         let asked = self.previous.filter(|state| age(now, state.desired_since) <= patience);
@@ -81,6 +93,7 @@ impl Member<'_> {
             pending: self.pending,
             desired: asked.and_then(|state| state.desired),
             bounds: self.bounds.range(),
+            growth: self.growth(),
         }
     }
 }

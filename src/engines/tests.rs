@@ -312,6 +312,33 @@ fn what_was_asked_for_and_not_granted_is_not_asked_for_twice() {
 }
 
 #[test]
+fn a_pod_that_never_becomes_ready_does_not_keep_the_others_from_going() {
+    let world = snapshot(0, vec![pending(variant("a", 5.0, 4, IDLE, 0), &[-3600]), variant("b", 9.0, 2, IDLE, 0)]);
+    assert_eq!(desired(&decide_settled(&world), "b").replicas, 1);
+}
+
+#[test]
+fn a_variant_whose_replicas_are_stuck_grows_last_and_one_whose_hpa_is_disabled_never() {
+    let stuck = || pending(variant("stuck", 1.0, 2, BUSY, 0), &[-601, -601]);
+    let decisions = decide(&snapshot(0, vec![stuck(), variant("dear", 20.0, 2, BUSY, 0)]));
+    assert_eq!((desired(&decisions, "stuck").replicas, desired(&decisions, "dear").replicas), (4, 3));
+    assert_eq!(desired(&decide(&snapshot(0, vec![stuck()])), "stuck").replicas, 5, "where there is no other");
+
+    let mut paused = variant("paused", 1.0, 0, BUSY, 0);
+    paused.autoscalers.push(HpaObservation {
+        name: "paused".into(),
+        bounds: ReplicaBounds { min: 1, max: Some(9) },
+        reads_our_metric: true,
+        selects_this_variant_only: true,
+        target: HpaTarget::AverageValue(1000),
+        tolerance_up: 0.0,
+        tolerance_down: 0.0,
+    });
+    let decisions = decide(&snapshot(0, vec![paused, variant("dear", 20.0, 2, BUSY, 0)]));
+    assert_eq!(desired(&decisions, "dear").replicas, 3);
+}
+
+#[test]
 fn no_replica_is_removed_while_a_ready_one_is_not_measured() {
     let mut world = snapshot(0, vec![variant("a", 5.0, 4, IDLE, 0)]);
     world.variants[0].replicas[2].queue_length = Signal::Missing;

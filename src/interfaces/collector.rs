@@ -41,7 +41,7 @@ pub trait MetricsCollector: Send + Sync {
 
 /// Who a pod belongs to, for enrichment of its series.
 pub trait PodDirectory: Send + Sync {
-    /// The pod's variant and accelerator; `None` while the pod is unknown or belongs to no variant.
+    /// The pod's variant; `None` while the pod is unknown or belongs to no variant.
     fn identify(&self, namespace: &str, pod: &str) -> Option<PodIdentity>;
 }
 
@@ -50,7 +50,7 @@ pub trait PodDirectory: Send + Sync {
 pub struct PodIdentity {
     /// Variant whose scale target owns the pod.
     pub variant: VariantKey,
-    /// Whether the pod is Ready.
+    /// Whether the pod is Ready and not on its way out. Signals of one that is not say nothing of what replicas carry.
     pub ready: bool,
 }
 

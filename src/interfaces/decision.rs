@@ -30,6 +30,22 @@ pub struct VariantDecision {
     /// Bounds: ours and the HPA's.
     #[serde(default)]
     pub bounds: ReplicaBounds,
+    /// Whether more replicas can be had.
+    #[serde(default)]
+    pub growth: Growth,
+}
+
+/// Whether asking a variant for more replicas will bring some.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Growth {
+    /// As far as is known.
+    #[default]
+    Likely,
+    /// Replicas it was given have been pending for too long: out of accelerators, perhaps. A last resort.
+    Doubtful,
+    /// It stands at zero and its HPA, whose minimum is above that, is disabled until somebody scales it up.
+    Impossible,
 }
 
 /// The decision on one variant.

@@ -22,8 +22,8 @@ pub use analysis::{ModelSaturationAnalysis, SaturationAnalyzer, SignalAverages, 
 pub use collector::{CollectorError, MetricsCollector, PodDirectory, PodIdentity, SourceHealth};
 pub use config::{AgeLimits, InvalidThreshold, SaturationScalingConfig, SpareTriggers};
 pub use decision::{
-    Decision, Desired, Direction, EngineName, Limit, Outcome, Reason, SaturationLevel, VariantDecision, Withheld,
-    WithheldKind,
+    Decision, Desired, Direction, EngineName, Growth, Limit, Outcome, Reason, SaturationLevel, VariantDecision,
+    Withheld, WithheldKind,
 };
 pub use identity::{ModelKey, VariantKey};
 pub use labels::wire_labels;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::interfaces::{ModelSaturationAnalysis, VariantDecision, VariantKey};
+use crate::interfaces::{Growth, ModelSaturationAnalysis, VariantDecision, VariantKey};
 
 /// `CalculateCapacityTargets` of the package reference: one replica more on the cheapest variant with room, one less on
 /// the dearest that may lose one, otherwise what was asked for before; always within bounds.
@@ -33,11 +33,13 @@ fn clamped(variant: &VariantDecision, replicas: u32) -> u32 {
     capped.max(variant.bounds.min)
 }
 
+/// Among those that can grow; one whose replicas are stuck comes last, however cheap.
 fn cheapest_with_room(variants: &[VariantDecision]) -> Option<&VariantDecision> {
     variants
         .iter()
+        .filter(|variant| variant.growth != Growth::Impossible)
         .filter(|variant| variant.bounds.max.is_none_or(|max| variant.spec < max))
-        .min_by(|a, b| a.cost.total_cmp(&b.cost).then_with(|| a.variant.cmp(&b.variant)))
+        .min_by(|a, b| a.growth.cmp(&b.growth).then(a.cost.total_cmp(&b.cost)).then_with(|| a.variant.cmp(&b.variant)))
 }
 
 fn dearest_to_shrink(variants: &[VariantDecision]) -> Option<&VariantDecision> {

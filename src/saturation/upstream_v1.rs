@@ -85,7 +85,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::interfaces::{EngineKind, ReplicaBounds, Role, Signal};
+    use crate::interfaces::{EngineKind, Growth, ReplicaBounds, Role, Signal};
 
     fn upstream_defaults() -> SaturationScalingConfig {
         SaturationScalingConfig { spare_triggers: Some(DEFAULT_TRIGGERS), ..SaturationScalingConfig::default() }
@@ -257,6 +257,7 @@ mod tests {
                 pending: *pending,
                 desired: *desired,
                 bounds: ReplicaBounds::default(),
+                growth: Growth::default(),
             })
             .collect();
         let targets = analyzer.calculate_capacity_targets(&signal(up, down), &variants);

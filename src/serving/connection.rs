@@ -79,10 +79,13 @@ fn answer(
     router.oneshot(request.map(Body::new))
 }
 
+/// Longest head of an HTTP/1.1 request, in bytes; hyper's own limit is six times that.
+const LONGEST_HEAD: usize = 64 * 1024;
+
 /// The protocol is fixed by ALPN, not sniffed: a client that sends nothing then runs into the header timeout.
 fn protocol(limits: &ConnectionLimits, http2: bool) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_read_timeout);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_read_timeout).max_buf_size(LONGEST_HEAD);
     builder
         .http2()
         .timer(TokioTimer::new())

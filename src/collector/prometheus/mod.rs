@@ -58,6 +58,8 @@ pub struct PrometheusCollector {
 #[derive(Clone, Debug, Default)]
 struct State {
     catalog: Arc<Catalog>,
+    /// The last successful fetch, for models the cache is off or too small for. It shares its memory with the cache.
+    models: Arc<Models>,
     last_success: Option<Timestamp>,
     /// Why the last fetch failed.
     failure: Option<CollectorError>,
@@ -102,8 +104,8 @@ impl PrometheusCollector {
         })
     }
 
-    /// Fetches everything and stores it. The models are returned for callers whom the cache cannot serve.
-    async fn fetch(&self) -> Result<Models, CollectorError> {
+    /// Fetches everything and stores it.
+    async fn fetch(&self) -> Result<(), CollectorError> {
         let _turn = self.fetching.lock().await;
         self.transport.reload();
         let outcomes = join_all(self.queries.iter().map(|(query, promql)| self.ask(*query, promql))).await;
@@ -125,7 +127,8 @@ impl PrometheusCollector {
                 }
             }
         }
-        Ok(self.store(ingest(&results), &unanswered, incomplete))
+        self.store(ingest(&results), &unanswered, incomplete);
+        Ok(())
     }
 
     async fn ask(&self, query: Query, promql: &str) -> Result<Vec<Series>, CollectorError> {
@@ -147,7 +150,7 @@ impl PrometheusCollector {
     }
 
     /// Puts a fetch into the cache. `incomplete` says why supplementary queries were left `unanswered`.
-    fn store(&self, ingested: Ingested, unanswered: &HashSet<Query>, incomplete: Option<CollectorError>) -> Models {
+    fn store(&self, ingested: Ingested, unanswered: &HashSet<Query>, incomplete: Option<CollectorError>) {
         let now = self.clock.now();
         let mut catalog = Catalog { models: BTreeMap::new(), unattributable: ingested.unattributable };
         let mut models = Models::new();
@@ -167,17 +170,17 @@ impl PrometheusCollector {
         log_unattributable(&before.catalog.unattributable, &catalog.unattributable);
         self.tracker.fetched(now, catalog.unattributable.instances);
         let catalog = Arc::new(catalog);
-        self.state.store(Arc::new(State { catalog, last_success: Some(now), failure: None, incomplete }));
-        models
+        let models = Arc::new(models);
+        self.state.store(Arc::new(State { catalog, models, last_success: Some(now), failure: None, incomplete }));
     }
 
     fn earlier(&self, model: &ModelKey, unanswered: &HashSet<Query>) -> Option<Arc<[ReplicaMetrics]>> {
         if unanswered.is_empty() { None } else { self.cache.get(model) }
     }
 
-    /// Engine instances of `model` as cached. A model that exists but is not cached (the cache is off, full, or nothing
-    /// fetches in the background) is fetched.
-    async fn replicas(&self, model: &ModelKey) -> Result<Arc<[ReplicaMetrics]>, CollectorError> {
+    /// Engine instances of `model` as cached; as last fetched, where the cache is off or too small. A read never asks the
+    /// backend: the number of queries must not grow with the number of models.
+    fn replicas(&self, model: &ModelKey) -> Result<Arc<[ReplicaMetrics]>, CollectorError> {
         if let Some(replicas) = self.cache.get(model) {
             return Ok(replicas);
         }
@@ -191,7 +194,7 @@ impl PrometheusCollector {
                 Err(CollectorError::NotReadYet { source_name: self.source_name.to_string() })
             }
             State { catalog, .. } if !catalog.contains(model) => Ok(Arc::default()),
-            State { .. } => Ok(self.fetch().await?.get(model).cloned().unwrap_or_default()),
+            State { models, .. } => Ok(models.get(model).cloned().unwrap_or_default()),
         }
     }
 
@@ -207,9 +210,10 @@ impl MetricsCollector for PrometheusCollector {
         model: &'a ModelKey,
     ) -> BoxFuture<'a, Result<Vec<ReplicaMetrics>, CollectorError>> {
         async move {
-            let mut replicas = self.replicas(model).await?.to_vec();
+            let mut replicas = self.replicas(model)?.to_vec();
             for replica in &mut replicas {
-                replica.variant = self.pods.identify(&model.namespace, &replica.pod).map(|pod| pod.variant);
+                let pod = self.pods.identify(&model.namespace, &replica.pod).filter(|pod| pod.ready);
+                replica.variant = pod.map(|pod| pod.variant);
             }
             Ok(replicas)
         }
@@ -218,7 +222,7 @@ impl MetricsCollector for PrometheusCollector {
 
     fn validate_metrics_availability<'a>(&'a self, model: &'a ModelKey) -> BoxFuture<'a, Result<(), CollectorError>> {
         async move {
-            let replicas = self.replicas(model).await?;
+            let replicas = self.replicas(model)?;
             let catalog = &self.state.load().catalog;
             availability::check(model, &replicas, catalog, &self.source_name, self.clock.now(), self.signal_age_limit)
         }
@@ -226,7 +230,7 @@ impl MetricsCollector for PrometheusCollector {
     }
 
     fn refresh(&self) -> BoxFuture<'_, Result<(), CollectorError>> {
-        async move { self.fetch().await.map(drop) }.boxed()
+        self.fetch().boxed()
     }
 
     fn health(&self) -> SourceHealth {

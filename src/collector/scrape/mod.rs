@@ -193,7 +193,8 @@ impl MetricsCollector for ScrapeCollector {
             let in_namespace = state.histories.iter().filter(|(target, _)| target.namespace == model.namespace);
             let mut metrics: Vec<ReplicaMetrics> = in_namespace
                 .flat_map(|(target, history)| {
-                    let variant = self.pods.identify(&target.namespace, &target.pod).map(|identity| identity.variant);
+                    let pod = self.pods.identify(&target.namespace, &target.pod).filter(|pod| pod.ready);
+                    let variant = pod.map(|pod| pod.variant);
                     history.metrics(target, &model.model_id, variant.as_ref(), self.options.peak_window)
                 })
                 .collect();

@@ -91,15 +91,14 @@ fn shrink(
     }
 }
 
-/// Whether a variant's replicas, set and ready, are equal and have been for as long as a peak lasts.
+/// Whether a variant's replicas, set and ready, have stood for as long as a peak lasts. They need not be equal: a pod that
+/// never becomes ready must not keep the others from going.
 fn is_settled(member: &Member<'_>, snapshot: &Snapshot) -> bool {
-    let scale = member.scale;
-    scale.spec == scale.ready
-        && member.previous.is_some_and(|state| {
-            let since = state.ready_since.max(state.spec_since);
-            (state.ready, state.spec) == (scale.ready, scale.spec)
-                && age(snapshot.taken_at, since) >= snapshot.ages.settle
-        })
+    member.previous.is_some_and(|state| {
+        let since = state.ready_since.max(state.spec_since);
+        (state.ready, state.spec) == (member.scale.ready, member.scale.spec)
+            && age(snapshot.taken_at, since) >= snapshot.ages.settle
+    })
 }
 
 fn enough(analysis: &ModelSaturationAnalysis, config: &SaturationScalingConfig) -> String {
