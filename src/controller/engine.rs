@@ -214,3 +214,25 @@ impl Written {
 fn version(object: &VariantAutoscaling) -> Option<u64> {
     object.resource_version()?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn refused(cause: &str) -> kube::Error {
+        let status: Status = serde_json::from_value(json!({
+            "status": "Failure", "code": 403, "reason": "Forbidden", "message": "forbidden",
+            "details": { "causes": [{ "reason": cause, "message": "", "field": "metadata.namespace" }] },
+        }))
+        .unwrap();
+        kube::Error::Api(Box::new(status))
+    }
+
+    #[test]
+    fn only_a_namespace_that_is_being_deleted_excuses_an_event_that_was_refused() {
+        assert!(is_terminating(&refused("NamespaceTerminating")));
+        assert!(!is_terminating(&refused("FieldValueInvalid")));
+    }
+}

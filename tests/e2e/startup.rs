@@ -42,7 +42,7 @@ async fn a_wrong_configuration_is_named_key_by_key() {
     let printed = failure(&[PROMETHEUS, "--ages-signal=10"], &[cluster], folder.path()).await;
     assert_names(&printed, &["ages.signal is `10`", "--ages-signal", "such as 10s"]);
     let printed = failure(&[], &[cluster], folder.path()).await;
-    assert_names(&printed, &["prometheus.url", "--prometheus-url"]);
+    assert_names(&printed, &["prometheus.url is `not set`", "set it to the address of Prometheus"]);
 }
 
 #[tokio::test]
