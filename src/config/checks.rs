@@ -7,7 +7,10 @@ use super::{Backend, BearerToken, Config, ResolvedValue, kinds::show_duration, r
 /// Reports values that do not fit beside each other.
 pub(super) fn relations(config: &Config, scope: &mut Scope<'_>) {
     if config.collector.backend == Backend::Prometheus && config.prometheus.url.is_none() {
-        scope.reject("prometheus.url", "collector.backend prometheus needs it; set it to the address of Prometheus, by --prometheus-url for one");
+        scope.reject(
+            "prometheus.url",
+            "collector.backend prometheus needs it; set it to the address of Prometheus, by --prometheus-url for one",
+        );
     }
     let shorter = [
         ("engine.interval", config.engine.interval, "ages.decision", config.ages.decision),
