@@ -94,7 +94,7 @@ fn without_an_address_of_prometheus_the_message_says_what_to_set() {
     assert_eq!(
         errors.to_string(),
         "prometheus.url is `not set` (default), but collector.backend prometheus needs it; set it to the address of \
-         Prometheus"
+         Prometheus, by --prometheus-url for one"
     );
 }
 
