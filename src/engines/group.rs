@@ -69,7 +69,8 @@ impl Member<'_> {
         &self.observation.variant.key
     }
 
-    fn growth(&self) -> Growth {
+    /// Whether asking for more replicas will bring some.
+    pub(super) fn growth(&self) -> Growth {
         let &ScaleObservation { spec, ready, .. } = self.scale;
         let is_disabled = spec == 0 && self.observation.autoscalers.iter().any(|hpa| hpa.bounds.min > 0);
         if is_disabled {

@@ -322,6 +322,8 @@ fn a_variant_whose_replicas_are_stuck_grows_last_and_one_whose_hpa_is_disabled_n
     let stuck = || pending(variant("stuck", 1.0, 2, BUSY, 0), &[-601, -601]);
     let decisions = decide(&snapshot(0, vec![stuck(), variant("dear", 20.0, 2, BUSY, 0)]));
     assert_eq!((desired(&decisions, "stuck").replicas, desired(&decisions, "dear").replicas), (4, 3));
+    let reason = desired(&decisions, "stuck").reason.text;
+    assert!(reason.ends_with("variant dear moves first: replicas here have been pending for too long"), "{reason}");
     assert_eq!(desired(&decide(&snapshot(0, vec![stuck()])), "stuck").replicas, 5, "where there is no other");
 
     let mut paused = variant("paused", 1.0, 0, BUSY, 0);

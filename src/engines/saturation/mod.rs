@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     interfaces::{
-        Decision, Desired, Direction, EngineName, Limit, ModelSaturationAnalysis, Outcome, Reason, ReplicaMetrics,
-        SaturationAnalyzer, SaturationLevel, Snapshot, VariantDecision, VariantKey, VariantObservation,
+        Decision, Desired, Direction, EngineName, Growth, Limit, ModelSaturationAnalysis, Outcome, Reason,
+        ReplicaMetrics, SaturationAnalyzer, SaturationLevel, Snapshot, VariantDecision, VariantKey, VariantObservation,
     },
     saturation::{PercentageAnalyzer, replicas_of},
 };
@@ -95,7 +95,16 @@ fn reason(
     bound_by: Option<&Limit>,
 ) -> Reason {
     let first = moved.filter(|first| direction == Direction::Hold && *first != member.key());
-    let first = first.map_or_else(String::new, |first| format!("; variant {} moves first by its cost", first.name));
+    let first = first.map_or_else(String::new, |first| match member.growth() {
+        Growth::Likely => format!("; variant {} moves first by its cost", first.name),
+        Growth::Doubtful => {
+            format!("; variant {} moves first: replicas here have been pending for too long", first.name)
+        }
+        Growth::Impossible => format!(
+            "; variant {} moves first: at zero replicas the HPA here is disabled until {} is scaled up once",
+            first.name, member.observation.variant.target
+        ),
+    });
     let bound = bound_by.map_or_else(String::new, |limit| format!("; bound by {limit}"));
     Reason { engine: EngineName::Saturation, text: format!("{clause}{first}{bound}") }
 }
