@@ -75,16 +75,29 @@ impl Cluster {
     /// # Errors
     /// The message of the answer.
     pub async fn read(&self, variant: &str) -> Result<u32, String> {
-        let path = format!(
-            "/apis/external.metrics.k8s.io/v1beta1/namespaces/{}/wva_desired_replicas?labelSelector=variant_name%3D{variant}",
-            self.namespace
-        );
+        let values = self.list(&format!("?labelSelector=variant_name%3D{variant}")).await?;
+        assert!(values.keys().eq([variant]), "{values:?}");
+        Ok(values[variant])
+    }
+
+    /// Desired replicas of all variants, which are those of one decision.
+    ///
+    /// # Errors
+    /// The message of the answer.
+    pub async fn read_all(&self) -> Result<BTreeMap<String, u32>, String> {
+        self.list("").await
+    }
+
+    async fn list(&self, query: &str) -> Result<BTreeMap<String, u32>, String> {
+        let path =
+            format!("/apis/external.metrics.k8s.io/v1beta1/namespaces/{}/wva_desired_replicas{query}", self.namespace);
         let request = http::Request::get(path).body(Vec::new()).unwrap();
         let list: Value = self.client.request(request).await.map_err(message)?;
-        let items = list["items"].as_array().unwrap();
-        assert_eq!(items.len(), 1, "{list}");
-        assert_eq!(items[0]["metricLabels"]["variant_name"], variant, "{list}");
-        Ok(items[0]["value"].as_str().unwrap().parse().unwrap())
+        let items = list["items"].as_array().unwrap().iter().map(|item| {
+            let text = |field: &Value| field.as_str().unwrap().to_owned();
+            (text(&item["metricLabels"]["variant_name"]), text(&item["value"]).parse().unwrap())
+        });
+        Ok(items.collect())
     }
 
     /// An object of this namespace.

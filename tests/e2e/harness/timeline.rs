@@ -27,12 +27,18 @@ pub struct Sample {
     pub read: Option<u32>,
 }
 
-/// Changes of each variant, as they were seen.
-type Changes = BTreeMap<String, Vec<(Duration, Sample)>>;
+/// What was seen.
+#[derive(Default)]
+struct Seen {
+    /// Changes of each variant.
+    changes: BTreeMap<String, Vec<(Duration, Sample)>>,
+    /// The decisions served: desired replicas by variant.
+    decisions: Vec<BTreeMap<String, u32>>,
+}
 
 /// Looks until it is dropped.
 pub struct Timeline {
-    changes: Arc<Mutex<Changes>>,
+    seen: Arc<Mutex<Seen>>,
     looks: watch::Receiver<usize>,
     looking: JoinHandle<()>,
 }
@@ -40,10 +46,10 @@ pub struct Timeline {
 impl Timeline {
     /// Begins to look at all Deployments and HPAs of the namespace, which have the names of their variants.
     pub fn start(cluster: &Cluster) -> Self {
-        let changes = Arc::new(Mutex::new(Changes::new()));
+        let seen = Arc::new(Mutex::new(Seen::default()));
         let (counted, looks) = watch::channel(0);
-        let looking = tokio::spawn(look(cluster.clone(), changes.clone(), counted));
-        Self { changes, looks, looking }
+        let looking = tokio::spawn(look(cluster.clone(), seen.clone(), counted));
+        Self { seen, looks, looking }
     }
 
     /// Waits for that many more looks, for what must not happen.
@@ -55,7 +61,12 @@ impl Timeline {
 
     /// The changes of a variant so far, with the time since the start.
     pub fn of(&self, variant: &str) -> Vec<(Duration, Sample)> {
-        self.changes.lock().unwrap().get(variant).cloned().unwrap_or_default()
+        self.seen.lock().unwrap().changes.get(variant).cloned().unwrap_or_default()
+    }
+
+    /// The decisions that were served, each with the desired replicas of all variants.
+    pub fn decisions(&self) -> Vec<BTreeMap<String, u32>> {
+        self.seen.lock().unwrap().decisions.clone()
     }
 
     /// When a variant was set to other replicas, and to how many.
@@ -83,22 +94,25 @@ impl Drop for Timeline {
     }
 }
 
-async fn look(cluster: Cluster, changes: Arc<Mutex<Changes>>, counted: watch::Sender<usize>) {
+async fn look(cluster: Cluster, seen: Arc<Mutex<Seen>>, counted: watch::Sender<usize>) {
     let deployments = Api::<Deployment>::namespaced(cluster.client.clone(), &cluster.namespace);
     let hpas = Api::<HorizontalPodAutoscaler>::namespaced(cluster.client.clone(), &cluster.namespace);
     let (everything, started) = (ListParams::default(), Instant::now());
     let mut ticks = tokio::time::interval(PERIOD);
     loop {
         ticks.tick().await;
-        let (deployments, hpas) = tokio::join!(deployments.list(&everything), hpas.list(&everything));
+        let (deployments, hpas, decision) =
+            tokio::join!(deployments.list(&everything), hpas.list(&everything), cluster.read_all());
         let (deployments, hpas) = (deployments.unwrap(), hpas.unwrap());
         let read: BTreeMap<_, _> = hpas.iter().map(|hpa| (hpa.name_any(), value_read(hpa.status.as_ref()))).collect();
         counted.send_modify(|count| *count += 1);
-        let mut changes = changes.lock().unwrap();
+        let mut seen = seen.lock().unwrap();
+        // An error is no decision.
+        seen.decisions.extend(decision);
         for deployment in deployments {
             let (name, replicas) = (deployment.name_any(), deployment.spec.unwrap().replicas.unwrap());
             let sample = Sample { replicas: replicas.try_into().unwrap(), read: read.get(&name).copied().flatten() };
-            let known = changes.entry(name).or_default();
+            let known = seen.changes.entry(name).or_default();
             if known.last().is_none_or(|(_, last)| *last != sample) {
                 known.push((started.elapsed(), sample));
             }
