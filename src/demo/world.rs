@@ -147,6 +147,8 @@ impl World {
                 key: VariantKey::new(NAMESPACE, variant.name),
                 model: self.model.clone(),
                 accelerator: Some(variant.accelerator.into()),
+                accelerators_per_replica: None,
+                profile: None,
                 cost: Profile::built_in(variant.profile).map_or(1.0, |profile| profile.price),
                 role: Role::Both,
                 bounds: ReplicaBounds { min: 1, max: Some(variant.max_replicas) },

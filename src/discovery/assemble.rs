@@ -78,6 +78,8 @@ fn describe(name: &Arc<str>, namespace: &Namespace, variant: &Arc<str>, declared
         key: VariantKey { namespace: name.clone(), name: variant.clone() },
         model: ModelKey { namespace: name.clone(), model_id: declared.model_id.clone() },
         accelerator: pinned.or_else(|| declared.accelerator.clone()),
+        accelerators_per_replica: None,
+        profile: None,
         cost: declared.cost,
         role: workload.map_or(Role::default(), |workload| workload.role),
         bounds: declared.bounds,

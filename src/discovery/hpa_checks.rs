@@ -254,6 +254,8 @@ mod tests {
                 key: VariantKey::new("chat", "llama-a100"),
                 model: ModelKey::new("chat", "meta/llama"),
                 accelerator: None,
+                accelerators_per_replica: None,
+                profile: None,
                 cost: 1.0,
                 role: Role::Both,
                 bounds: ReplicaBounds { min: 1, max: Some(40) },

@@ -30,6 +30,7 @@ fn variant(name: &str, cost: f64, ready: u32, load: (f64, f64), sampled: i64) ->
             running: Signal::Missing,
             request_rate: Signal::Missing,
             kv_cache_tokens: Signal::Missing,
+            performance: Arc::default(),
         })
         .collect();
     VariantObservation {
@@ -37,6 +38,8 @@ fn variant(name: &str, cost: f64, ready: u32, load: (f64, f64), sampled: i64) ->
             key,
             model: ModelKey::new("default", "m"),
             accelerator: Some("H100".into()),
+            accelerators_per_replica: None,
+            profile: None,
             cost,
             role: Role::Both,
             bounds: ReplicaBounds::default(),
@@ -65,6 +68,9 @@ fn pending(mut observation: VariantObservation, since: &[i64]) -> VariantObserva
 fn snapshot(second: i64, variants: Vec<VariantObservation>) -> Snapshot {
     Snapshot {
         version: SNAPSHOT_VERSION,
+        models: Vec::new(),
+        inventory: None,
+        objectives: std::collections::BTreeMap::new(),
         taken_at: at(second),
         variants,
         sources: vec![SourceHealth { name: "Prometheus at http://p".into(), last_success: None, last_error: None }],

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{ModelKey, ReplicaMetrics, VariantKey};
+use super::{ModelKey, ModelMetrics, ReplicaMetrics, VariantKey};
 
 /// A source of replica signals: Prometheus, pod scraping, an endpoint picker.
 ///
@@ -22,6 +22,12 @@ pub trait MetricsCollector: Send + Sync {
         &'a self,
         model: &'a ModelKey,
     ) -> BoxFuture<'a, Result<Vec<ReplicaMetrics>, CollectorError>>;
+
+    /// What the source knows of `model` beside its replicas. A source that knows nothing leaves all missing.
+    fn fetch_model_metrics<'a>(&'a self, model: &'a ModelKey) -> BoxFuture<'a, ModelMetrics> {
+        let _ = model;
+        Box::pin(async { ModelMetrics::default() })
+    }
 
     /// Checks that the series needed to decide on `model` exist.
     ///

@@ -12,7 +12,11 @@ mod collector;
 mod config;
 mod decision;
 mod identity;
+mod inventory;
 mod labels;
+mod model;
+mod objective;
+mod performance;
 mod replica;
 mod signal;
 mod snapshot;
@@ -26,7 +30,11 @@ pub use decision::{
     Withheld, WithheldKind,
 };
 pub use identity::{ModelKey, VariantKey};
+pub use inventory::{AcceleratorPool, AcceleratorQuota, Inventory};
 pub use labels::wire_labels;
+pub use model::{LengthDistribution, ModelMetrics, ModelObservation};
+pub use objective::{ServiceObjective, ServiceProfile};
+pub use performance::{FinishedRates, Latency, LoraAdapters, PerformanceSignals};
 pub use replica::{EngineKind, ReplicaMetrics};
 pub use signal::Signal;
 pub(crate) use signal::age;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Signal, VariantKey};
+use super::{PerformanceSignals, Signal, VariantKey};
 
 /// The inference server that exports the metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -13,12 +13,22 @@ pub enum EngineKind {
     /// vLLM, either generation of metric names.
     #[default]
     Vllm,
+    /// SGLang.
+    Sglang,
+    /// Hugging Face's Text Generation Inference.
+    Tgi,
+    /// TensorRT-LLM behind its own server or Dynamo.
+    TensorRtLlm,
+    /// Triton, with the TensorRT-LLM backend or plain.
+    Triton,
+    /// One that the configuration describes.
+    Custom,
 }
 
 /// Signals of one engine instance (a data-parallel rank; most pods hold one).
 ///
 /// KV-cache usage and queue length are one-minute peaks, as the package reference queries them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplicaMetrics {
     /// Pod that runs the instance.
@@ -45,4 +55,7 @@ pub struct ReplicaMetrics {
     /// KV-cache capacity in tokens.
     #[serde(default)]
     pub kv_cache_tokens: Signal<f64>,
+    /// Rates, latencies and lengths. Shared, because a fleet's are large and only some engines look at them.
+    #[serde(default)]
+    pub performance: Arc<PerformanceSignals>,
 }

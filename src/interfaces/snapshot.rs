@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AgeLimits, HpaObservation, ModelKey, ReplicaMetrics, SaturationScalingConfig, ScaleObservation, SourceHealth,
-    Variant,
+    AgeLimits, HpaObservation, Inventory, ModelKey, ModelObservation, ReplicaMetrics, SaturationScalingConfig,
+    ScaleObservation, ServiceObjective, SourceHealth, Variant,
 };
 
 /// Version of the snapshot schema; raised when an old snapshot would no longer replay to the same decisions.
@@ -29,6 +29,15 @@ pub struct Snapshot {
     /// What metric sources know of models that they have no signals of, for messages: a clause with a remedy.
     #[serde(default, with = "per_model")]
     pub unavailable: BTreeMap<ModelKey, String>,
+    /// What is known of each model beside its replicas.
+    #[serde(default)]
+    pub models: Vec<ModelObservation>,
+    /// Accelerators of the cluster; `None` while it is unknown.
+    #[serde(default)]
+    pub inventory: Option<Arc<Inventory>>,
+    /// Service objective per model, where the configuration has one.
+    #[serde(default, with = "per_model")]
+    pub objectives: BTreeMap<ModelKey, Arc<ServiceObjective>>,
     /// How long signals, decisions and pending replicas count.
     pub ages: AgeLimits,
     /// Saturation thresholds of models without an entry of their own.

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{ModelKey, VariantKey};
+use super::{ModelKey, ServiceProfile, VariantKey};
 
 /// Part of a disaggregated deployment that a variant plays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -65,6 +65,12 @@ pub struct Variant {
     pub model: ModelKey,
     /// Accelerator type; `None` while it cannot be resolved.
     pub accelerator: Option<Arc<str>>,
+    /// Accelerators that one replica holds, over all its pods; `None` while unknown.
+    #[serde(default)]
+    pub accelerators_per_replica: Option<u32>,
+    /// Service times of one replica's engine, where its owner knows them.
+    #[serde(default)]
+    pub profile: Option<ServiceProfile>,
     /// Cost of one replica, in the owner's unit; only ratios matter.
     pub cost: f64,
     /// Part it plays.

@@ -103,6 +103,7 @@ mod tests {
             running: Signal::Missing,
             request_rate: Signal::Missing,
             kv_cache_tokens: Signal::Missing,
+            performance: std::sync::Arc::default(),
         }
     }
 

@@ -10,8 +10,9 @@ use jiff::Timestamp;
 use crate::{
     clock::Clock,
     interfaces::{
-        AgeLimits, CollectorError, MetricsCollector, ModelKey, ReplicaMetrics, SNAPSHOT_VERSION,
-        SaturationScalingConfig, Snapshot, VariantKey, VariantObservation,
+        AgeLimits, CollectorError, Inventory, MetricsCollector, ModelKey, ModelMetrics, ModelObservation,
+        ReplicaMetrics, SNAPSHOT_VERSION, SaturationScalingConfig, ServiceObjective, Signal, Snapshot, VariantKey,
+        VariantObservation,
     },
 };
 
@@ -19,6 +20,11 @@ use crate::{
 pub trait ClusterObserver: Send + Sync {
     /// Every variant with what is known of it, without replica signals.
     fn observe(&self, now: Timestamp) -> Vec<VariantObservation>;
+
+    /// Accelerators of the cluster; `None` while they are unknown.
+    fn inventory(&self) -> Option<Arc<Inventory>> {
+        None
+    }
 }
 
 /// Parameters that go into a snapshot, resolved.
@@ -31,6 +37,12 @@ pub trait Parameters: Send + Sync {
 
     /// Saturation thresholds of `model`.
     fn saturation_of(&self, model: &ModelKey) -> Arc<SaturationScalingConfig>;
+
+    /// What requests of `model` are owed; `None` without a service class for it.
+    fn objective_of(&self, model: &ModelKey) -> Option<Arc<ServiceObjective>> {
+        let _ = model;
+        None
+    }
 }
 
 /// Takes a snapshot of `cluster` and `collectors`. Reads memory only: no backend is asked.
@@ -49,7 +61,9 @@ pub async fn take(
     // By model too: a pod whose engine serves another model than its variant declares says nothing of the variant.
     let mut replicas: BTreeMap<(ModelKey, VariantKey), Vec<ReplicaMetrics>> = BTreeMap::new();
     let mut unavailable = BTreeMap::new();
+    let mut observed_models = Vec::with_capacity(models.len());
     for model in &models {
+        let mut metrics = ModelMetrics::default();
         let mut has_signals = false;
         for collector in collectors {
             // An error here is "nothing fetched yet"; the source's health carries it into the message.
@@ -59,7 +73,9 @@ pub async fn take(
                     replicas.entry((model.clone(), variant.clone())).or_default().push(replica);
                 }
             }
+            add(&mut metrics, collector.fetch_model_metrics(model).await);
         }
+        observed_models.push(ModelObservation { model: model.clone(), metrics });
         if !has_signals && let Some(found) = what_is_found(collectors, model).await {
             unavailable.insert(model.clone(), found);
         }
@@ -69,6 +85,8 @@ pub async fn take(
         variant.replicas = replicas.remove(&key).unwrap_or_default();
     }
 
+    let objectives = models.iter().filter_map(|model| Some((model.clone(), parameters.objective_of(model)?)));
+    let objectives = objectives.collect();
     let saturation = parameters.saturation();
     let own_thresholds = models.into_iter().filter_map(|model| {
         let of_model = parameters.saturation_of(&model);
@@ -80,10 +98,22 @@ pub async fn take(
         variants,
         sources: collectors.iter().map(|collector| collector.health()).collect(),
         unavailable,
+        models: observed_models,
+        inventory: cluster.inventory(),
+        objectives,
         ages: parameters.ages(),
         saturation_per_model: own_thresholds.collect(),
         saturation,
     }
+}
+
+/// Fills what is not known yet from another source: the first source that knows a quantity is believed.
+fn add(metrics: &mut ModelMetrics, other: ModelMetrics) {
+    let first = |one: Signal<f64>, other: Signal<f64>| if one.value().is_some() { one } else { other };
+    metrics.gateway_queue = first(metrics.gateway_queue, other.gateway_queue);
+    metrics.gateway_arrival_rate = first(metrics.gateway_arrival_rate, other.gateway_arrival_rate);
+    metrics.prompt_lengths = metrics.prompt_lengths.take().or(other.prompt_lengths);
+    metrics.output_lengths = metrics.output_lengths.take().or(other.output_lengths);
 }
 
 fn has_sample(replica: &ReplicaMetrics) -> bool {

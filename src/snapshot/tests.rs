@@ -27,6 +27,8 @@ impl ClusterObserver for Cluster {
                 key: VariantKey::new(NAMESPACE, name),
                 model: ModelKey::new(NAMESPACE, model),
                 accelerator: None,
+                accelerators_per_replica: None,
+                profile: None,
                 cost: 1.0,
                 role: Role::Both,
                 bounds: ReplicaBounds::default(),
@@ -62,6 +64,7 @@ impl MetricsCollector for Source {
             running: Signal::Missing,
             request_rate: Signal::Missing,
             kv_cache_tokens: Signal::Missing,
+            performance: Arc::default(),
         };
         let known = if &*model.model_id == self.served { vec![replica] } else { Vec::new() };
         async move { Ok(known) }.boxed()

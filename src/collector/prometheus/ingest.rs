@@ -155,6 +155,7 @@ impl<'a> InstanceKey<'a> {
             running: Signal::Missing,
             request_rate: Signal::Missing,
             kv_cache_tokens: Signal::Missing,
+            performance: Arc::default(),
         }
     }
 }

@@ -71,6 +71,7 @@ impl History {
                     running: now(last.running),
                     request_rate: now(rate(recent())),
                     kv_cache_tokens: now(last.kv_cache_tokens),
+                    performance: Arc::default(),
                 })
             })
             .collect()

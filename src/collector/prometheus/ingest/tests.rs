@@ -72,6 +72,7 @@ fn an_instance_of_current_vllm_has_all_its_signals_at_the_time_of_the_scrape() {
         running: Signal::present(37.0, at),
         request_rate: Signal::present(1.9974, at),
         kv_cache_tokens: Signal::present(16.0 * 23_257.0, at),
+        performance: Arc::default(),
     };
     assert_eq!(replica(&ingested, &llama("chat"), "10.0.0.1:8000"), &expected);
 }

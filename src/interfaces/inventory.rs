@@ -1,0 +1,60 @@
+//! Accelerators of the cluster: what there is, what is taken, what could still be had.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// The accelerators of the cluster. An absent inventory is unknown, which is not the same as empty.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Inventory {
+    /// One entry per node group and accelerator type, sorted.
+    pub pools: Vec<AcceleratorPool>,
+    /// Accelerators that namespaces may hold at most (`ResourceQuota` and configured quotas).
+    pub quotas: Vec<AcceleratorQuota>,
+}
+
+/// Accelerators of one type in one node group (`node group → GPU type → count` of the package reference).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AcceleratorPool {
+    /// Node group; empty where nodes carry no label of one.
+    pub node_group: Arc<str>,
+    /// Canonical accelerator type, such as `H100`.
+    pub accelerator: Arc<str>,
+    /// On all nodes (`status.capacity`).
+    pub total: u32,
+    /// On nodes that take pods now (`status.allocatable`; ready, not cordoned, no taint that keeps inference pods off).
+    pub allocatable: u32,
+    /// Requested by pods on these nodes, whoever owns them.
+    pub used: u32,
+    /// Allocatable and not used.
+    pub free: u32,
+    /// Most free accelerators on one node.
+    pub largest_free_block: u32,
+    /// Free accelerators per node, descending, zeros left out.
+    #[serde(default)]
+    pub free_blocks: Vec<u32>,
+    /// What a node autoscaler can still add, beyond `total`; 0 where none is configured.
+    pub provisionable: u32,
+    /// Accelerators per node that would be added; `None` where none is configured.
+    #[serde(default)]
+    pub provisionable_block: Option<u32>,
+}
+
+/// Accelerators that one namespace may hold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AcceleratorQuota {
+    /// Name of the quota, for messages.
+    pub name: Arc<str>,
+    /// Namespace; `None` is the whole cluster.
+    pub namespace: Option<Arc<str>>,
+    /// Canonical accelerator type; `None` counts all types together.
+    pub accelerator: Option<Arc<str>>,
+    /// Most accelerators.
+    pub hard: u32,
+    /// Of these, taken by pods that are not of our variants.
+    #[serde(default)]
+    pub used_by_others: u32,
+}
