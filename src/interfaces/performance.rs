@@ -44,7 +44,7 @@ pub struct PerformanceSignals {
     pub finished: Signal<FinishedRates>,
     /// 1 while the engine sleeps; a sleeping engine carries nothing.
     pub asleep: Signal<f64>,
-    /// LoRA adapters with running and with waiting requests.
+    /// `LoRA` adapters with running and with waiting requests.
     pub lora: Signal<LoraAdapters>,
 }
 
@@ -76,7 +76,7 @@ pub struct FinishedRates {
     pub other: f64,
 }
 
-/// LoRA adapters in use.
+/// `LoRA` adapters in use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LoraAdapters {
