@@ -1,9 +1,18 @@
 //! Who may read: callers that kube-apiserver vouches for, or that it authenticates and authorises for us.
 
-use http::StatusCode;
-use reqwest::RequestBuilder;
+use std::time::Duration;
 
-use crate::harness::{Bed, Cluster, Scenario, Variant, Wva};
+use http::StatusCode;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use reqwest::RequestBuilder;
+use serde_json::json;
+
+use crate::harness::{Bed, Cluster, Scenario, Variant, Wva, eventually};
 
 /// A service account of the scenario, with this role in its namespace or none.
 fn account(cluster: &Cluster, name: &str, role: Option<&str>) -> String {
@@ -84,4 +93,62 @@ async fn through_kube_apiserver_the_callers_own_rights_count() {
     assert!(refused.contains("(Forbidden)") && refused.contains("wva_desired_replicas"), "{refused}");
     let list = read_as("viewer").unwrap();
     assert!(list.contains(r#""value":"1""#), "{list}");
+}
+
+/// A front proxy of an authority that nobody trusts yet: that authority's certificate, and a client that shows the
+/// proxy's.
+fn unknown_front_proxy() -> (String, reqwest::Client) {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "rotated-front-proxy-ca");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let authority = params.self_signed(&key).unwrap().pem();
+    let issuer = Issuer::new(params, key);
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "front-proxy-client");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, &issuer).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let paths = ["tls.crt", "tls.key"].map(|file| folder.path().join(file).to_str().unwrap().to_owned());
+    std::fs::write(&paths[0], certificate.pem()).unwrap();
+    std::fs::write(&paths[1], key.serialize_pem()).unwrap();
+    (authority, Wva::http(Some(&paths)))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_front_proxy_authority_counts_as_long_as_the_config_map_holds_it_on_open_connections_too() {
+    const KEY: &str = "requestheader-client-ca-file";
+    let scenario = Scenario::start("authorities").await;
+    scenario.cluster.create(&[Variant::cheap(1, 3)]).await;
+    let path = format!(
+        "/apis/external.metrics.k8s.io/v1beta1/namespaces/{}/wva_desired_replicas?labelSelector=variant_name%3Dcheap",
+        scenario.cluster.namespace
+    );
+    let url = scenario.wva.url(&path);
+    let (authority, proxy) = unknown_front_proxy();
+    let read = || status(proxy.get(&url).header("X-Remote-User", "admin").header("X-Remote-Group", "system:masters"));
+    assert_eq!(read().await, StatusCode::UNAUTHORIZED);
+
+    let maps = Api::<ConfigMap>::namespaced(scenario.cluster.client.clone(), "kube-system");
+    let name = "extension-apiserver-authentication";
+    let before = maps.get(name).await.unwrap().data.unwrap()[KEY].clone();
+    let publish = async |bundle: &str| {
+        let patch = Patch::Merge(json!({ "data": { KEY: bundle } }));
+        maps.patch(name, &PatchParams::default(), &patch).await.unwrap();
+    };
+    publish(&format!("{before}\n{authority}")).await;
+    let is = async |expected: StatusCode| {
+        eventually(&format!("the answer is {expected}"), Duration::from_secs(10), async || {
+            let found = read().await;
+            (found == expected).then_some(()).ok_or_else(|| found.to_string())
+        })
+        .await;
+    };
+    is(StatusCode::OK).await;
+    // Meanwhile the cluster's own front proxy is believed as before.
+    assert_eq!(scenario.cluster.read("cheap").await, Ok(1));
+    publish(&before).await;
+    is(StatusCode::UNAUTHORIZED).await;
+    assert_eq!(scenario.cluster.read("cheap").await, Ok(1));
 }

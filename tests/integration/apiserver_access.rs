@@ -1,7 +1,17 @@
 //! Who may ask what, over real TLS: the matrix measured on a Kubernetes control plane.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use futures::future::BoxFuture;
 use http::Method;
-use wva::auth::{Identity, StaticAccessReviewer, StaticTokenReviewer, TokenAuthenticator};
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, date_time_ymd};
+use wva::auth::{
+    AccessRequest, AccessReviewer, AccessVerdict, Identity, ReviewError, StaticAccessReviewer, StaticTokenReviewer,
+    TokenAuthenticator, TokenReviewer,
+};
 
 use crate::apiserver_harness::{Authority, HPA, METRIC, TestServer, trust_bundle};
 
@@ -20,12 +30,41 @@ async fn the_authentication_matrix_holds() {
     let admin = server.cluster.client("admin", "system:masters");
     let misnamed = server.front_proxy.client("kubelet", "");
     let unknown = Authority::new("kubernetes").client("alice", "system:masters");
+    let foreign_proxy = Authority::new("front-proxy-ca").client("front-proxy-client", "");
+    let expired = |params: &mut CertificateParams| params.not_after = date_time_ymd(2020, 1, 1);
+    let early = |params: &mut CertificateParams| params.not_before = date_time_ymd(4000, 1, 1);
+    let for_servers =
+        |params: &mut CertificateParams| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let expired_proxy = server.front_proxy.issue("front-proxy-client", "", expired);
+    let early_proxy = server.front_proxy.issue("front-proxy-client", "", early);
+    let server_proxy = server.front_proxy.issue("front-proxy-client", "", for_servers);
+    let expired_alice = server.cluster.issue("alice", "system:masters", expired);
+    let server_alice = server.cluster.issue("alice", "system:masters", for_servers);
     let spoofed = [("x-remote-user", "alice"), ("x-remote-group", "system:masters")];
     for (case, certificate, headers, status) in [
         ("spoofed headers without a certificate", None, spoofed.to_vec(), 403),
         ("spoofed headers under a user's certificate", Some(&bob), spoofed.to_vec(), 403),
         ("spoofed headers under an unknown authority", Some(&unknown), spoofed.to_vec(), 401),
         ("spoofed headers under a name that is not allowed", Some(&misnamed), spoofed.to_vec(), 401),
+        ("front proxy of an authority of the same name", Some(&foreign_proxy), spoofed.to_vec(), 401),
+        ("front proxy whose certificate expired", Some(&expired_proxy), spoofed.to_vec(), 401),
+        ("front proxy whose certificate is not valid yet", Some(&early_proxy), spoofed.to_vec(), 401),
+        ("front proxy with a certificate for servers", Some(&server_proxy), spoofed.to_vec(), 401),
+        ("expired certificate of an administrator", Some(&expired_alice), vec![], 401),
+        ("an administrator's name in a certificate for servers", Some(&server_alice), vec![], 401),
+        (
+            "spoofed headers with a token",
+            None,
+            [spoofed.to_vec(), vec![("authorization", "Bearer prometheus")]].concat(),
+            403,
+        ),
+        (
+            "spoofed UID and extra alone",
+            Some(&front_proxy),
+            vec![("x-remote-uid", "0"), ("x-remote-extra-a", "b")],
+            401,
+        ),
+        ("groups without a user", Some(&front_proxy), vec![("x-remote-group", "system:masters")], 401),
         ("unknown authority", Some(&unknown), vec![], 401),
         ("front proxy without headers", Some(&front_proxy), vec![], 401),
         ("garbage token", None, vec![("authorization", "Bearer garbage")], 401),
@@ -141,4 +180,45 @@ async fn a_server_without_a_cluster_still_asks_for_its_token() {
     ] {
         assert_eq!(client.get(&one(), &headers).await.status, status, "{headers:?}");
     }
+}
+
+/// Counts what Kubernetes is asked, and allows everything.
+#[derive(Clone, Default)]
+struct Counting {
+    tokens: Arc<AtomicUsize>,
+    accesses: Arc<AtomicUsize>,
+}
+
+impl TokenReviewer for Counting {
+    fn review<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Option<Identity>, ReviewError>> {
+        self.tokens.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async move { Ok((token != "garbage").then(|| Identity::new("system:serviceaccount:a:b", ["x"]))) })
+    }
+}
+
+impl AccessReviewer for Counting {
+    fn review<'a>(&'a self, _: &'a AccessRequest) -> BoxFuture<'a, Result<AccessVerdict, ReviewError>> {
+        self.accesses.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async { Ok(AccessVerdict::Allowed) })
+    }
+}
+
+#[tokio::test]
+async fn reads_of_many_variants_ask_kubernetes_once_and_so_does_a_token_good_or_bad() {
+    let counting = Counting::default();
+    let server = TestServer::start_as(TokenAuthenticator::new(counting.clone()), counting.clone()).await;
+    let client = server.kube_apiserver();
+    for variant in ["llama-h100", "llama-a100", "llama-h100"] {
+        // What an HPA sends: a selector of its own, an audit id of its own, the same user and metric.
+        let path = format!("{METRIC}?labelSelector=variant_name%3D{variant}");
+        assert_eq!(client.get(&path, &[("x-remote-user", HPA), ("audit-id", variant)]).await.status, 200);
+    }
+    assert_eq!(counting.accesses.load(Ordering::SeqCst), 1);
+    let anonymous = server.client(None);
+    for _ in 0..3 {
+        assert_eq!(anonymous.get(&one(), &[("authorization", "Bearer good")]).await.status, 200);
+        assert_eq!(anonymous.get(&one(), &[("authorization", "Bearer garbage")]).await.status, 401);
+    }
+    assert_eq!(counting.tokens.load(Ordering::SeqCst), 2);
+    assert_eq!(counting.accesses.load(Ordering::SeqCst), 2);
 }

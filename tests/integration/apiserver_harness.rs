@@ -55,10 +55,22 @@ impl Authority {
     }
 
     pub(crate) fn client(&self, common_name: &str, organization: &str) -> ClientCertificate {
+        self.issue(common_name, organization, |params| {
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        })
+    }
+
+    /// A client certificate with whatever `change` makes of it.
+    pub(crate) fn issue(
+        &self,
+        common_name: &str,
+        organization: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> ClientCertificate {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, common_name);
         params.distinguished_name.push(DnType::OrganizationName, organization);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        change(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap().der().clone();
         ClientCertificate { certificate, key: key.serialize_der() }
