@@ -25,6 +25,7 @@ pub mod executor;
 pub mod fleet;
 pub mod hpa;
 pub mod interfaces;
+pub mod optimizer;
 pub mod saturation;
 pub mod serving;
 pub mod snapshot;

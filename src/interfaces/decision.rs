@@ -193,6 +193,18 @@ pub enum Limit {
     HpaMinReplicas(Arc<str>, u32),
     /// `maxReplicas` of this HPA.
     HpaMaxReplicas(Arc<str>, u32),
+    /// Accelerators of this type: so many could be had in all, own replicas' included.
+    Accelerators(Arc<str>, u32),
+    /// This quota, of so many accelerators.
+    Quota(Arc<str>, u32),
+    /// Accelerators are limited, but how many there are is not known.
+    UnknownInventory,
+    /// Accelerators are limited, but which or how many one replica holds is not known.
+    UnknownAccelerator,
+    /// The spend cap: what it is of, as a clause.
+    SpendCap(Arc<str>),
+    /// An override: what it does and until when, as a clause.
+    Override(Arc<str>),
 }
 
 impl fmt::Display for Limit {
@@ -202,6 +214,17 @@ impl fmt::Display for Limit {
             Self::MaxReplicas(n) => write!(f, "maxReplicas {n} of the VariantAutoscaling"),
             Self::HpaMinReplicas(hpa, n) => write!(f, "minReplicas {n} of HPA {hpa}"),
             Self::HpaMaxReplicas(hpa, n) => write!(f, "maxReplicas {n} of HPA {hpa}"),
+            Self::Accelerators(accelerator, n) => write!(f, "{n} accelerators of type {accelerator}"),
+            Self::Quota(name, n) => write!(f, "quota {name} of {n} accelerators"),
+            Self::UnknownInventory => f.write_str(
+                "an unknown inventory: accelerators are limited, and no nodes can be read; check the rights to list nodes",
+            ),
+            Self::UnknownAccelerator => f.write_str(
+                "an unknown accelerator: accelerators are limited, and which or how many a replica holds cannot be told \
+                 from its pod template",
+            ),
+            Self::SpendCap(clause) => write!(f, "spend cap {clause}"),
+            Self::Override(clause) => f.write_str(clause),
         }
     }
 }
