@@ -2,11 +2,14 @@
 //!
 //! Two analyzers share one contract ([`SaturationAnalyzer`](crate::interfaces::SaturationAnalyzer)):
 //! [`PercentageAnalyzer`] is ours; [`UpstreamV1Analyzer`] repeats the Go project's version 1, defects included, for
-//! comparison and migration. Pure: no I/O, no clock.
+//! comparison and migration. [`tokens`] counts KV-cache tokens instead, and [`upstream_v2`] repeats the Go project's
+//! version of that. Pure: no I/O, no clock.
 
 mod percentage;
 mod targets;
+pub mod tokens;
 mod upstream_v1;
+pub mod upstream_v2;
 
 pub use percentage::{PercentageAnalyzer, Replica, analyze_replicas, relative_spare, replicas_of};
 pub use upstream_v1::UpstreamV1Analyzer;
