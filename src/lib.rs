@@ -28,5 +28,6 @@ pub mod interfaces;
 pub mod optimizer;
 pub mod saturation;
 pub mod serving;
+pub mod simulate;
 pub mod snapshot;
 pub mod telemetry;

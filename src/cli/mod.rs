@@ -13,6 +13,7 @@ use crate::{
     crd,
     demo::{self, DemoArgs},
     fleet::{self, FleetArgs},
+    simulate::{self, SimulateArgs},
     telemetry::init_logging,
 };
 
@@ -32,6 +33,8 @@ enum Command {
     Config(Box<ServeArgs>),
     /// Run the main job on embedded parts, with no cluster
     Demo(DemoArgs),
+    /// Measure scaling policies on a request trace, on a simulated fleet and clock
+    Simulate(Box<SimulateArgs>),
     /// Play kubelet and scheduler with simulated vLLM engines, for a control plane without them
     Fleet(Box<FleetArgs>),
     /// Print the CustomResourceDefinition of VariantAutoscaling
@@ -46,6 +49,7 @@ impl Cli {
             Command::Config(args) => print_configuration(&args).await,
             Command::Demo(args) => run_demo(args).await,
             Command::Fleet(args) => simulate_fleet(*args).await,
+            Command::Simulate(args) => simulate::run(&args),
             Command::Crd => crd::yaml().map_err(Into::into).and_then(|yaml| print(&yaml)),
         };
         match outcome {

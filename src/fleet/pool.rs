@@ -189,6 +189,13 @@ impl Pool {
         }
     }
 
+    /// Makes a replica work `factor` times slower from now on.
+    pub fn slow_down(&mut self, id: ReplicaId, factor: f64) {
+        if let Some(replica) = self.replicas.iter_mut().find(|replica| replica.id == id) {
+            replica.engine.slow_down(factor);
+        }
+    }
+
     /// Ends a replica at once; its requests are lost.
     pub fn stop(&mut self, id: ReplicaId) {
         if let Some(replica) = self.replicas.iter_mut().find(|replica| replica.id == id) {

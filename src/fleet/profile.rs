@@ -114,6 +114,17 @@ impl Timing {
         )
     }
 
+    /// The timing of a replica that works `factor` times slower.
+    pub(super) fn slower(&self, factor: f64) -> Self {
+        let scaled = |picoseconds: u64| (picoseconds as f64 * factor).round() as u64;
+        Self {
+            iteration: scaled(self.iteration).max(1),
+            prefill_token: scaled(self.prefill_token),
+            decode_sequence: scaled(self.decode_sequence),
+            kv_token: scaled(self.kv_token),
+        }
+    }
+
     /// How much longer each iteration gets when `sequences` decode: every one adds a token to its KV cache.
     pub(super) fn growth(&self, sequences: u32) -> u64 {
         self.kv_token * u64::from(sequences)

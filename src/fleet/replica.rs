@@ -70,6 +70,11 @@ impl Replica {
         self.state
     }
 
+    /// When it was created.
+    pub fn created_at(&self) -> Picoseconds {
+        self.created_at
+    }
+
     /// When it was, or will be, ready.
     pub fn ready_at(&self) -> Picoseconds {
         self.ready_at

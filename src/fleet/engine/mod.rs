@@ -108,6 +108,11 @@ impl Engine {
         self.now = self.now.max(time);
     }
 
+    /// Makes every iteration from the next one on take `factor` times as long: thermal throttling, a bad link.
+    pub fn slow_down(&mut self, factor: f64) {
+        self.timing = self.timing.slower(factor);
+    }
+
     /// Drops all requests. Returns how many.
     pub fn abort(&mut self) -> u64 {
         let count = (self.running() + self.waiting()) as u64;

@@ -1,0 +1,52 @@
+//! Results for people and for programs.
+
+use std::io::Write;
+
+use super::outcome::Row;
+
+/// One JSON object per row and line.
+pub(super) fn json(rows: &[Row]) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    for row in rows {
+        writeln!(out, "{}", serde_json::to_string(row)?)?;
+    }
+    Ok(())
+}
+
+/// A table of one row per policy.
+pub(super) fn table(rows: &[Row]) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "{:<24} {:>8} {:>9} {:>6} {:>8} {:>4} {:>7} {:>8} {:>8} {:>10}  lag",
+        "policy", "SLO", "cost", "ratio", "replicas", "max", "actions", "TTFT p99", "ITL p99", "unfinished"
+    )?;
+    for row in rows {
+        let name = row.model.as_ref().map_or_else(|| row.policy.clone(), |model| format!("{} {model}", row.policy));
+        let lag = row.decision_lag;
+        writeln!(
+            out,
+            "{:<24} {:>8} {:>9.2} {:>6} {:>8.2} {:>4} {:>7} {:>8} {:>8} {:>10}  {:.0}+{:.0}+{:.0}+{:.0} s",
+            name,
+            format!("{:.3} %", row.slo_attainment * 100.0),
+            row.cost,
+            row.cost_ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),
+            row.average_replicas,
+            row.max_replicas,
+            row.scale_actions,
+            seconds(row.ttft_p99_seconds, 1.0, "s"),
+            seconds(row.itl_p99_seconds, 1e3, "ms"),
+            row.unfinished,
+            lag.trigger_seconds,
+            lag.ask_seconds,
+            lag.grant_seconds,
+            lag.warm_up_seconds
+        )?;
+    }
+    writeln!(out, "lag: trigger + ask + grant + warm-up, means over the rises in demand")?;
+    Ok(())
+}
+
+fn seconds(value: Option<f64>, factor: f64, unit: &str) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{:.3} {unit}", value * factor))
+}
