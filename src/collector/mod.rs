@@ -13,7 +13,10 @@
 pub mod background;
 pub mod cache;
 mod config;
+mod exposition;
 mod factory;
+pub mod history;
+pub mod mapping;
 pub mod prometheus;
 pub mod scrape;
 mod tracking;

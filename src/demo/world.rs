@@ -192,10 +192,9 @@ impl ScrapeTargets for World {
         let Some(report) = self.report().1 else { return Vec::new() };
         let ready = report.replicas.into_iter().filter(|replica| replica.state == ReplicaState::Ready);
         ready
-            .map(|replica| ScrapeTarget {
-                namespace: NAMESPACE.into(),
-                pod: format!("{}-{}", replica.variant, replica.id).into(),
-                url: format!("http://{}/{}/metrics", self.address, replica.id).into(),
+            .map(|replica| {
+                let pod = format!("{}-{}", replica.variant, replica.id);
+                ScrapeTarget::new(NAMESPACE, pod, format!("http://{}/{}/metrics", self.address, replica.id))
             })
             .collect()
     }

@@ -6,6 +6,7 @@ mod apiserver_access;
 mod apiserver_harness;
 mod apiserver_shutdown;
 mod architecture;
+mod collector_history;
 mod collector_prometheus;
 mod collector_support;
 mod collector_tls;

@@ -1,15 +1,11 @@
 //! Direct pod scraping: the fast path that needs no Prometheus.
 //!
 //! ```text
-//! targets ─► GET /metrics ─► exposition (text → one reading per engine) ─► history (one-minute peaks, rates) ─► ReplicaMetrics
+//! targets ─► GET /metrics ─► mapping (text → one reading per engine) ─► history (peaks, rates, lengths) ─► signals
 //! ```
 
-mod exposition;
-mod history;
-mod line;
-
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -17,22 +13,18 @@ use std::{
 use futures::{StreamExt, future::BoxFuture, stream};
 use jiff::Timestamp;
 
+pub use super::history::ScrapeTarget;
+use super::{
+    history::{ScrapeHistory, Windows},
+    mapping::EngineCatalog,
+};
 use crate::{
     clock::Clock,
-    interfaces::{CollectorError, MetricsCollector, ModelKey, PodDirectory, ReplicaMetrics, SourceHealth},
+    interfaces::{
+        CollectorError, EngineReading, MetricsCollector, ModelKey, ModelMetrics, PodDirectory, ReplicaMetrics,
+        SourceHealth,
+    },
 };
-use history::History;
-
-/// One pod to scrape.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ScrapeTarget {
-    /// Namespace of the pod.
-    pub namespace: Arc<str>,
-    /// Name of the pod.
-    pub pod: Arc<str>,
-    /// Where it exposes its metrics.
-    pub url: Arc<str>,
-}
 
 /// Knows which pods to scrape now.
 pub trait ScrapeTargets: Send + Sync {
@@ -43,8 +35,8 @@ pub trait ScrapeTargets: Send + Sync {
 /// Parameters of direct scraping.
 #[derive(Clone, Copy, Debug)]
 pub struct ScrapeOptions {
-    /// Signals are peaks over this long.
-    pub peak_window: Duration,
+    /// How far back signals look.
+    pub windows: Windows,
     /// A pod that takes longer to answer has no sample this time. Wall time.
     pub timeout: Duration,
     /// Pods scraped at once.
@@ -55,12 +47,7 @@ pub struct ScrapeOptions {
 
 impl Default for ScrapeOptions {
     fn default() -> Self {
-        Self {
-            peak_window: Duration::from_secs(60),
-            timeout: Duration::from_secs(2),
-            concurrency: 64,
-            max_body_bytes: 4 << 20,
-        }
+        Self { windows: Windows::default(), timeout: Duration::from_secs(2), concurrency: 64, max_body_bytes: 4 << 20 }
     }
 }
 
@@ -71,12 +58,13 @@ pub struct ScrapeCollector {
     clock: Arc<dyn Clock>,
     targets: Arc<dyn ScrapeTargets>,
     pods: Arc<dyn PodDirectory>,
+    engines: EngineCatalog,
     state: Mutex<Readings>,
 }
 
 #[derive(Default)]
 struct Readings {
-    histories: HashMap<ScrapeTarget, History>,
+    history: ScrapeHistory,
     last_success: Option<Timestamp>,
     last_error: Option<String>,
 }
@@ -99,17 +87,16 @@ impl ScrapeCollector {
         pods: Arc<dyn PodDirectory>,
     ) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder().timeout(options.timeout).no_proxy().build()?;
-        Ok(Self { http, options, clock, targets, pods, state: Mutex::default() })
+        let state = Readings { history: ScrapeHistory::new(options.windows), ..Readings::default() };
+        let engines = EngineCatalog::default();
+        Ok(Self { http, options, clock, targets, pods, engines, state: Mutex::new(state) })
     }
 
-    async fn scrape(
-        &self,
-        target: ScrapeTarget,
-    ) -> (ScrapeTarget, Timestamp, Result<Vec<exposition::Reading>, String>) {
+    async fn scrape(&self, target: ScrapeTarget) -> (ScrapeTarget, Timestamp, Result<Vec<EngineReading>, String>) {
         let text = self.fetch(&target.url).await;
         // The pod samples its gauges when it answers.
         let sampled_at = self.clock.now();
-        let readings = text.map(|text| exposition::readings(&text));
+        let readings = text.map(|text| self.engines.readings(&text));
         (target, sampled_at, readings)
     }
 
@@ -145,17 +132,17 @@ impl ScrapeCollector {
             .await;
 
         let mut failures = Vec::new();
+        let mut answered = HashSet::with_capacity(expected);
         let mut state = self.state();
-        let mut previous = std::mem::take(&mut state.histories);
         for (target, sampled_at, outcome) in results {
-            let mut history = previous.remove(&target).unwrap_or_default();
             match outcome {
-                Ok(readings) => history.record(sampled_at, readings, self.options.peak_window),
+                Ok(readings) => state.history.record(sampled_at, &target, readings),
                 Err(message) => failures.push(format!("pod {}/{}: {message}", target.namespace, target.pod)),
             }
-            // Kept after a failure: its samples age until they are missing. Dropped with its target.
-            state.histories.insert(target, history);
+            answered.insert(target);
         }
+        // Kept after a failure: its samples age until they are missing. Dropped with its target.
+        state.history.retain(self.clock.now(), |target| answered.contains(target));
         let failed = failures.len();
         state.last_error = failures.into_iter().next().map(|first| format!("{failed} of {expected} pods; {first}"));
         if failed < expected || expected == 0 {
@@ -190,33 +177,26 @@ impl MetricsCollector for ScrapeCollector {
             if state.last_success.is_none() {
                 return Err(CollectorError::NotReadYet { source_name: NAME.to_owned() });
             }
-            let in_namespace = state.histories.iter().filter(|(target, _)| target.namespace == model.namespace);
-            let mut metrics: Vec<ReplicaMetrics> = in_namespace
-                .flat_map(|(target, history)| {
-                    let pod = self.pods.identify(&target.namespace, &target.pod).filter(|pod| pod.ready);
-                    let variant = pod.map(|pod| pod.variant);
-                    history.metrics(target, &model.model_id, variant.as_ref(), self.options.peak_window)
-                })
-                .collect();
-            metrics.sort_by(|a, b| a.instance.cmp(&b.instance));
-            Ok(metrics)
+            Ok(state.history.replica_metrics(model, |target| {
+                let pod = self.pods.identify(&target.namespace, &target.pod).filter(|pod| pod.ready);
+                pod.map(|pod| pod.variant)
+            }))
         })
+    }
+
+    fn fetch_model_metrics<'a>(&'a self, model: &'a ModelKey) -> BoxFuture<'a, ModelMetrics> {
+        Box::pin(async move { self.state().history.model_metrics(model) })
     }
 
     fn validate_metrics_availability<'a>(&'a self, model: &'a ModelKey) -> BoxFuture<'a, Result<(), CollectorError>> {
         Box::pin(async move {
             let state = self.state();
-            let mut served: Vec<&str> = state
-                .histories
-                .iter()
-                .filter(|(target, _)| target.namespace == model.namespace)
-                .flat_map(|(_, history)| history.models())
-                .collect();
-            if served.contains(&&*model.model_id) {
+            let in_namespace = state.history.instances().filter(|(known, ..)| known.namespace == model.namespace);
+            let served: BTreeSet<&str> = in_namespace.map(|(known, ..)| &*known.model_id).collect();
+            if served.contains(&*model.model_id) {
                 return Ok(());
             }
-            served.sort_unstable();
-            served.dedup();
+            let served: Vec<&str> = served.into_iter().collect();
             let found = if served.is_empty() {
                 "no pod there answers with metrics; check that its pods run and expose /metrics".to_owned()
             } else {

@@ -41,7 +41,7 @@ async fn pod(kv: Arc<Mutex<f64>>, broken: Arc<AtomicBool>) -> ScrapeTarget {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, Router::new().route("/metrics", get(answer))).await });
-    ScrapeTarget { namespace: "prod".into(), pod: "p".into(), url: format!("http://{address}/metrics").into() }
+    ScrapeTarget::new("prod", "p", format!("http://{address}/metrics"))
 }
 
 fn collector(clock: Arc<SimulatedClock>, targets: Vec<ScrapeTarget>) -> ScrapeCollector {

@@ -1,5 +1,7 @@
 //! A histogram of whole numbers with fixed bounds.
 
+use crate::interfaces::HistogramReading;
+
 /// Counts of observed values by bucket. The unit is the observer's: picoseconds or tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Histogram {
@@ -52,6 +54,15 @@ impl Histogram {
     /// Observations per bucket, not accumulated; one more than [`Self::bounds`].
     pub fn counts(&self) -> &[u64] {
         &self.counts
+    }
+
+    /// Its totals with bounds and sum in a unit of which one is `unit` of the histogram's own.
+    pub fn reading(&self, unit: f64) -> HistogramReading {
+        HistogramReading {
+            bounds: self.bounds.iter().map(|&bound| bound as f64 / unit).collect(),
+            counts: self.counts.iter().map(|&count| count as f64).collect(),
+            sum: self.sum as f64 / unit,
+        }
     }
 
     /// Number of observations.

@@ -15,7 +15,11 @@ use crate::{
         engine::{Engine, EngineMetrics, Histogram},
         profile::BLOCK_SIZE,
     },
+    interfaces::{EngineKind, EngineReading, Quantity},
 };
+
+/// In a second.
+const PICOSECONDS: f64 = 1e12;
 
 /// Names an engine exports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -74,6 +78,45 @@ impl EngineScrape {
     /// When the text cannot be built, which formatting into memory does not do.
     pub fn render(self) -> Result<String, fmt::Error> {
         render(self)
+    }
+
+    /// What a reader of [`Self::render`]'s text makes of it, without the text: a simulator has no time for that.
+    pub fn reading(&self) -> EngineReading {
+        let metrics = &self.metrics;
+        let rank = if self.is_current() { "0" } else { "" };
+        let mut reading = EngineReading::new(EngineKind::Vllm, self.model_name.as_str(), rank);
+        for (quantity, value) in [
+            (Quantity::Running, self.running as f64),
+            (Quantity::Waiting, self.waiting as f64),
+            (Quantity::KvCacheUsage, self.kv_usage),
+            (Quantity::PromptTokens, metrics.prompt_tokens as f64),
+            (Quantity::GenerationTokens, metrics.generation_tokens as f64),
+            (Quantity::PrefixQueries, metrics.prefix_cache_queries as f64),
+            (Quantity::PrefixHits, metrics.prefix_cache_hits as f64),
+            (Quantity::Preemptions, metrics.preemptions as f64),
+            (Quantity::Finished, metrics.finished as f64),
+            (Quantity::FinishedByLength, 0.0),
+            (Quantity::Aborted, metrics.aborted as f64),
+        ] {
+            reading.set(quantity, value);
+        }
+        if self.is_current() {
+            reading.set(Quantity::WaitingForCapacity, self.waiting as f64);
+        }
+        if self.exposition.cache_config_info {
+            reading.set(Quantity::KvCacheBlocks, f64::from(self.kv_blocks));
+            reading.set(Quantity::KvCacheBlockSize, f64::from(BLOCK_SIZE));
+        }
+        for (quantity, histogram, unit) in [
+            (Quantity::TimeToFirstToken, &metrics.time_to_first_token, PICOSECONDS),
+            (Quantity::InterTokenLatency, &metrics.inter_token_latency, PICOSECONDS),
+            (Quantity::QueueTime, &metrics.queue_time, PICOSECONDS),
+            (Quantity::PromptLength, &metrics.request_prompt_tokens, 1.0),
+            (Quantity::OutputLength, &metrics.request_generation_tokens, 1.0),
+        ] {
+            reading.set_histogram(quantity, histogram.reading(unit));
+        }
+        reading
     }
 
     fn is_current(&self) -> bool {
@@ -150,7 +193,7 @@ impl EngineScrape {
             families.histogram(name, help, labels, histogram, 1.0)?;
         }
         for (name, help, histogram) in self.latencies() {
-            families.histogram(name, help, labels, histogram, 1e12)?;
+            families.histogram(name, help, labels, histogram, PICOSECONDS)?;
         }
         Ok(())
     }

@@ -1,0 +1,16 @@
+//! Engine metrics by meaning: which engine a pod runs is seen from the names it exports, and never configured.
+//!
+//! `table` holds what each engine exports, `catalog` finds a family by name, `reader` turns a pod's answer into one
+//! [`EngineReading`](crate::interfaces::EngineReading) per engine instance, `gateway` does so for endpoint pickers.
+
+mod catalog;
+mod draft;
+mod gateway;
+mod reader;
+mod table;
+
+pub use catalog::{CustomEngine, CustomFamily, EngineCatalog};
+pub use gateway::gateway_readings;
+
+#[cfg(test)]
+mod tests;
