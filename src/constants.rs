@@ -40,6 +40,8 @@ pub const LABEL_CONTROLLER_INSTANCE: &str = "controller_instance";
 pub const LABEL_SIGNAL: &str = "signal";
 /// Label of [`WVA_SCALING_DECISION`]: `up`, `down` or `hold`.
 pub const LABEL_DIRECTION: &str = "direction";
+/// What a selector may call [`LABEL_NAMESPACE`] too: Prometheus renames it so where a scrape has a label of that name.
+pub const LABEL_EXPORTED_NAMESPACE: &str = "exported_namespace";
 /// Value of [`LABEL_ACCELERATOR_TYPE`] while the accelerator is unknown.
 pub const ACCELERATOR_UNRESOLVED: &str = "unresolved";
 
@@ -47,6 +49,40 @@ pub const ACCELERATOR_UNRESOLVED: &str = "unresolved";
 pub const EXTERNAL_METRICS_GROUP: &str = "external.metrics.k8s.io";
 /// Its version.
 pub const EXTERNAL_METRICS_VERSION: &str = "v1beta1";
+/// API group of the same metrics as properties of objects.
+pub const CUSTOM_METRICS_GROUP: &str = "custom.metrics.k8s.io";
+/// Our own API group, which nobody else serves: the external metrics again, in clusters where another adapter has theirs.
+pub const OWN_METRICS_GROUP: &str = "external.metrics.llmd.ai";
+
+/// An API group that metrics can be served under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MetricsGroup {
+    /// [`EXTERNAL_METRICS_GROUP`].
+    External,
+    /// [`CUSTOM_METRICS_GROUP`].
+    Custom,
+    /// [`OWN_METRICS_GROUP`].
+    Own,
+}
+
+impl MetricsGroup {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::External, Self::Custom, Self::Own];
+
+    /// Its name in API paths.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::External => EXTERNAL_METRICS_GROUP,
+            Self::Custom => CUSTOM_METRICS_GROUP,
+            Self::Own => OWN_METRICS_GROUP,
+        }
+    }
+
+    /// The group of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|group| group.name() == name)
+    }
+}
 
 /// Group of the `VariantAutoscaling` resource.
 pub const CRD_GROUP: &str = "llmd.ai";

@@ -5,11 +5,20 @@
 CACHE=${WVA_CACHE:-${XDG_CACHE_HOME:-${HOME:?HOME is not set; set WVA_CACHE to a folder for built tools}/.cache}/wva}
 TOOLS_SRC=$ROOT/hack/tools
 
-# name=package, in the order they are built: kubectl first, because most of it is part of the other two.
+# A program of ours has its sources in its name, so that a change builds it anew and nothing else.
+own_tool() { printf '%s-%s' "$1" "$(cat "$TOOLS_SRC/$1"/*.go | sha256sum | cut -c1-12)"; }
+
+METRICS_CLIENT=$(own_tool metrics-client)
+
+# name=package, in the order they are built: kubectl first, because most of it is part of the next two.
 GO_TOOLS=(
   kubectl=k8s.io/kubernetes/cmd/kubectl
   kube-apiserver=k8s.io/kubernetes/cmd/kube-apiserver
   kube-controller-manager=k8s.io/kubernetes/cmd/kube-controller-manager
+  # The adapter library that every peer uses, with its own test provider: what ours is held against.
+  test-adapter=sigs.k8s.io/custom-metrics-apiserver/test-adapter
+  # client-go's metrics clients.
+  "$METRICS_CLIENT=./metrics-client"
 )
 
 kubernetes_version() { awk '{ sub(/^require /, "") } $1 == "k8s.io/kubernetes" && $2 ~ /^v/ { print $2; exit }' "$TOOLS_SRC/go.mod"; }

@@ -7,6 +7,19 @@ use http::{HeaderMap, header::ACCEPT};
 
 use super::status::ApiError;
 
+/// How a document is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Encoding {
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+    /// Kubernetes protobuf.
+    Protobuf,
+    /// As a [`super::wire::Table`], in JSON.
+    Table,
+}
+
 /// A representation that can be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Offer {
@@ -14,13 +27,32 @@ pub(super) struct Offer {
     pub(super) media_type: &'static str,
     /// Its shape, if not the plain document's: values of `as`, `g` and `v`.
     pub(super) shape: Option<[&'static str; 3]>,
-    /// `Content-Type` of the answer.
+    /// `Content-Type` of the answer: clients compare it whole, so without a charset.
     pub(super) content_type: &'static str,
+    /// How it is written.
+    pub(super) encoding: Encoding,
+}
+
+const fn plain(media_type: &'static str, encoding: Encoding) -> Offer {
+    Offer { media_type, shape: None, content_type: media_type, encoding }
 }
 
 /// The plain document in JSON.
-pub(super) const PLAIN_JSON: Offer =
-    Offer { media_type: super::respond::JSON, shape: None, content_type: super::respond::JSON };
+pub(super) const JSON: Offer = plain("application/json", Encoding::Json);
+/// The plain document in YAML.
+pub(super) const YAML: Offer = plain("application/yaml", Encoding::Yaml);
+/// The plain document in protobuf.
+pub(super) const PROTOBUF: Offer = plain("application/vnd.kubernetes.protobuf", Encoding::Protobuf);
+/// A table for people.
+pub(super) const TABLE: Offer = Offer {
+    media_type: "application/json",
+    shape: Some(["Table", "meta.k8s.io", "v1"]),
+    content_type: "application/json;as=Table;v=v1;g=meta.k8s.io",
+    encoding: Encoding::Table,
+};
+
+/// What most documents are offered in; JSON is for clients that do not say.
+pub(super) const PLAIN: [Offer; 3] = [JSON, YAML, PROTOBUF];
 
 /// The offer the client likes best; the first one when it says nothing.
 ///
@@ -85,12 +117,6 @@ impl<'a> Clause<'a> {
 mod tests {
     use super::*;
 
-    const TABLE: Offer = Offer {
-        media_type: "application/json",
-        shape: Some(["Table", "meta.k8s.io", "v1"]),
-        content_type: "application/json;as=Table;v=v1;g=meta.k8s.io",
-    };
-
     fn accept(value: &str) -> HeaderMap {
         HeaderMap::from_iter([(ACCEPT, value.parse().unwrap())])
     }
@@ -98,30 +124,30 @@ mod tests {
     #[test]
     fn the_best_liked_offer_wins() {
         for (header, expected) in [
-            ("", Some(&PLAIN_JSON)),
-            ("*/*", Some(&PLAIN_JSON)),
-            ("application/*", Some(&PLAIN_JSON)),
-            ("Application/JSON", Some(&PLAIN_JSON)),
-            ("application/vnd.kubernetes.protobuf, */*", Some(&PLAIN_JSON)),
-            ("application/json;profile=nopeer", Some(&PLAIN_JSON)),
+            ("", Some(&JSON)),
+            ("*/*", Some(&JSON)),
+            ("application/*", Some(&JSON)),
+            ("Application/JSON", Some(&JSON)),
+            ("application/vnd.kubernetes.protobuf, */*", Some(&JSON)),
+            ("application/json;profile=nopeer", Some(&JSON)),
             ("application/json;as=Table;v=v1;g=meta.k8s.io,application/json", Some(&TABLE)),
-            ("application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json", Some(&PLAIN_JSON)),
+            ("application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json", Some(&JSON)),
             ("application/json;q=0.5,application/json;g=meta.k8s.io;v=v1;as=Table", Some(&TABLE)),
-            ("application/json;as=Table;v=v1;g=meta.k8s.io;q=0.1,application/json;q=0.2", Some(&PLAIN_JSON)),
+            ("application/json;as=Table;v=v1;g=meta.k8s.io;q=0.1,application/json;q=0.2", Some(&JSON)),
             ("application/json;as=Table;v=v1beta1;g=meta.k8s.io", None),
             ("application/yaml", None),
             ("application/json;q=0", None),
             ("application/cbor,text/html", None),
         ] {
-            let chosen = negotiate(&accept(header), &[PLAIN_JSON, TABLE]).ok();
+            let chosen = negotiate(&accept(header), &[JSON, TABLE]).ok();
             assert_eq!(chosen, expected, "{header}");
         }
-        assert_eq!(negotiate(&HeaderMap::new(), &[PLAIN_JSON, TABLE]).unwrap(), &PLAIN_JSON);
+        assert_eq!(negotiate(&HeaderMap::new(), &[JSON, TABLE]).unwrap(), &JSON);
     }
 
     #[test]
     fn what_would_be_accepted_is_said_once() {
-        let error = negotiate(&accept("application/yaml"), &[PLAIN_JSON, TABLE]).unwrap_err();
+        let error = negotiate(&accept("application/yaml"), &[JSON, TABLE]).unwrap_err();
         assert_eq!(error.to_string(), "only the following media types are accepted: application/json");
     }
 }

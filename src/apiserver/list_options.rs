@@ -4,7 +4,7 @@
 use axum::extract::Query;
 use http::Uri;
 
-use super::{selector::Selector, status::ApiError};
+use super::{selector::Selector, status::ApiError, table::IncludeObject};
 
 /// Fields a field selector may name; every item would match, so the selector is checked and not applied.
 const SELECTABLE_FIELDS: [&str; 2] = ["metadata.name", "metadata.namespace"];
@@ -13,6 +13,10 @@ const SELECTABLE_FIELDS: [&str; 2] = ["metadata.name", "metadata.namespace"];
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ListOptions {
     pub(super) selector: Selector,
+    /// Of custom metrics, where [`Self::selector`] is about the objects.
+    pub(super) metric_selector: Selector,
+    /// What a table says of the objects behind its rows.
+    pub(super) include_object: IncludeObject,
     pub(super) watch: bool,
     /// Whether the answer is for a person's eyes; `None` if the client does not say.
     pub(super) pretty: Option<bool>,
@@ -37,9 +41,17 @@ impl ListOptions {
                 message: "resourceVersionMatch is forbidden unless resourceVersion is provided".to_owned(),
             });
         }
-        let selector = parameters.get("labelSelector").unwrap_or_default();
-        let selector = selector.parse::<Selector>().map_err(|error| ApiError::BadRequest(error.to_string()))?;
-        Ok(Self { selector, watch: parameters.flag("watch") == Some(true), pretty: parameters.flag("pretty") })
+        let selector = |name| {
+            let text = parameters.get(name).unwrap_or_default();
+            text.parse::<Selector>().map_err(|error| ApiError::BadRequest(error.to_string()))
+        };
+        Ok(Self {
+            selector: selector("labelSelector")?,
+            metric_selector: selector("metricLabelSelector")?,
+            include_object: IncludeObject::from_parameter(parameters.get("includeObject"))?,
+            watch: parameters.flag("watch") == Some(true),
+            pretty: parameters.flag("pretty"),
+        })
     }
 }
 

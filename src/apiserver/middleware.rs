@@ -1,22 +1,31 @@
-//! What happens to every request, from the outside in: an audit id, a time limit, who asks, and whether they may.
+//! What happens to every request, from the outside in: an audit id, its line in the log and in the metrics, a time limit,
+//! who asks, and whether they may.
 
 use std::{any::Any, sync::Arc, time::Duration};
 
 use axum::{
+    body::HttpBody as _,
     extract::{Request, State},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, header::CACHE_CONTROL};
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{ACCEPT, CACHE_CONTROL},
+};
 use tokio::time::timeout;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::{
+    accept::{JSON, PLAIN, negotiate},
     request::attributes,
-    status::{ApiError, Forbidden},
+    request_metrics::{RequestMetrics, Verdict},
+    respond::document,
+    status::{ApiError, Failure, Forbidden},
 };
 use crate::{
-    auth::{AccessVerdict, Authenticator, Authorizer},
+    auth::{AccessVerdict, Attributes, Authenticator, Authorizer},
     serving::Peer,
 };
 
@@ -35,17 +44,52 @@ const OPEN_PATHS: [&str; 3] = ["/healthz", "/readyz", "/livez"];
 pub(super) struct Access {
     pub(super) authenticator: Authenticator,
     pub(super) authorizer: Authorizer,
+    pub(super) metrics: RequestMetrics,
 }
 
-/// Gives the answer the request's audit id, or a new one, and keeps it out of caches unless it says otherwise.
-pub(super) async fn label(request: Request, next: Next) -> Response {
+/// Names the request in log and answer by its audit id, counts it, writes failures as the client accepts them, and keeps
+/// answers out of caches unless they say otherwise.
+pub(super) async fn label(State(metrics): State<RequestMetrics>, mut request: Request, next: Next) -> Response {
     let id = audit_id(request.headers());
+    let in_flight = metrics.begin();
+    let of = attributes(request.method(), request.uri()).map(Arc::new);
+    let known = of.as_ref().ok().map(Arc::clone);
+    request.extensions_mut().insert(Reading(of));
+    let accept: Vec<HeaderValue> = request.headers().get_all(ACCEPT).iter().cloned().collect();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut response = next.run(request).await;
-    tracing::debug!(audit_id = ?id, %method, path, status = response.status().as_u16(), "request");
+
+    let span = tracing::error_span!("operation", operation = "request", correlation_id = id.to_str().unwrap_or_default());
+    let mut response = async {
+        let response = written(next.run(request).await, &accept);
+        tracing::debug!(%method, path, status = response.status().as_u16(), "request");
+        response
+    }
+    .instrument(span)
+    .await;
+
+    metrics.end(&in_flight, known.as_deref(), response.status(), response.body().size_hint().exact());
     response.headers_mut().insert(AUDIT_ID, id);
     response.headers_mut().entry(CACHE_CONTROL).or_insert_with(|| HeaderValue::from_static("no-cache, private"));
     response
+}
+
+/// What the request is about, read once for all.
+#[derive(Clone)]
+struct Reading(Result<Arc<Attributes>, ApiError>);
+
+/// The response itself, or the failure that it stands for in an encoding that `accept` names; in JSON if there is none.
+fn written(mut response: Response, accept: &[HeaderValue]) -> Response {
+    let Some(Failure(status)) = response.extensions_mut().remove::<Failure>() else { return response };
+    let headers = accept.iter().map(|value| (ACCEPT, value.clone())).collect();
+    let offer = negotiate(&headers, &PLAIN).unwrap_or(&JSON);
+    match document(&*status, offer, false) {
+        Ok(body) => {
+            let (mut parts, _) = response.into_parts();
+            parts.headers.extend(body.headers().clone());
+            Response::from_parts(parts, body.into_body())
+        }
+        Err(_) => response,
+    }
 }
 
 fn audit_id(headers: &HeaderMap) -> HeaderValue {
@@ -97,20 +141,28 @@ async fn admit(access: &Access, request: &mut Request) -> Result<(), ApiError> {
     let peer = request.extensions().get::<Peer>();
     let address = peer.map(|peer| peer.address);
     let identity = access.authenticator.authenticate(peer, request.headers()).await.map_err(|reasons| {
-        tracing::info!(?address, audit_id = ?request.headers().get(AUDIT_ID), %reasons, "unauthenticated request");
+        access.metrics.authenticated(Verdict::Bad);
+        tracing::info!(?address, %reasons, "unauthenticated request");
         ApiError::Unauthorized
     })?;
+    access.metrics.authenticated(Verdict::Good);
     let identity = Arc::new(identity);
-    let attributes = Arc::new(attributes(request.method(), request.uri())?);
+    let reading = request.extensions().get::<Reading>().cloned();
+    let attributes = match reading {
+        Some(Reading(attributes)) => attributes?,
+        None => Arc::new(attributes(request.method(), request.uri())?),
+    };
     match access.authorizer.authorize(Arc::clone(&identity), Arc::clone(&attributes)).await {
         AccessVerdict::Allowed => {
+            access.metrics.authorized(Verdict::Good);
             request.extensions_mut().insert(identity);
             request.extensions_mut().insert(attributes);
             Ok(())
         }
         AccessVerdict::Denied { reason } => {
+            access.metrics.authorized(Verdict::Bad);
             let refusal = Forbidden::new(&identity, &attributes, reason);
-            tracing::info!(?address, audit_id = ?request.headers().get(AUDIT_ID), %refusal, "unauthorised request");
+            tracing::info!(?address, %refusal, "unauthorised request");
             Err(ApiError::Forbidden(Box::new(refusal)))
         }
     }

@@ -3,16 +3,21 @@
 //! It knows nothing of engines: values come through [`MetricsProvider`], from memory. [`router`] puts it together:
 //!
 //! ```text
-//!  request ─► label (audit id) ─► panics, time limit ─► guard (who, may they) ─┬─► discovery   constant
-//!                                                                              ├─► read        provider ─► values ─► JSON
-//!                                                                              └─► health, version, metrics, extra routes
+//!  request ─► label (audit id, log, metrics) ─► panics, time limit ─► guard (who, may they) ─┬─► discovery   constant
+//!                                                                                            ├─► read   provider ─► values ─► JSON, YAML,
+//!                                                                                            │                      protobuf, table
+//!                                                                                            └─► health, version, metrics, extra routes
 //! ```
 //!
 //! Errors are one enum everywhere; only `status` knows their HTTP codes.
 
 mod accept;
+mod custom;
 mod discovery;
+mod external;
+mod group;
 mod health;
+mod labels;
 mod list_options;
 mod middleware;
 mod openapi;
@@ -20,14 +25,16 @@ mod provider;
 mod quantity;
 mod read;
 mod request;
+mod request_metrics;
 mod respond;
 mod selector;
 mod status;
 mod suggestion;
+mod table;
 mod values;
 mod wire;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, mem::take, sync::Arc};
 
 use axum::{
     Router,
@@ -41,23 +48,26 @@ use serde_json::json;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use self::{
-    discovery::{DiscoveryPath, discovery},
+    discovery::{GroupsDocument, PlainDocument},
+    group::versions,
     list_options::has_parameter,
     middleware::Access,
+    read::Reads,
     status::ApiError,
 };
 pub use self::{
     health::{Readiness, ReadinessCheck},
-    provider::{MetricsProvider, Refusal, Sample, Series, UnknownMetric},
+    provider::{
+        Labels, MetricsProvider, ObjectReference, Of, Refusal, Sample, Selector, Series, SeriesQuery, Summary,
+        UnknownMetric,
+    },
+    request_metrics::RequestMetrics,
 };
-use crate::auth::{Authenticator, Authorizer};
+use crate::{
+    auth::{Authenticator, Authorizer},
+    constants::MetricsGroup,
+};
 
-/// Group and version of the served items.
-const API_VERSION: &str = "external.metrics.k8s.io/v1beta1";
-/// Kind of an item. Discovery names it too: kubectl's output formats look for the items' kind there.
-const ITEM_KIND: &str = "ExternalMetricValue";
-/// Kind of a list of items.
-const LIST_KIND: &str = "ExternalMetricValueList";
 /// Media type of `/metrics`.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Largest body a handler may read; the API itself takes none.
@@ -70,12 +80,16 @@ pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
 pub struct ApiServer {
     /// Knows the values.
     pub provider: Arc<dyn MetricsProvider>,
+    /// API groups that are served, in the order in which discovery lists them.
+    pub groups: Vec<MetricsGroup>,
     /// Finds out who asks.
     pub authenticator: Authenticator,
     /// Decides whether they may.
     pub authorizer: Authorizer,
     /// Shown by `/readyz`.
     pub readiness: Readiness,
+    /// Counts requests.
+    pub requests: RequestMetrics,
     /// Shown by `/metrics`.
     pub metrics_text: MetricsText,
     /// Further routes. They are authorised by path and method like `/metrics`, and must not overlap with those here.
@@ -91,14 +105,14 @@ impl fmt::Debug for ApiServer {
 /// The service that answers requests. They should carry a [`crate::serving::Peer`] extension; without it, client
 /// certificates are unknown and only bearer tokens authenticate.
 pub fn router(server: ApiServer) -> Router {
-    let ApiServer { provider, authenticator, authorizer, readiness, metrics_text, extra_routes } = server;
-    let access = Access { authenticator, authorizer };
-    discovery_routes()
-        .merge(
-            Router::new().route("/apis/external.metrics.k8s.io/v1beta1/{*rest}", any(read::read)).with_state(provider),
-        )
+    let ApiServer { provider, groups, authenticator, authorizer, readiness, requests, metrics_text, extra_routes } =
+        server;
+    let metrics = requests.with_resources(provider.metric_names());
+    let access = Access { authenticator, authorizer, metrics: metrics.clone() };
+    discovery_routes(&groups, provider.metric_names())
+        .merge(value_routes(&groups, &provider, &metrics))
         .merge(process_routes(readiness, metrics_text))
-        .merge(openapi::routes())
+        .merge(openapi::routes(&groups))
         .merge(extra_routes)
         .fallback(|| async { ApiError::NoSuchPath })
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
@@ -106,19 +120,34 @@ pub fn router(server: ApiServer) -> Router {
         .layer(from_fn_with_state(access, middleware::guard))
         .layer(from_fn(middleware::limit_time))
         .layer(CatchPanicLayer::custom(middleware::panicked))
-        .layer(from_fn(middleware::label))
+        .layer(from_fn_with_state(metrics, middleware::label))
 }
 
 /// Each path with and without a trailing slash: a redirect would reach the client as `502` from kube-apiserver.
-fn discovery_routes() -> Router {
-    let at = |path| read_only(get(move |headers: HeaderMap| async move { discovery(path, &headers) }));
-    Router::new()
-        .route("/apis", at(DiscoveryPath::Groups))
-        .route("/apis/", at(DiscoveryPath::Groups))
-        .route("/apis/external.metrics.k8s.io", at(DiscoveryPath::Group))
-        .route("/apis/external.metrics.k8s.io/", at(DiscoveryPath::Group))
-        .route("/apis/external.metrics.k8s.io/v1beta1", at(DiscoveryPath::Version))
-        .route("/apis/external.metrics.k8s.io/v1beta1/", at(DiscoveryPath::Version))
+fn discovery_routes(groups: &[MetricsGroup], metrics: &[&'static str]) -> Router {
+    let document = GroupsDocument::new(groups, metrics);
+    let root = read_only(get(move |headers: HeaderMap| async move { document.answer(&headers) }));
+    let mut router = Router::new().route("/apis", root.clone()).route("/apis/", root);
+    let mut add = |path: String, document: PlainDocument| {
+        let at = read_only(get(move |headers: HeaderMap| async move { document.answer(&headers) }));
+        router = take(&mut router).route(&path, at.clone()).route(&format!("{path}/"), at);
+    };
+    for group in groups {
+        add(format!("/apis/{}", group.name()), PlainDocument::group(*group));
+        for version in versions(*group) {
+            add(format!("/apis/{}", version.api_version), PlainDocument::resources(version, metrics));
+        }
+    }
+    router
+}
+
+/// Everything below a group version.
+fn value_routes(groups: &[MetricsGroup], provider: &Arc<dyn MetricsProvider>, metrics: &RequestMetrics) -> Router {
+    groups.iter().flat_map(|group| versions(*group)).fold(Router::new(), |router, version| {
+        let reads = Reads { provider: Arc::clone(provider), version, metrics: metrics.clone() };
+        let path = format!("/apis/{}/{{*rest}}", version.api_version);
+        router.merge(Router::new().route(&path, any(read::read)).with_state(reads))
+    })
 }
 
 fn process_routes(readiness: Readiness, metrics_text: MetricsText) -> Router {

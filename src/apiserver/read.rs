@@ -13,58 +13,225 @@ use http::{
 };
 
 use super::{
-    MetricsProvider,
-    accept::{PLAIN_JSON, negotiate},
+    MetricsProvider, Sample, Selector, Series,
+    accept::{Encoding, JSON, Offer, PLAIN, PROTOBUF, TABLE, YAML, negotiate},
+    custom, external,
+    group::{Form, GroupVersion, ObjectKind},
     list_options::ListOptions,
-    respond::json,
+    provider::{Of, SeriesQuery},
+    request_metrics::RequestMetrics,
+    respond::{document, json, json_bytes, with_type, yaml_bytes},
     status::ApiError,
-    values::{Question, answer},
+    table::table,
+    values::{Answer, Question, answer, matching, one},
 };
-use crate::auth::{Attributes, Identity, ResourceAttributes};
+use crate::{
+    auth::{Attributes, Identity, ResourceAttributes},
+    constants::{LABEL_EXPORTED_NAMESPACE, LABEL_NAMESPACE},
+};
 
 /// User agents of people: they get indented JSON, as in `k8s.io/apiserver`.
 const PEOPLE: [&str; 3] = ["curl", "Wget", "Mozilla"];
+/// Below a variant: how its values came about.
+const EXPLAIN: &str = "explain";
+/// Stands for every object of a kind.
+const ANY_NAME: &str = "*";
+
+/// What external metrics are offered in.
+const EXTERNAL_OFFERS: [Offer; 4] = [JSON, YAML, PROTOBUF, TABLE];
+
+/// What the handler of one group and version needs.
+#[derive(Clone)]
+pub(super) struct Reads {
+    pub(super) provider: Arc<dyn MetricsProvider>,
+    pub(super) version: &'static GroupVersion,
+    pub(super) metrics: RequestMetrics,
+}
 
 /// Answers what is below `/apis/<group>/<version>/`. Reads the attributes the request was authorised for, not its path.
 pub(super) async fn read(
-    State(provider): State<Arc<dyn MetricsProvider>>,
+    State(reads): State<Reads>,
     Extension(identity): Extension<Arc<Identity>>,
     Extension(attributes): Extension<Arc<Attributes>>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    respond(&*provider, &identity, &attributes, &method, &uri, &headers).unwrap_or_else(ApiError::into_response)
+    let request = Request { reads: &reads, identity: &identity, uri: &uri, headers: &headers };
+    request.respond(&method, &attributes).unwrap_or_else(ApiError::into_response)
 }
 
-fn respond(
-    provider: &dyn MetricsProvider,
-    identity: &Identity,
-    attributes: &Attributes,
-    method: &Method,
-    uri: &Uri,
-    headers: &HeaderMap,
-) -> Result<Response, ApiError> {
-    let Attributes::Resource(ResourceAttributes { group, namespace, resource, name: None, .. }) = attributes else {
-        return Err(ApiError::NoSuchPath);
-    };
-    if method != Method::GET {
-        return Err(ApiError::MethodNotAllowed);
+/// One read, while it is answered.
+struct Request<'a> {
+    reads: &'a Reads,
+    identity: &'a Identity,
+    uri: &'a Uri,
+    headers: &'a HeaderMap,
+}
+
+/// What a path asks for.
+#[derive(Clone, Copy, Debug)]
+enum Asked<'a> {
+    /// Series of an external metric.
+    Series { namespace: Option<&'a str>, metric: &'a str },
+    /// The series of an external metric that is one variant's.
+    Variant { namespace: &'a str, metric: &'a str, name: &'a str },
+    /// How a variant's values came about.
+    Explanation { namespace: &'a str, metric: &'a str, name: &'a str },
+    /// A metric of objects.
+    Objects { namespace: &'a str, metric: &'a str, kind: &'static ObjectKind, name: Option<&'a str> },
+}
+
+impl<'a> Asked<'a> {
+    /// `None` for what is not there.
+    fn of(form: Form, attributes: &'a ResourceAttributes) -> Option<Self> {
+        let ResourceAttributes { namespace, resource, name, subresource, .. } = attributes;
+        let namespace = namespace.as_deref();
+        match (form, namespace, name.as_deref(), subresource.as_deref()) {
+            (Form::External, namespace, None, None) => Some(Self::Series { namespace, metric: resource }),
+            (Form::External, Some(namespace), Some(name), None) => {
+                Some(Self::Variant { namespace, metric: resource, name })
+            }
+            (Form::External, Some(namespace), Some(name), Some(EXPLAIN)) => {
+                Some(Self::Explanation { namespace, metric: resource, name })
+            }
+            (Form::CustomV1Beta1 | Form::CustomV1Beta2, Some(namespace), Some(name), Some(metric)) => {
+                let kind = ObjectKind::from_resource(resource)?;
+                Some(Self::Objects { namespace, metric, kind, name: (name != ANY_NAME).then_some(name) })
+            }
+            _ => None,
+        }
     }
-    let options = ListOptions::from_uri(uri)?;
-    if options.watch {
-        return Err(ApiError::WatchNotSupported { group: group.clone() });
+}
+
+impl Request<'_> {
+    fn respond(&self, method: &Method, attributes: &Attributes) -> Result<Response, ApiError> {
+        let Attributes::Resource(attributes) = attributes else { return Err(ApiError::NoSuchPath) };
+        // Anything deeper than what was authorised is another path.
+        let asked = Asked::of(self.reads.version.form, attributes)
+            .filter(|_| segments(self.uri) == depth(attributes))
+            .ok_or(ApiError::NoSuchPath)?;
+        if method != Method::GET {
+            return Err(ApiError::MethodNotAllowed);
+        }
+        let options = ListOptions::from_uri(self.uri)?;
+        if options.watch {
+            return Err(ApiError::WatchNotSupported { group: attributes.group.clone() });
+        }
+        match asked {
+            Asked::Series { namespace, metric } => self.series(namespace, metric, Of::Any, options),
+            Asked::Variant { namespace, metric, name } => {
+                self.series(Some(namespace), metric, Of::Subject(name), options)
+            }
+            Asked::Explanation { namespace, metric, name } => self.explanation(namespace, metric, name, &options),
+            Asked::Objects { namespace, metric, kind, name } => self.objects(namespace, metric, kind, name, &options),
+        }
     }
-    negotiate(headers, &[PLAIN_JSON])?;
-    let question = Question {
-        namespace: namespace.as_deref(),
-        metric: resource,
-        selector: &options.selector,
-        sums: identity.is_hpa_controller(),
-    };
-    let answer = answer(&question, provider)?;
-    let mut response = json(&answer.list, options.pretty.unwrap_or_else(|| is_person(headers)));
-    for warning in &answer.warnings {
+
+    /// A list of external series or a table of them; with a name, the one value of that variant.
+    fn series(
+        &self,
+        namespace: Option<&str>,
+        metric: &str,
+        of: Of<'_>,
+        options: ListOptions,
+    ) -> Result<Response, ApiError> {
+        let offer = negotiate(self.headers, &EXTERNAL_OFFERS)?;
+        let selector = options.selector.reading(LABEL_EXPORTED_NAMESPACE, LABEL_NAMESPACE);
+        let question = self.question(SeriesQuery { namespace, metric, of, selector: &selector });
+        let provider = &*self.reads.provider;
+        let pretty = self.pretty(options.pretty);
+        if offer.encoding == Encoding::Table {
+            let series = matching(&question, provider)?;
+            let table = table(provider, metric, &series, options.include_object);
+            return json_bytes(&table, pretty).map(|body| with_type(offer.content_type, body));
+        }
+        let version = self.reads.version;
+        if of != Of::Any {
+            let (series, sample) = one(&question, provider)?;
+            self.reads.metrics.serve(version.group, &[(series.clone(), sample)]);
+            return document(&external::item(version, metric, &series, sample), offer, pretty);
+        }
+        let Answer { present, warnings } = answer(&question, provider)?;
+        self.served(&present);
+        with_warnings(document(&external::list(version, metric, &present), offer, pretty)?, &warnings)
+    }
+
+    fn objects(
+        &self,
+        namespace: &str,
+        metric: &str,
+        kind: &ObjectKind,
+        name: Option<&str>,
+        options: &ListOptions,
+    ) -> Result<Response, ApiError> {
+        let offer = negotiate(self.headers, &PLAIN)?;
+        if !options.selector.is_empty() {
+            return Err(ApiError::BadRequest(format!(
+                "labelSelector selects objects by labels of their own, which are not known here: name the {}, or select \
+                 series by metricLabelSelector",
+                kind.kind
+            )));
+        }
+        let of = Of::Object { group: kind.group, kind: kind.kind, name };
+        let selector = options.metric_selector.clone().reading(LABEL_EXPORTED_NAMESPACE, LABEL_NAMESPACE);
+        let question = self.question(SeriesQuery { namespace: Some(namespace), metric, of, selector: &selector });
+        let Answer { present, warnings } = answer(&question, &*self.reads.provider)?;
+        self.served(&present);
+        let (version, pretty) = (self.reads.version, self.pretty(options.pretty));
+        let asked: &Selector = &options.metric_selector;
+        let response = match version.form {
+            Form::CustomV1Beta1 => {
+                document(&custom::list_v1beta1(version, metric, asked, &present), offer, pretty)
+            }
+            _ => document(&custom::list_v1beta2(version, metric, asked, &present), offer, pretty),
+        };
+        with_warnings(response?, &warnings)
+    }
+
+    fn explanation(
+        &self,
+        namespace: &str,
+        metric: &str,
+        name: &str,
+        options: &ListOptions,
+    ) -> Result<Response, ApiError> {
+        let offer = negotiate(self.headers, &[JSON, YAML])?;
+        let explanation =
+            external::explanation(self.reads.version, &*self.reads.provider, namespace, name, metric)?;
+        if offer.encoding == Encoding::Yaml {
+            return yaml_bytes(&explanation).map(|body| with_type(offer.content_type, body));
+        }
+        Ok(json(&explanation, self.pretty(options.pretty)))
+    }
+
+    fn question<'q>(&self, query: SeriesQuery<'q>) -> Question<'q> {
+        Question { query, group: self.reads.version.group.name(), sums: self.identity.is_hpa_controller() }
+    }
+
+    fn served(&self, series: &[(Series, Sample)]) {
+        self.reads.metrics.serve(self.reads.version.group, series);
+    }
+
+    fn pretty(&self, asked: Option<bool>) -> bool {
+        asked.unwrap_or_else(|| is_person(self.headers))
+    }
+}
+
+/// Segments of the path.
+fn segments(uri: &Uri) -> usize {
+    uri.path().split('/').filter(|segment| !segment.is_empty()).count()
+}
+
+/// Segments of the path that `attributes` speak of: `apis`, group, version, and what is given behind.
+fn depth(attributes: &ResourceAttributes) -> usize {
+    let ResourceAttributes { namespace, name, subresource, .. } = attributes;
+    let given = |part: &Option<String>| usize::from(part.is_some());
+    3 + 2 * given(namespace) + 1 + given(name) + given(subresource)
+}
+
+fn with_warnings(mut response: Response, warnings: &[String]) -> Result<Response, ApiError> {
+    for warning in warnings {
         response.headers_mut().append(WARNING, warning_header(warning)?);
     }
     Ok(response)

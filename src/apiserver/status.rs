@@ -1,19 +1,16 @@
 //! Errors of the API, and the one place that maps them to HTTP.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use thiserror::Error;
 
-use super::{
-    respond::json,
-    wire::{NoMetadata, Status, StatusCause, StatusDetails},
-};
+use super::wire::{NoMetadata, Status, StatusCause, StatusDetails};
 use crate::auth::{Attributes, Identity, ResourceAttributes};
 
 /// Why a request is not answered. The message of a value read ends up in `kubectl describe hpa` word for word.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub(super) enum ApiError {
     /// The request cannot be understood or must not be answered.
     #[error("{0}")]
@@ -77,7 +74,7 @@ pub(super) struct Subject {
 }
 
 /// Who may not do what, in the words clients recognise.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Forbidden {
     pub(super) user: String,
     pub(super) attributes: Attributes,
@@ -193,9 +190,16 @@ impl From<&ApiError> for Status {
     }
 }
 
+/// A failure on its way out: written at the rim, where it is known what the client accepts.
+#[derive(Clone, Debug)]
+pub(super) struct Failure(pub(super) Arc<Status>);
+
 impl IntoResponse for ApiError {
+    /// Without a body yet: see [`Failure`].
     fn into_response(self) -> Response {
-        (self.code(), json(&Status::from(&self), false)).into_response()
+        let mut response = self.code().into_response();
+        response.extensions_mut().insert(Failure(Arc::new(Status::from(&self))));
+        response
     }
 }
 

@@ -10,7 +10,10 @@ use super::{
     Backend, LogFormat, Secret,
     kinds::{self, Form, Kind},
 };
-use crate::interfaces::{AgeLimits, SaturationScalingConfig};
+use crate::{
+    constants::MetricsGroup,
+    interfaces::{AgeLimits, SaturationScalingConfig},
+};
 
 /// A scalar key of type `T`.
 pub(super) struct Key<T: 'static> {
@@ -230,6 +233,9 @@ keys! {
         "Time between failing readiness and refusing connections, for endpoints to be taken away.");
     SERVER_SHUTDOWN_GRACE: Duration = Key::new("server.shutdownGrace", &kinds::DELAY, || seconds(30),
         "Time that requests in flight are then given.").needs_restart();
+    SERVER_GROUPS: Vec<MetricsGroup> = Key::new("server.groups", &kinds::GROUPS, || MetricsGroup::ALL.to_vec(),
+        "API groups that metrics are served under, separated by commas. Each also needs its APIService.")
+        .needs_restart();
 
     WATCH_NAMESPACE: Option<String> = Key::new("watchNamespace", &kinds::NAMESPACE, || None,
         "The one namespace to watch; all where unset.").needs_restart();

@@ -9,6 +9,7 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use url::Url;
 
 use super::{Backend, LogFormat, Secret};
+use crate::constants::MetricsGroup;
 
 /// What is wrong with a text, worded to follow "but".
 pub(super) type Rule = String;
@@ -133,6 +134,13 @@ pub(super) static BACKEND: Kind<Backend> = Kind {
     form: Form::Plain,
 };
 
+pub(super) static GROUPS: Kind<Vec<MetricsGroup>> = Kind {
+    name: "list of API groups",
+    parse: groups,
+    show: |groups| groups.iter().map(|group| group.name()).collect::<Vec<_>>().join(","),
+    form: Form::Plain,
+};
+
 pub(super) static LOG_FORMAT: Kind<LogFormat> = Kind {
     name: "text or json",
     parse: |text| match text {
@@ -234,6 +242,19 @@ fn requests(text: &str, least: f64) -> Result<f64, Rule> {
         _ if least > 0.0 => Err("it must be a number of requests above 0".to_owned()),
         _ => Err("it must be a number of requests of at least 0".to_owned()),
     }
+}
+
+/// Each group once, in the order in which discovery lists them.
+fn groups(text: &str) -> Result<Vec<MetricsGroup>, Rule> {
+    let known = MetricsGroup::ALL.map(MetricsGroup::name).join(", ");
+    let group = |name: &str| MetricsGroup::from_name(name.trim());
+    let mut groups = text
+        .split(',')
+        .map(|name| group(name).ok_or_else(|| format!("each must be one of {known}")))
+        .collect::<Result<Vec<_>, _>>()?;
+    groups.sort_unstable();
+    groups.dedup();
+    Ok(groups)
 }
 
 /// A bare word that is no level would be read as a target, at its most verbose: a typo must not turn on everything.

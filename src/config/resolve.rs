@@ -64,6 +64,7 @@ impl Config {
             tls: certificate(&mut scope, &keys::SERVER_TLS_CERT_PATH, &keys::SERVER_TLS_KEY_PATH),
             shutdown_delay: scope.get(&keys::SERVER_SHUTDOWN_DELAY),
             shutdown_grace: scope.get(&keys::SERVER_SHUTDOWN_GRACE),
+            groups: scope.get(&keys::SERVER_GROUPS),
         };
         let config = Config {
             prometheus,

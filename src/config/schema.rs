@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, sync::Arc, tim
 
 use url::Url;
 
-use crate::interfaces::{AgeLimits, ModelKey, SaturationScalingConfig};
+use crate::{
+    constants::MetricsGroup,
+    interfaces::{AgeLimits, ModelKey, SaturationScalingConfig},
+};
 
 /// Configuration of one `wva` process. Made by [`Config::resolve`].
 #[derive(Clone, Debug, PartialEq)]
@@ -195,6 +198,8 @@ pub struct ServerSettings {
     pub shutdown_delay: Duration,
     /// Time that requests in flight are then given.
     pub shutdown_grace: Duration,
+    /// API groups that metrics are served under; at least one.
+    pub groups: Vec<MetricsGroup>,
 }
 
 /// What is logged, and how.

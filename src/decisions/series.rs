@@ -1,11 +1,9 @@
 //! One decision as the series it is served as.
 
-use std::{collections::BTreeMap, sync::Arc};
-
 use jiff::Timestamp;
 
 use crate::{
-    apiserver::{Refusal, Sample, Series},
+    apiserver::{Labels, ObjectReference, Refusal, Sample, Series},
     constants::{
         LABEL_DIRECTION, LABEL_SIGNAL, WVA_CURRENT_REPLICAS, WVA_DESIRED_RATIO, WVA_DESIRED_REPLICAS,
         WVA_SATURATION_LEVEL, WVA_SCALING_DECISION,
@@ -13,45 +11,82 @@ use crate::{
     interfaces::{Decision, Desired, Outcome, Signal, wire_labels},
 };
 
-/// All series of a decision, by metric name.
-pub(super) fn of(decision: &Decision, controller_instance: Option<&str>) -> Vec<(&'static str, Series)> {
-    let labels = labels(decision, controller_instance);
+/// The metrics that are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Metric {
+    DesiredReplicas,
+    CurrentReplicas,
+    DesiredRatio,
+    SaturationLevel,
+    ScalingDecision,
+}
+
+/// Their names; the first is the one that HPAs read.
+pub(super) const NAMES: [&str; 5] =
+    [WVA_DESIRED_REPLICAS, WVA_CURRENT_REPLICAS, WVA_DESIRED_RATIO, WVA_SATURATION_LEVEL, WVA_SCALING_DECISION];
+
+impl Metric {
+    pub(super) fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            WVA_DESIRED_REPLICAS => Self::DesiredReplicas,
+            WVA_CURRENT_REPLICAS => Self::CurrentReplicas,
+            WVA_DESIRED_RATIO => Self::DesiredRatio,
+            WVA_SATURATION_LEVEL => Self::SaturationLevel,
+            WVA_SCALING_DECISION => Self::ScalingDecision,
+            _ => return None,
+        })
+    }
+}
+
+/// Where series come from, and what they carry beyond the decision.
+#[derive(Clone, Debug)]
+pub(super) struct Context<'a> {
+    pub(super) controller_instance: Option<&'a str>,
+    /// The object they were asked for as properties of.
+    pub(super) object: Option<ObjectReference>,
+    /// Why no value of it may be served any more.
+    pub(super) refusal: Option<Refusal>,
+}
+
+/// Adds the series of `metric` of a decision to `found`.
+pub(super) fn add(metric: Metric, decision: &Decision, context: &Context<'_>, found: &mut Vec<Series>) {
     let at = decision.decided_at;
-    let plain = |metric, value| (metric, series(decision, labels.clone(), value));
-    vec![
-        plain(WVA_DESIRED_REPLICAS, desired(decision).map(|desired| whole(desired.replicas, at))),
-        plain(WVA_CURRENT_REPLICAS, current(decision).map(|current| whole(current, at))),
-        plain(WVA_DESIRED_RATIO, ratio(decision)),
-        (
-            WVA_SATURATION_LEVEL,
-            series(decision, with(&labels, LABEL_SIGNAL, "kv_cache"), level(decision, decision.saturation.kv_cache)),
-        ),
-        (
-            WVA_SATURATION_LEVEL,
-            series(
-                decision,
-                with(&labels, LABEL_SIGNAL, "queue_depth"),
-                level(decision, decision.saturation.queue_depth),
-            ),
-        ),
-        (WVA_SCALING_DECISION, direction(decision, &labels)),
-    ]
+    let mut push = |extra: Option<(&'static str, &str)>, value: Result<Sample, Refusal>| {
+        found.push(series(decision, context, extra, value));
+    };
+    match metric {
+        Metric::DesiredReplicas => push(None, desired(decision).map(|desired| whole(desired.replicas, at))),
+        Metric::CurrentReplicas => push(None, current(decision).map(|current| whole(current, at))),
+        Metric::DesiredRatio => push(None, ratio(decision)),
+        Metric::SaturationLevel => {
+            let level_of = |signal| level(decision, signal);
+            push(Some((LABEL_SIGNAL, "kv_cache")), level_of(decision.saturation.kv_cache));
+            push(Some((LABEL_SIGNAL, "queue_depth")), level_of(decision.saturation.queue_depth));
+        }
+        Metric::ScalingDecision => match desired(decision) {
+            Ok(desired) => push(Some((LABEL_DIRECTION, desired.direction.as_str())), Ok(whole(1, at))),
+            Err(refusal) => push(None, Err(refusal)),
+        },
+    }
 }
 
-fn labels(decision: &Decision, controller_instance: Option<&str>) -> Arc<BTreeMap<String, String>> {
+fn series(
+    decision: &Decision,
+    context: &Context<'_>,
+    extra: Option<(&'static str, &str)>,
+    value: Result<Sample, Refusal>,
+) -> Series {
     let accelerator = decision.accelerator.as_deref();
-    let labels = wire_labels(&decision.variant, &decision.model.model_id, accelerator, controller_instance);
-    Arc::new(labels.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
-}
-
-fn with(labels: &BTreeMap<String, String>, key: &str, value: &str) -> Arc<BTreeMap<String, String>> {
-    let mut labels = labels.clone();
-    labels.insert(key.to_owned(), value.to_owned());
-    Arc::new(labels)
-}
-
-fn series(decision: &Decision, labels: Arc<BTreeMap<String, String>>, value: Result<Sample, Refusal>) -> Series {
-    Series { namespace: decision.variant.namespace.clone(), subject: decision.variant.name.clone(), labels, value }
+    let labels =
+        wire_labels(&decision.variant, &decision.model.model_id, accelerator, context.controller_instance).chain(extra);
+    let value = value.and_then(|sample| context.refusal.clone().map_or(Ok(sample), Err));
+    Series {
+        namespace: decision.variant.namespace.clone(),
+        subject: decision.variant.name.clone(),
+        object: context.object.clone(),
+        labels: Labels::from_iter(labels),
+        value,
+    }
 }
 
 fn desired(decision: &Decision) -> Result<&Desired, Refusal> {
@@ -87,17 +122,6 @@ fn level(decision: &Decision, signal: Signal<f64>) -> Result<Sample, Refusal> {
                 decision.variant
             ),
         }),
-    }
-}
-
-fn direction(decision: &Decision, labels: &BTreeMap<String, String>) -> Series {
-    match desired(decision) {
-        Ok(desired) => series(
-            decision,
-            with(labels, LABEL_DIRECTION, desired.direction.as_str()),
-            Ok(whole(1, decision.decided_at)),
-        ),
-        Err(refusal) => series(decision, Arc::new(labels.clone()), Err(refusal)),
     }
 }
 

@@ -4,17 +4,15 @@
 mod parser;
 mod validation;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    str::FromStr,
-};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use thiserror::Error;
 
+use super::labels::Labels;
+
 /// Requirements a set of labels must all meet; without any, everything matches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Selector(Vec<Requirement>);
+pub struct Selector(Vec<Requirement>);
 
 /// What is required of one label.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,22 +38,41 @@ enum Operator {
 /// A selector that cannot be understood, in the words of `k8s.io/apimachinery`.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{0}")]
-pub(super) struct InvalidSelector(String);
+pub struct InvalidSelector(String);
 
 impl Selector {
     /// Whether `labels` meet all requirements.
-    pub(super) fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+    pub fn matches(&self, labels: &Labels) -> bool {
         self.0.iter().all(|requirement| requirement.matches(labels))
     }
 
-    /// Values the label `key` may have, as far as the selector lists them.
-    pub(super) fn values_of(&self, key: &str) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(move |requirement| requirement.key == key).flat_map(|requirement| {
-            match &requirement.operator {
-                Operator::In(values) => values.iter().map(String::as_str).collect(),
-                _ => Vec::new(),
-            }
+    /// Whether it requires nothing.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The only values that the label `key` may have, if the selector lists them.
+    pub fn values_listed_for(&self, key: &str) -> Option<&BTreeSet<String>> {
+        self.0.iter().filter(|requirement| requirement.key == key).find_map(|requirement| match &requirement.operator {
+            Operator::In(values) => Some(values),
+            _ => None,
         })
+    }
+
+    /// The same requirements, those of label `alias` asked of label `key`.
+    #[must_use]
+    pub(super) fn reading(mut self, alias: &str, key: &str) -> Self {
+        for requirement in self.0.iter_mut().filter(|requirement| requirement.key == alias) {
+            key.clone_into(&mut requirement.key);
+        }
+        self
+    }
+
+    /// The requirements as `metav1.LabelSelector` writes them: key, operator, values. `None` without any, and for `>` and
+    /// `<`, which it has no words for.
+    pub(super) fn expressions(&self) -> Option<Vec<(&str, &'static str, Vec<&str>)>> {
+        (!self.is_empty()).then_some(())?;
+        self.0.iter().map(Requirement::expression).collect()
     }
 }
 
@@ -68,7 +85,18 @@ impl FromStr for Selector {
 }
 
 impl Requirement {
-    fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+    fn expression(&self) -> Option<(&str, &'static str, Vec<&str>)> {
+        let (operator, values) = match &self.operator {
+            Operator::In(values) => ("In", values.iter().map(String::as_str).collect()),
+            Operator::NotIn(values) => ("NotIn", values.iter().map(String::as_str).collect()),
+            Operator::Exists => ("Exists", Vec::new()),
+            Operator::DoesNotExist => ("DoesNotExist", Vec::new()),
+            Operator::GreaterThan(_) | Operator::LessThan(_) => return None,
+        };
+        Some((&self.key, operator, values))
+    }
+
+    fn matches(&self, labels: &Labels) -> bool {
         let value = labels.get(&self.key);
         let number = || value.and_then(|value| value.parse::<i64>().ok());
         match &self.operator {
@@ -117,9 +145,8 @@ mod tests {
 
     use super::*;
 
-    fn labels(text: &str) -> BTreeMap<String, String> {
-        let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
-        pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+    fn labels(text: &'static str) -> Labels {
+        text.split(',').filter_map(|pair| pair.split_once('=')).collect()
     }
 
     #[test]
@@ -203,10 +230,30 @@ mod tests {
 
     #[test]
     fn the_values_a_selector_lists_for_a_label_can_be_read() {
-        let selector: Selector = "variant_name in (a,b),zone=c,variant_name!=d".parse().unwrap();
-        assert_eq!(selector.values_of("variant_name").collect::<Vec<_>>(), ["a", "b"]);
-        assert_eq!(selector.values_of("zone").collect::<Vec<_>>(), ["c"]);
-        assert_eq!(selector.values_of("model_name").count(), 0);
+        let selector: Selector = "variant_name in (a,b),zone!=c".parse().unwrap();
+        let listed = selector.values_listed_for("variant_name").unwrap();
+        assert_eq!(listed.iter().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(selector.values_listed_for("zone"), None);
+    }
+
+    #[test]
+    fn an_alias_is_read_as_the_label_it_stands_for() {
+        let selector = "exported_namespace=a,x".parse::<Selector>().unwrap().reading("exported_namespace", "namespace");
+        assert_eq!(selector.to_string(), "namespace=a,x");
+    }
+
+    #[test]
+    fn requirements_are_told_in_the_words_of_the_api() {
+        let selector: Selector = "a=b,!c,d notin (e,f),g".parse().unwrap();
+        let expected = [
+            ("a", "In", vec!["b"]),
+            ("c", "DoesNotExist", vec![]),
+            ("d", "NotIn", vec!["e", "f"]),
+            ("g", "Exists", vec![]),
+        ];
+        assert_eq!(selector.expressions().unwrap(), expected);
+        assert_eq!("".parse::<Selector>().unwrap().expressions(), None);
+        assert_eq!("a>1".parse::<Selector>().unwrap().expressions(), None);
     }
 
     proptest! {
