@@ -40,9 +40,9 @@ impl Actuator {
     }
 
     /// Publishes the decisions made on `snapshot`. What is older than its limit for decisions is refused from then on.
-    pub fn emit(&self, snapshot: &Snapshot, decisions: Vec<Decision>) {
+    pub fn emit(&self, snapshot: &Arc<Snapshot>, decisions: Vec<Decision>) {
         let max_age = snapshot.ages.decision;
-        self.store.publish(decisions, max_age);
+        self.store.publish_with(snapshot.clone(), decisions);
         let decisions = self.store.decisions();
         self.metrics.set_max_age(max_age);
         self.metrics.publish(&decisions);

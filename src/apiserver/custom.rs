@@ -5,7 +5,9 @@ use super::{
     external::window,
     group::{CUSTOM_LIST_KIND, GroupVersion},
     quantity::Quantity,
-    wire::{DescribedObject, LabelSelector, List, MetricIdentifier, MetricValueV1Beta1, MetricValueV1Beta2, NoMetadata},
+    wire::{
+        DescribedObject, LabelSelector, List, MetricIdentifier, MetricValueV1Beta1, MetricValueV1Beta2, NoMetadata,
+    },
 };
 
 /// A list of `series` of `metric` in version `v1beta1`; `selector` is the request's.

@@ -58,7 +58,8 @@ pub(super) async fn label(State(metrics): State<RequestMetrics>, mut request: Re
     let accept: Vec<HeaderValue> = request.headers().get_all(ACCEPT).iter().cloned().collect();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
 
-    let span = tracing::error_span!("operation", operation = "request", correlation_id = id.to_str().unwrap_or_default());
+    let span =
+        tracing::error_span!("operation", operation = "request", correlation_id = id.to_str().unwrap_or_default());
     let mut response = async {
         let response = written(next.run(request).await, &accept);
         tracing::debug!(%method, path, status = response.status().as_u16(), "request");

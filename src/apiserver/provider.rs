@@ -11,7 +11,7 @@ pub use super::{labels::Labels, selector::Selector};
 /// Answers reads of metrics, from memory.
 pub trait MetricsProvider: Send + Sync + 'static {
     /// Names of the served metrics, for discovery; the first one is advertised.
-    fn metric_names(&self) -> &[&'static str];
+    fn metric_names(&self) -> &'static [&'static str];
 
     /// The series that `query` asks for.
     ///

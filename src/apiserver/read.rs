@@ -181,9 +181,7 @@ impl Request<'_> {
         let (version, pretty) = (self.reads.version, self.pretty(options.pretty));
         let asked: &Selector = &options.metric_selector;
         let response = match version.form {
-            Form::CustomV1Beta1 => {
-                document(&custom::list_v1beta1(version, metric, asked, &present), offer, pretty)
-            }
+            Form::CustomV1Beta1 => document(&custom::list_v1beta1(version, metric, asked, &present), offer, pretty),
             _ => document(&custom::list_v1beta2(version, metric, asked, &present), offer, pretty),
         };
         with_warnings(response?, &warnings)
@@ -197,8 +195,7 @@ impl Request<'_> {
         options: &ListOptions,
     ) -> Result<Response, ApiError> {
         let offer = negotiate(self.headers, &[JSON, YAML])?;
-        let explanation =
-            external::explanation(self.reads.version, &*self.reads.provider, namespace, name, metric)?;
+        let explanation = external::explanation(self.reads.version, &*self.reads.provider, namespace, name, metric)?;
         if offer.encoding == Encoding::Yaml {
             return yaml_bytes(&explanation).map(|body| with_type(offer.content_type, body));
         }

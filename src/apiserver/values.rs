@@ -3,10 +3,7 @@
 //! An HPA adds up whatever it gets and ignores timestamps. So it is given exactly one item or an error, whose message it
 //! shows to its owner; anyone else may list.
 
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     MetricsProvider, Refusal, Sample, Series,

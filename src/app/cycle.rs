@@ -69,6 +69,7 @@ impl Cycle {
     async fn decide_and_publish(&self) {
         let started = Instant::now();
         let snapshot = snapshot::take(&*self.clock, &*self.cluster, &self.collectors, &*(self.parameters)()).await;
+        let snapshot = Arc::new(snapshot);
         let decisions = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let (next, decisions) = engines::step(&state, &snapshot);

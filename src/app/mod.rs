@@ -23,7 +23,7 @@ pub use self::cycle::{Cycle, ParameterSource};
 use self::tasks::Tasks;
 use crate::{
     actuator::Actuator,
-    apiserver::{self, ApiServer, Readiness},
+    apiserver::{self, ApiServer, Readiness, RequestMetrics},
     auth::{Authenticator, Authorizer, KubeAccessReviewer, KubeTokenReviewer, TokenAuthenticator, watch_trust},
     clock::{Clock, SystemClock},
     collector::{CollectionTracker, CollectorConfig, background, new_metrics_collector},
@@ -154,12 +154,15 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     tasks.spawn("log level", inputs::follow_log_level(live.clone(), logging, stop.clone()));
     tasks.spawn_once(report_sync(cluster, readiness.add("informer-sync"), stop.clone()));
 
+    let requests = RequestMetrics::register(registry.registry_mut());
     let registry = Arc::new(registry);
     let router = apiserver::router(ApiServer {
         provider: store,
         authenticator: Authenticator::new(trust, TokenAuthenticator::new(KubeTokenReviewer::new(client.clone()))),
         authorizer: Authorizer::new(KubeAccessReviewer::new(client)),
         readiness: readiness.clone(),
+        groups: config.server.groups.clone(),
+        requests,
         metrics_text: Arc::new(move || registry.encode().unwrap_or_default()),
         extra_routes: debug_routes(live.clone()),
     });

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::{
-    apiserver::{Labels, ObjectReference, Refusal, Sample, Series},
+    apiserver::{ObjectReference, Refusal, Sample, Series},
     constants::{
         LABEL_DIRECTION, LABEL_SIGNAL, WVA_CURRENT_REPLICAS, WVA_DESIRED_RATIO, WVA_DESIRED_REPLICAS,
         WVA_SATURATION_LEVEL, WVA_SCALING_DECISION,
@@ -84,7 +84,7 @@ fn series(
         namespace: decision.variant.namespace.clone(),
         subject: decision.variant.name.clone(),
         object: context.object.clone(),
-        labels: Labels::from_iter(labels),
+        labels: labels.collect(),
         value,
     }
 }

@@ -8,9 +8,9 @@ use rustls_pki_types::CertificateDer;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    apiserver::{ApiServer, Readiness, router},
+    apiserver::{ApiServer, Readiness, RequestMetrics, router},
     auth::{Authenticator, Authorizer, Identity, StaticAccessReviewer, StaticTokenReviewer, TokenAuthenticator, Trust},
-    constants::{EXTERNAL_METRICS_GROUP, EXTERNAL_METRICS_VERSION, WVA_DESIRED_REPLICAS},
+    constants::{EXTERNAL_METRICS_GROUP, EXTERNAL_METRICS_VERSION, MetricsGroup, WVA_DESIRED_REPLICAS},
     decisions::DecisionStore,
     serving::{Bound, CertificateSource, ServingOptions},
     telemetry::MetricsRegistry,
@@ -54,6 +54,8 @@ impl DemoServer {
             authenticator: Authenticator::new(Trust::default(), tokens),
             authorizer: Authorizer::new(StaticAccessReviewer::new(USER)),
             readiness,
+            groups: MetricsGroup::ALL.to_vec(),
+            requests: RequestMetrics::default(),
             metrics_text: Arc::new(move || registry.encode().unwrap_or_default()),
             extra_routes: Router::new(),
         });

@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use axum::Router;
@@ -19,11 +20,15 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wva::{
-    apiserver::{ApiServer, MetricsProvider, Readiness, Refusal, Sample, Series, UnknownMetric, router},
+    apiserver::{
+        ApiServer, MetricsProvider, ObjectReference, Of, Readiness, Refusal, RequestMetrics, Sample, Series,
+        SeriesQuery, Summary, UnknownMetric, router,
+    },
     auth::{
         AccessRequest, AccessReviewer, AccessVerdict, Attributes, Authenticator, Authorizer, Identity, ReviewError,
         TokenAuthenticator, TokenReviewer, Trust, TrustBundle,
     },
+    constants::MetricsGroup,
     serving::{Bound, CertificateSource, ServingOptions},
 };
 
@@ -125,17 +130,12 @@ impl AccessReviewer for Bindings {
 struct Values;
 
 impl MetricsProvider for Values {
-    fn metric_names(&self) -> &[&'static str] {
+    fn metric_names(&self) -> &'static [&'static str] {
         &["wva_desired_replicas"]
     }
 
-    fn select(
-        &self,
-        namespace: Option<&str>,
-        metric: &str,
-        matches: &dyn Fn(&BTreeMap<String, String>) -> bool,
-    ) -> Result<Vec<Series>, UnknownMetric> {
-        if metric != "wva_desired_replicas" {
+    fn select(&self, query: &SeriesQuery<'_>) -> Result<Vec<Series>, UnknownMetric> {
+        if query.metric != "wva_desired_replicas" {
             return Err(UnknownMetric);
         }
         let variants = [
@@ -146,19 +146,47 @@ impl MetricsProvider for Values {
         let series = variants.map(|(variant, value)| Series {
             namespace: "llm".into(),
             subject: variant.into(),
-            labels: Arc::new(BTreeMap::from([("variant_name".to_owned(), variant.to_owned())])),
+            object: object(query.of, variant),
+            labels: [("variant_name", variant)].into_iter().collect(),
             value: value
                 .map(|milli| Sample { milli, timestamp: "2026-11-23T19:29:37Z".parse().unwrap(), window: None })
                 .map_err(|message| Refusal { message: message.to_owned() }),
         });
-        let here = namespace.is_none_or(|namespace| namespace == "llm");
-        Ok(series.into_iter().filter(|one| here && matches(&one.labels)).collect())
+        let here = query.namespace.is_none_or(|namespace| namespace == "llm");
+        let meant = |one: &Series| match query.of {
+            Of::Any => true,
+            Of::Subject(name) => name == &*one.subject,
+            Of::Object { name, .. } => one.object.is_some() && name.is_none_or(|name| name == &*one.subject),
+        };
+        Ok(series.into_iter().filter(|one| here && meant(one) && query.selector.matches(&one.labels)).collect())
     }
 
     fn subjects(&self, namespace: &str) -> Vec<Arc<str>> {
         let known = ["llama-a100", "llama-h100", "qwen-l4"].map(Into::into).to_vec();
         if namespace == "llm" { known } else { Vec::new() }
     }
+
+    fn summary(&self, _: &str, subject: &str) -> Option<Summary> {
+        Some(Summary {
+            model: "meta/llama".into(),
+            accelerator: Some("H100".into()),
+            desired: (subject != "qwen-l4").then_some(21),
+            current: Some(20),
+            reason: "saturation: busy".to_owned(),
+            age: Duration::from_secs(7),
+        })
+    }
+
+    fn explain(&self, namespace: &str, subject: &str) -> Option<Value> {
+        (namespace == "llm" && subject == "llama-h100").then(|| serde_json::json!({"summary": {"desired": 21}}))
+    }
+}
+
+/// The Deployment of the same name.
+fn object(of: Of<'_>, variant: &str) -> Option<ObjectReference> {
+    let deployment =
+        || ObjectReference { api_version: "apps/v1".into(), kind: "Deployment".into(), name: variant.into() };
+    matches!(of, Of::Object { group: "apps", kind: "Deployment", .. }).then(deployment)
 }
 
 /// A running server, and the authorities it trusts.
@@ -180,17 +208,25 @@ impl TestServer {
 
     /// With routes and options of its own.
     pub(crate) async fn start_with(extra_routes: Router, change: impl FnOnce(&mut ServingOptions)) -> Self {
-        Self::run(TokenAuthenticator::new(Tokens), Authorizer::new(Bindings), extra_routes, change).await
+        let (tokens, authorizer) = (TokenAuthenticator::new(Tokens), Authorizer::new(Bindings));
+        Self::run(tokens, authorizer, &MetricsGroup::ALL, extra_routes, change).await
+    }
+
+    /// With these API groups.
+    pub(crate) async fn start_serving(groups: &[MetricsGroup]) -> Self {
+        let (tokens, authorizer) = (TokenAuthenticator::new(Tokens), Authorizer::new(Bindings));
+        Self::run(tokens, authorizer, groups, Router::new(), |_| {}).await
     }
 
     /// With reviewers of its own.
     pub(crate) async fn start_as(tokens: TokenAuthenticator, reviewer: impl AccessReviewer) -> Self {
-        Self::run(tokens, Authorizer::new(reviewer), Router::new(), |_| {}).await
+        Self::run(tokens, Authorizer::new(reviewer), &MetricsGroup::ALL, Router::new(), |_| {}).await
     }
 
     async fn run(
         tokens: TokenAuthenticator,
         authorizer: Authorizer,
+        groups: &[MetricsGroup],
         extra_routes: Router,
         change: impl FnOnce(&mut ServingOptions),
     ) -> Self {
@@ -202,6 +238,8 @@ impl TestServer {
             authenticator: Authenticator::new(trust.clone(), tokens),
             authorizer,
             readiness: readiness.clone(),
+            groups: groups.to_vec(),
+            requests: RequestMetrics::default(),
             metrics_text: Arc::new(|| "# EOF\n".to_owned()),
             extra_routes,
         });
@@ -263,6 +301,7 @@ pub(crate) struct Answer {
     pub(crate) version: http::Version,
     pub(crate) headers: http::HeaderMap,
     pub(crate) text: String,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Client {
@@ -286,7 +325,8 @@ impl Client {
             .collect();
         let response = self.http.request(method, format!("{}{path}", self.base)).headers(headers).send().await?;
         let (status, version, headers) = (response.status().as_u16(), response.version(), response.headers().clone());
-        Ok(Answer { status, version, headers, text: response.text().await? })
+        let bytes = response.bytes().await?.to_vec();
+        Ok(Answer { status, version, headers, text: String::from_utf8_lossy(&bytes).into_owned(), bytes })
     }
 }
 

@@ -42,9 +42,8 @@ fn version(of: &GroupVersion, metrics: &[&'static str]) -> Value {
 /// Metrics are subresources of the objects that they are properties of. The objects themselves are not served here, so
 /// they have no verbs; their kind is empty and not null, which old versions of client-go do not survive.
 fn properties(of: &GroupVersion, object: &ObjectKind, metrics: &[&'static str]) -> Value {
-    let property = |metric: &&str| {
-        json!({"subresource": metric, "responseKind": kind(of, CUSTOM_LIST_KIND), "verbs": ["get"]})
-    };
+    let property =
+        |metric: &&str| json!({"subresource": metric, "responseKind": kind(of, CUSTOM_LIST_KIND), "verbs": ["get"]});
     json!({
         "resource": object.resource(),
         "responseKind": {"group": "", "version": "", "kind": ""},

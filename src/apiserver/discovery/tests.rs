@@ -85,8 +85,7 @@ fn both_forms_of_discovery_advertise_the_same_resources() {
         for (at, version) in versions(group).iter().enumerate() {
             let plain = serde_json::to_value(ApiResourceList::new(version, &metrics)).unwrap();
             let plain = plain["resources"].as_array().unwrap().iter();
-            let plain: Vec<_> =
-                plain.map(|of| (of["name"].as_str().unwrap().to_owned(), of["kind"].clone())).collect();
+            let plain: Vec<_> = plain.map(|of| (of["name"].as_str().unwrap().to_owned(), of["kind"].clone())).collect();
             assert!(!plain.is_empty(), "an empty list makes client-go complain at every command");
             assert_eq!(advertised(&aggregated["items"][index]["versions"][at]), plain, "{}", version.api_version);
         }

@@ -123,8 +123,7 @@ mod tests {
             let prefixes: Vec<_> =
                 all_versions(&MetricsGroup::ALL).map(|of| format!("/apis/{}/", of.api_version)).collect();
             assert!(paths.keys().all(|path| prefixes.iter().any(|prefix| path.starts_with(prefix))));
-            let ids: BTreeSet<_> =
-                paths.values().map(|path| path["get"]["operationId"].as_str().unwrap()).collect();
+            let ids: BTreeSet<_> = paths.values().map(|path| path["get"]["operationId"].as_str().unwrap()).collect();
             assert_eq!(ids.len(), paths.len());
         }
     }

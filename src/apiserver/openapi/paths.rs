@@ -26,7 +26,7 @@ impl Dialect {
         json!({"$ref": format!("#/{place}/{}.{kind}", version.package)})
     }
 
-    fn ok(self, schema: Value) -> Value {
+    fn ok(self, schema: &Value) -> Value {
         match self {
             Self::Swagger => json!({"description": "OK", "schema": schema}),
             Self::OpenApi3 => json!({"description": "OK", "content": {"application/json": {"schema": schema}}}),
@@ -71,8 +71,11 @@ fn external(version: &GroupVersion, dialect: Dialect) -> Map<String, Value> {
     let name = dialect.parameter("name", "path", "Name of the variant.");
     let list = |id: &str| {
         let description = "List desired replicas of variants.";
-        Operation { id, action: "list", description, answer: EXTERNAL_LIST_KIND, kind: EXTERNAL_ITEM_KIND }
-            .write(version, dialect, std::slice::from_ref(&selector))
+        Operation { id, action: "list", description, answer: EXTERNAL_LIST_KIND, kind: EXTERNAL_ITEM_KIND }.write(
+            version,
+            dialect,
+            std::slice::from_ref(&selector),
+        )
     };
     let read = Operation {
         id: "readDesiredReplicas",
@@ -100,8 +103,7 @@ fn custom(version: &GroupVersion, dialect: Dialect) -> Map<String, Value> {
         ("metric", "Name of the metric."),
     ];
     let of_path = of_path.map(|(name, description)| dialect.parameter(name, "path", description));
-    let selector =
-        dialect.parameter("metricLabelSelector", "query", "Restricts the list to series with these labels.");
+    let selector = dialect.parameter("metricLabelSelector", "query", "Restricts the list to series with these labels.");
     let read = Operation {
         id: "readMetricOfObject",
         action: "get",
@@ -129,7 +131,7 @@ struct Operation<'a> {
 impl Operation<'_> {
     fn write(&self, version: &GroupVersion, dialect: Dialect, parameters: &[Value]) -> Value {
         let mut operation = dialect.operation();
-        let answer = dialect.ok(dialect.reference(version, self.answer));
+        let answer = dialect.ok(&dialect.reference(version, self.answer));
         operation.extend(entries(json!({
             "description": self.description,
             "tags": [version.api_version.replace(['.', '/'], "_")],

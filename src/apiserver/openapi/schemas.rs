@@ -3,9 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{entries, paths::Dialect};
-use crate::apiserver::group::{
-    CUSTOM_LIST_KIND, EXTERNAL_ITEM_KIND, EXTERNAL_LIST_KIND, Form, GroupVersion,
-};
+use crate::apiserver::group::{CUSTOM_LIST_KIND, EXTERNAL_ITEM_KIND, EXTERNAL_LIST_KIND, Form, GroupVersion};
 
 const CUSTOM_ITEM_KIND: &str = "MetricValue";
 

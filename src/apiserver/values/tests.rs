@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-
 use super::*;
-use crate::apiserver::UnknownMetric;
+use crate::apiserver::{Selector, UnknownMetric};
 
 /// Variants `a`, `b` (withheld) and `c` in `ns`; `a` also has a metric of two series.
 struct Provider;
@@ -13,13 +11,13 @@ struct Provider;
 const METRIC: &str = "wva_desired_replicas";
 const LEVEL: &str = "wva_saturation_level";
 
-fn series(subject: &str, label: Option<(&str, &str)>, value: Result<u64, &str>) -> Series {
+fn series(subject: &str, label: Option<(&'static str, &str)>, value: Result<u64, &str>) -> Series {
     let own = (LABEL_VARIANT_NAME, subject);
-    let labels = [own].into_iter().chain(label).map(|(key, value)| (key.to_owned(), value.to_owned()));
     Series {
         namespace: "ns".into(),
         subject: subject.into(),
-        labels: Arc::new(labels.collect()),
+        object: None,
+        labels: [own].into_iter().chain(label).collect(),
         value: value
             .map(|milli| Sample {
                 milli,
@@ -31,17 +29,12 @@ fn series(subject: &str, label: Option<(&str, &str)>, value: Result<u64, &str>) 
 }
 
 impl MetricsProvider for Provider {
-    fn metric_names(&self) -> &[&'static str] {
+    fn metric_names(&self) -> &'static [&'static str] {
         &["wva_current_replicas", METRIC, LEVEL]
     }
 
-    fn select(
-        &self,
-        namespace: Option<&str>,
-        metric: &str,
-        matches: &dyn Fn(&BTreeMap<String, String>) -> bool,
-    ) -> Result<Vec<Series>, UnknownMetric> {
-        let all = match metric {
+    fn select(&self, query: &SeriesQuery<'_>) -> Result<Vec<Series>, UnknownMetric> {
+        let all = match query.metric {
             METRIC => vec![
                 series("c", None, Ok(2_500)),
                 series("a", None, Ok(21_000)),
@@ -53,8 +46,12 @@ impl MetricsProvider for Provider {
             ],
             _ => return Err(UnknownMetric),
         };
-        let here = |one: &Series| namespace.is_none_or(|namespace| namespace == &*one.namespace);
-        Ok(all.into_iter().filter(|one| here(one) && matches(&one.labels)).collect())
+        let here = |one: &Series| query.namespace.is_none_or(|namespace| namespace == &*one.namespace);
+        let meant = |one: &Series| match query.of {
+            Of::Subject(name) => name == &*one.subject,
+            _ => true,
+        };
+        Ok(all.into_iter().filter(|one| here(one) && meant(one) && query.selector.matches(&one.labels)).collect())
     }
 
     fn subjects(&self, namespace: &str) -> Vec<Arc<str>> {
@@ -64,37 +61,24 @@ impl MetricsProvider for Provider {
 
 fn ask(namespace: Option<&str>, metric: &str, selector: &str, sums: bool) -> Result<Answer, ApiError> {
     let selector = selector.parse().unwrap();
-    answer(&Question { namespace, metric, selector: &selector, sums }, &Provider)
+    let query = SeriesQuery { namespace, metric, of: Of::Any, selector: &selector };
+    answer(&Question { query, group: "external.metrics.k8s.io", sums }, &Provider)
 }
 
 fn items(answer: &Answer) -> Vec<String> {
-    let name = |item: &ExternalMetricValue| format!("{}={}", item.metric_labels[LABEL_VARIANT_NAME], item.value);
-    answer.list.items.iter().map(name).collect()
+    answer.present.iter().map(|(series, sample)| format!("{}={}", series.subject, sample.milli)).collect()
 }
 
 #[test]
-fn one_variant_is_served_as_documented() {
-    let answer = ask(Some("ns"), METRIC, "variant_name=c", true).unwrap();
-    assert_eq!(
-        serde_json::to_value(&answer.list).unwrap(),
-        json!({
-            "kind": "ExternalMetricValueList",
-            "apiVersion": "external.metrics.k8s.io/v1beta1",
-            "metadata": {},
-            "items": [{
-                "kind": "ExternalMetricValue",
-                "apiVersion": "external.metrics.k8s.io/v1beta1",
-                "metricName": METRIC,
-                "metricLabels": {"variant_name": "c"},
-                "timestamp": "2026-11-23T19:29:37Z",
-                "window": 60,
-                "value": "2500m",
-            }],
-        })
-    );
-    assert!(answer.warnings.is_empty());
-    let without_window = ask(Some("ns"), METRIC, "variant_name=a", true).unwrap();
-    assert!(serde_json::to_value(&without_window.list).unwrap()["items"][0].get("window").is_none());
+fn a_name_means_one_series() {
+    let selector = Selector::default();
+    let one_of = |metric, name| {
+        let query = SeriesQuery { namespace: Some("ns"), metric, of: Of::Subject(name), selector: &selector };
+        one(&Question { query, group: "external.metrics.k8s.io", sums: false }, &Provider)
+    };
+    assert_eq!(one_of(METRIC, "a").unwrap().1.milli, 21_000);
+    assert!(one_of(METRIC, "aa").unwrap_err().to_string().contains(r#"as "aa"; known there: "a""#));
+    assert!(one_of(LEVEL, "a").unwrap_err().to_string().contains(r#"signal ("kv_cache", "queue_depth")"#));
 }
 
 #[test]
@@ -104,17 +88,15 @@ fn an_hpa_is_never_given_values_it_would_add_up() {
         let ApiError::BadRequest(message) = error else { panic!("{error:?}") };
         assert!(message.contains("\"a\"") && message.contains("select one by label variant_name"), "{message}");
     }
-    let ApiError::BadRequest(message) = ask(Some("ns"), LEVEL, "variant_name=a", true).unwrap_err() else {
-        panic!()
-    };
+    let ApiError::BadRequest(message) = ask(Some("ns"), LEVEL, "variant_name=a", true).unwrap_err() else { panic!() };
     assert!(message.contains(r#"signal ("kv_cache", "queue_depth")"#), "{message}");
-    assert_eq!(items(&ask(Some("ns"), LEVEL, "signal=kv_cache", true).unwrap()), ["a=800m"]);
+    assert_eq!(items(&ask(Some("ns"), LEVEL, "signal=kv_cache", true).unwrap()), ["a=800"]);
 }
 
 #[test]
 fn a_person_gets_the_list_in_order_and_is_told_what_is_wrong_with_it() {
     let answer = ask(Some("ns"), METRIC, "", false).unwrap();
-    assert_eq!(items(&answer), ["a=21", "c=2500m"]);
+    assert_eq!(items(&answer), ["a=21000", "c=2500"]);
     assert_eq!(answer.warnings.len(), 2, "{:?}", answer.warnings);
     assert!(answer.warnings[0].contains("3 variants") && answer.warnings[0].contains("an HPA adds up"));
     assert_eq!(answer.warnings[1], "left out: variant ns/b: metrics are 130 s old");

@@ -11,7 +11,7 @@ use prost::Message;
 use serde::{Serialize, Serializer};
 
 pub(super) use self::{
-    custom::{LabelSelector, MetricValueV1Beta1, MetricValueV1Beta2},
+    custom::{DescribedObject, LabelSelector, MetricIdentifier, MetricValueV1Beta1, MetricValueV1Beta2},
     external::ExternalMetricValue,
     status::{Status, StatusCause, StatusDetails},
     table::{Column, PartialObjectMetadata, Row, Table},

@@ -27,6 +27,7 @@ pub(in crate::apiserver) fn document(api_version: &str, kind: &str, message: &im
 macro_rules! messages {
     ($($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty,)* })+) => {
         $($(#[$meta])*
+        #[allow(clippy::struct_field_names, reason = "the names of the wire")]
         #[derive(Clone, PartialEq, Message)]
         pub(in crate::apiserver) struct $name {
             $($(#[$field_meta])* pub(in crate::apiserver) $field: $type,)*
