@@ -7,6 +7,7 @@
 //! ```
 
 pub mod actuator;
+pub mod analyzer;
 pub mod apiserver;
 pub mod app;
 pub mod auth;

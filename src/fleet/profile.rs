@@ -4,6 +4,7 @@
 //! 0.14) plus 1–2 ms of engine overhead per iteration. They were not measured on accelerators.
 
 use super::time::Picoseconds;
+use crate::interfaces::ServiceProfile;
 
 /// Tokens in one block of the KV cache, vLLM's default.
 pub const BLOCK_SIZE: u32 = 16;
@@ -44,6 +45,19 @@ impl Profile {
     /// Names of the built-in profiles.
     pub fn built_in_names() -> impl Iterator<Item = &'static str> {
         BUILT_IN.iter().map(|row| row.0)
+    }
+
+    /// The same as decisions see it, in seconds.
+    pub fn service_profile(&self) -> ServiceProfile {
+        ServiceProfile {
+            base: self.iteration_ms / 1000.0,
+            per_prefill_token: self.prefill_ms_per_token / 1000.0,
+            per_sequence: self.decode_ms_per_sequence / 1000.0,
+            per_kv_token: self.kv_ms_per_token / 1000.0,
+            kv_cache_tokens: f64::from(self.kv_tokens),
+            max_batch: self.max_num_seqs.into(),
+            max_batched_tokens: self.max_num_batched_tokens,
+        }
     }
 
     /// Blocks of the KV cache.

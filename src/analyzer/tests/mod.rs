@@ -1,0 +1,5 @@
+//! The public queues and models.
+
+mod queues;
+mod replica;
+mod vectors;
