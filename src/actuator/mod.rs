@@ -8,6 +8,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
+
 use crate::{
     decisions::DecisionStore,
     interfaces::{Decision, Snapshot},
@@ -49,6 +51,13 @@ impl Actuator {
         if let Some(status) = &self.status {
             status.publish(snapshot, &decisions);
         }
+    }
+
+    /// Publishes decisions of the replica that leads, confirmed at `received` by our clock; status and events are its work.
+    pub fn emit_received(&self, snapshot: Arc<Snapshot>, decisions: Vec<Decision>, received: Timestamp) {
+        self.metrics.set_max_age(snapshot.ages.decision);
+        self.store.publish_received(snapshot, decisions, received);
+        self.metrics.publish(&self.store.decisions());
     }
 
     /// Records how long a cycle took.

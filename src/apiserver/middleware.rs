@@ -13,7 +13,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{ACCEPT, CACHE_CONTROL},
 };
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     auth::{AccessVerdict, Attributes, Authenticator, Authorizer},
-    serving::Peer,
+    serving::{Conduct, Peer},
 };
 
 /// Joins our log with kube-apiserver's audit log.
@@ -36,6 +36,8 @@ const LONGEST_AUDIT_ID: usize = 64;
 /// Longest a request may take. Above the time limit of one review, far below the minute that kube-apiserver would let an
 /// HPA worker wait.
 pub(super) const TIME_LIMIT: Duration = Duration::from_secs(5);
+/// Requests under way at a time, as many as the Go library allows reads.
+pub(super) const REQUESTS: usize = 400;
 /// Paths anybody may ask, as everywhere in Kubernetes: exactly these.
 const OPEN_PATHS: [&str; 3] = ["/healthz", "/readyz", "/livez"];
 
@@ -121,15 +123,34 @@ pub(super) async fn limit_time(request: Request, next: Next) -> Response {
     }
 }
 
+/// Answers at once when too much is under way.
+pub(super) async fn limit_requests(State(slots): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    match slots.try_acquire() {
+        Ok(_slot) => next.run(request).await,
+        Err(_) => ApiError::TooManyRequests.into_response(),
+    }
+}
+
 /// Lets a request through to its handler if its author may do what it asks, and puts who ([`crate::auth::Identity`]) and
 /// what ([`crate::auth::Attributes`]) into its extensions.
 pub(super) async fn guard(State(access): State<Access>, mut request: Request, next: Next) -> Response {
     if OPEN_PATHS.contains(&request.uri().path()) {
         return next.run(request).await;
     }
-    match admit(&access, &mut request).await {
-        Ok(()) => next.run(request).await,
-        Err(error) => error.into_response(),
+    let conduct = request.extensions().get::<Conduct>().cloned().unwrap_or_default();
+    let turn = conduct.turn().await;
+    let admitted = admit(&access, &mut request).await;
+    drop(turn);
+    match admitted {
+        Ok(()) => {
+            conduct.judge(false);
+            next.run(request).await
+        }
+        Err(error) => {
+            let peer = request.extensions().get::<Peer>();
+            conduct.judge(!access.authenticator.is_front_proxy(peer));
+            error.into_response()
+        }
     }
 }
 

@@ -45,6 +45,7 @@ use axum::{
 };
 use http::{HeaderMap, Uri};
 use serde_json::json;
+use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use self::{
@@ -117,6 +118,7 @@ pub fn router(server: ApiServer) -> Router {
         .fallback(|| async { ApiError::NoSuchPath })
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(from_fn_with_state(Arc::new(Semaphore::new(middleware::REQUESTS)), middleware::limit_requests))
         .layer(from_fn_with_state(access, middleware::guard))
         .layer(from_fn(middleware::limit_time))
         .layer(CatchPanicLayer::custom(middleware::panicked))

@@ -55,6 +55,9 @@ pub(super) enum ApiError {
     /// The values are withheld.
     #[error("{0}")]
     Unavailable(String),
+    /// Too much is under way. Without `Retry-After`: a client that obeyed it would block an HPA worker.
+    #[error("too many requests are under way; the next attempt may succeed")]
+    TooManyRequests,
     /// A fault of ours.
     #[error("Internal error occurred: {0}")]
     Internal(String),
@@ -124,6 +127,7 @@ impl ApiError {
             Self::MethodNotAllowed | Self::WatchNotSupported { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
             Self::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
@@ -140,6 +144,7 @@ impl ApiError {
             Self::MethodNotAllowed | Self::WatchNotSupported { .. } => "MethodNotAllowed",
             Self::NotAcceptable(_) => "NotAcceptable",
             Self::Invalid { .. } => "Invalid",
+            Self::TooManyRequests => "TooManyRequests",
             Self::Internal(_) => "InternalError",
             Self::Unavailable(_) => "ServiceUnavailable",
             Self::Timeout { .. } => "Timeout",

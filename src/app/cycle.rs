@@ -13,7 +13,7 @@ use crate::{
     actuator::Actuator,
     clock::Clock,
     engines::{self, State},
-    interfaces::{Decision, MetricsCollector, Outcome},
+    interfaces::{Decision, MetricsCollector, Outcome, Snapshot},
     snapshot::{self, ClusterObserver, Parameters},
     telemetry::CorrelationId,
 };
@@ -50,29 +50,53 @@ impl Cycle {
         Self { clock, cluster, collectors, parameters, actuator, state: Mutex::default() }
     }
 
+    /// What is remembered, for the next leader.
+    pub fn state(&self) -> State {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Remembers what the leader before did.
+    pub fn restore(&self, state: State) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    /// What a cycle would decide on now.
+    pub async fn snapshot(&self) -> Snapshot {
+        snapshot::take(&*self.clock, &*self.cluster, &self.collectors, &*(self.parameters)()).await
+    }
+
     /// Runs once. A cycle that panics publishes nothing and leaves the memory as it was; the decisions before it are
     /// served until they are too old.
     pub async fn run(&self) {
+        self.run_while(|| true).await;
+    }
+
+    /// Runs once, but publishes and remembers nothing if `leads` no longer holds when the decisions are made. Whether it
+    /// published.
+    pub async fn run_while(&self, leads: impl Fn() -> bool) -> bool {
         let span = CorrelationId::next().span("cycle");
-        let cycle = AssertUnwindSafe(self.decide_and_publish()).catch_unwind();
+        let cycle = AssertUnwindSafe(self.decide_and_publish(leads)).catch_unwind();
         async {
-            if cycle.await.is_err() {
+            cycle.await.unwrap_or_else(|_| {
                 error!(
                     "a cycle panicked, which is a defect of wva; earlier decisions are served until they are too old"
                 );
-            }
+                false
+            })
         }
         .instrument(span)
-        .await;
+        .await
     }
 
-    async fn decide_and_publish(&self) {
+    async fn decide_and_publish(&self, leads: impl Fn() -> bool) -> bool {
         let started = Instant::now();
-        let snapshot = snapshot::take(&*self.clock, &*self.cluster, &self.collectors, &*(self.parameters)()).await;
-        let snapshot = Arc::new(snapshot);
+        let snapshot = Arc::new(self.snapshot().await);
         let decisions = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let (next, decisions) = engines::step(&state, &snapshot);
+            if !leads() {
+                return false;
+            }
             for decision in &decisions {
                 log(decision, &state);
             }
@@ -81,6 +105,7 @@ impl Cycle {
         };
         self.actuator.emit(&snapshot, decisions);
         self.actuator.observe_cycle(started.elapsed());
+        true
     }
 }
 

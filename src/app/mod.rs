@@ -3,13 +3,15 @@
 //! Only here are tasks started. Discovery and readiness do not depend on decisions: a fault of the engine shows as errors
 //! of single values, never as an API that is gone.
 
+mod certificate;
 mod cycle;
+mod high_availability;
 mod inputs;
 mod shutdown;
 mod status;
 mod tasks;
 
-use std::{env, net::SocketAddr, sync::Arc, time::Duration};
+use std::{env, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::{Json, Router, extract::State, routing::get};
@@ -20,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 pub use self::cycle::{Cycle, ParameterSource};
-use self::tasks::Tasks;
+use self::{high_availability::Work, tasks::Tasks};
 use crate::{
     actuator::Actuator,
     apiserver::{self, ApiServer, Readiness, RequestMetrics},
@@ -33,7 +35,7 @@ use crate::{
     discovery::{self, ClusterState},
     executor::HybridExecutor,
     interfaces::{AgeLimits, ModelKey, SaturationScalingConfig},
-    serving::{Bound, CertificateSource, ServingOptions, default_certificate_names},
+    serving::Bound,
     snapshot::Parameters,
     telemetry::{DecisionMetrics, MetricsRegistry, init_logging},
 };
@@ -96,10 +98,15 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     live.log_remarks();
 
     // The port first: a wrong address or certificate ends the process before anything else begins.
-    let bound = Bound::bind(serving_options(&config)).await?;
+    let authority = certificate::own_authority(&config, &client, clock.clone()).await?;
+    let bound = Bound::bind(certificate::serving_options(&config, authority.as_ref())).await?;
     let readiness = Readiness::default();
     let (stop, serving) = (CancellationToken::new(), CancellationToken::new());
     let tasks = Tasks::new(stop.clone(), serving.clone());
+
+    if let Some(authority) = authority {
+        tasks.spawn("serving certificate", certificate::keep(authority, bound.certificate(), stop.clone()));
+    }
 
     let (trust, follow_trust) = watch_trust(client.clone(), stop.clone()).await?;
     tasks.spawn("trust watch", follow_trust);
@@ -131,6 +138,7 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         config.ages.decision,
         config.controller_instance.as_deref(),
     );
+    let received = Actuator::new(store.clone(), metrics.clone(), None);
     let status = status::ClusterStatus { cluster: cluster.clone(), writer };
     let cycle = Arc::new(Cycle::new(
         clock.clone(),
@@ -139,13 +147,23 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         parameters(live.clone()),
         Actuator::new(store.clone(), metrics, Some(Box::new(status))),
     ));
-    let (changes, follow_changes) = inputs::merged(vec![cluster.changes(), refreshes, live.subscribe()]);
+    let (work, elections) = if config.leader_election.enabled {
+        let replica = high_availability::Replica { client: client.clone(), live: live.clone(), clock: clock.clone() };
+        let ready = high_availability::inputs_known(cluster.clone(), refreshes.clone());
+        let check = readiness.add("shared-decisions");
+        high_availability::start(replica, cycle, store.clone(), received, ready, check, &tasks, &stop)
+    } else {
+        (Work::Alone(cycle), None)
+    };
+    let sources = [cluster.changes(), refreshes, live.subscribe()].into_iter().chain(elections).collect();
+    let (changes, follow_changes) = inputs::merged(sources);
     tasks.spawn("changes", stop.clone().run_until_cancelled_owned(follow_changes).map(drop));
     let interval = live.clone();
     let executor = HybridExecutor::new(move || interval.config().engine.interval, changes, CYCLE_GAP);
+    let turns = work.clone();
     let cycles = executor.start(stop.clone(), move || {
-        let cycle = cycle.clone();
-        async move { cycle.run().await }
+        let work = turns.clone();
+        async move { work.turn().await }
     });
     tasks.spawn("decision cycle", cycles);
 
@@ -166,13 +184,7 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         metrics_text: Arc::new(move || registry.encode().unwrap_or_default()),
         extra_routes: debug_routes(live.clone()),
     });
-    let (shutdown_config, ended) = (live.clone(), serving.clone());
-    tasks.spawn_once(async move {
-        let delay = || shutdown_config.config().server.shutdown_delay;
-        if let Err(error) = shutdown::on_signal(readiness, delay, ended).await {
-            error!(%error, "signals cannot be received; the process ends only when killed");
-        }
-    });
+    tasks.spawn_once(end_on_signal(live, readiness, work, serving.clone()));
 
     info!(address = %bound.local_address(), "serving");
     bound.serve(router, serving).await;
@@ -181,6 +193,14 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     watches.wait().await;
     info!("stopped");
     outcome
+}
+
+/// Ends the process in order once it is asked to.
+async fn end_on_signal(live: Arc<LiveConfig>, readiness: Readiness, work: Work, serving: CancellationToken) {
+    let delay = || live.config().server.shutdown_delay;
+    if let Err(error) = shutdown::on_signal(readiness, delay, work.resign(), serving).await {
+        error!(%error, "signals cannot be received; the process ends only when killed");
+    }
 }
 
 /// A client of a cluster that answers: later errors need not ask whether the address is right.
@@ -198,21 +218,6 @@ async fn connect() -> anyhow::Result<Client> {
         )
     })?;
     Ok(client)
-}
-
-fn serving_options(config: &Config) -> ServingOptions {
-    let server = &config.server;
-    let certificate = if let Some(pair) = &server.tls {
-        CertificateSource::Files { certificate: pair.certificate.clone(), key: pair.key.clone() }
-    } else {
-        let namespace = config.pod_namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
-        let mut names = default_certificate_names(namespace);
-        names.push("127.0.0.1".to_owned());
-        CertificateSource::SelfSigned { names }
-    };
-    let mut options = ServingOptions::new(SocketAddr::new(server.bind_address, server.port), certificate);
-    options.grace_period = server.shutdown_grace;
-    options
 }
 
 /// Parameters of each cycle from the configuration in force at its beginning.

@@ -8,14 +8,18 @@ use tracing::info;
 
 use crate::apiserver::Readiness;
 
-/// Waits for SIGTERM or SIGINT, fails readiness, keeps serving for `delay` so that nobody is sent here any more, then
-/// cancels `serving`. A second signal cuts the delay short.
+/// Longest time to hand the leadership over in.
+const RESIGNATION: Duration = Duration::from_secs(10);
+
+/// Waits for SIGTERM or SIGINT, fails readiness, lets another replica lead (`resign`), keeps serving for `delay` so that
+/// nobody is sent here any more, then cancels `serving`. A second signal cuts the delay short.
 ///
 /// # Errors
 /// When the signal handlers cannot be installed.
 pub(super) async fn on_signal(
     readiness: Readiness,
     delay: impl Fn() -> Duration,
+    resign: impl Future<Output = ()>,
     serving: CancellationToken,
 ) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
@@ -28,8 +32,13 @@ pub(super) async fn on_signal(
     readiness.begin_shutdown();
     let delay = delay();
     info!(?delay, "signal received: no longer ready, still serving");
+    let resign = tokio::time::timeout(RESIGNATION, resign);
+    let wait = async {
+        // Both, but a signal ends both.
+        let _ = tokio::join!(tokio::time::sleep(delay), resign);
+    };
     tokio::select! {
-        () = tokio::time::sleep(delay) => {}
+        () = wait => {}
         _ = terminate.recv() => info!("second signal: not waiting"),
         _ = interrupt.recv() => info!("second signal: not waiting"),
     }

@@ -67,6 +67,13 @@ impl Authenticator {
         }
     }
 
+    /// Whether `peer` is a front proxy, which passes on the requests of others.
+    pub fn is_front_proxy(&self, peer: Option<&Peer>) -> bool {
+        let trust = self.trust.current();
+        peer.zip(trust.front_proxy.as_ref())
+            .is_some_and(|(peer, front_proxy)| front_proxy.vouches(peer, UnixTime::now()).is_ok())
+    }
+
     fn by_certificate(
         &self,
         peer: Option<&Peer>,

@@ -62,16 +62,25 @@ impl FrontProxy {
         if peer.certificates.is_empty() {
             return Ok(None);
         }
-        let subject = self.authority.verify(&peer.certificates, now)?;
-        if !self.allowed_names.is_empty() && !self.allowed_names.contains(&subject.common_name) {
-            return Err(FrontProxyRejected::NotAllowed { common_name: subject.common_name.clone() });
-        }
+        self.vouches(peer, now)?;
         Ok(first_value(headers, &self.username_headers).map(|user| Identity {
             user,
             groups: all_values(headers, &self.group_headers),
             uid: first_value(headers, &self.uid_headers),
             extra: self.extra(headers),
         }))
+    }
+
+    /// Whether `peer` may speak for others.
+    ///
+    /// # Errors
+    /// When its certificate is not that of a front proxy.
+    pub fn vouches(&self, peer: &Peer, now: UnixTime) -> Result<(), FrontProxyRejected> {
+        let subject = self.authority.verify(&peer.certificates, now)?;
+        if !self.allowed_names.is_empty() && !self.allowed_names.contains(&subject.common_name) {
+            return Err(FrontProxyRejected::NotAllowed { common_name: subject.common_name.clone() });
+        }
+        Ok(())
     }
 
     fn extra(&self, headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {

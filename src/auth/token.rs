@@ -8,7 +8,7 @@ use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use kube::{Api, Client, api::PostParams};
 use moka::sync::Cache;
 use thiserror::Error;
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 
 use super::{Identity, ReviewError, access::REVIEW_TIMEOUT};
 
@@ -17,6 +17,9 @@ const VERDICT_FOR: Duration = Duration::from_secs(10);
 /// Verdicts kept; a cluster has few clients that come with a token. The cache's admission policy keeps those in regular
 /// use when somebody floods it with others.
 const VERDICTS: u64 = 1024;
+
+/// Tokens asked about at a time.
+const QUESTIONS: usize = 64;
 
 /// Knows whose a token is.
 pub trait TokenReviewer: Send + Sync + 'static {
@@ -46,13 +49,15 @@ const LONGEST_TOKEN: usize = 16 * 1024;
 pub struct TokenAuthenticator {
     reviewer: Arc<dyn TokenReviewer>,
     verdicts: Cache<String, Option<Identity>>,
+    /// Questions under way: a flood of invented tokens must not reach kube-apiserver as one.
+    questions: Arc<Semaphore>,
 }
 
 impl TokenAuthenticator {
     /// Asks `reviewer`, and remembers its answers for ten seconds.
     pub fn new(reviewer: impl TokenReviewer) -> Self {
         let verdicts = Cache::builder().max_capacity(VERDICTS).time_to_live(VERDICT_FOR).build();
-        Self { reviewer: Arc::new(reviewer), verdicts }
+        Self { reviewer: Arc::new(reviewer), verdicts, questions: Arc::new(Semaphore::new(QUESTIONS)) }
     }
 
     /// The identity behind the request's bearer token; `None` when it has none.
@@ -71,6 +76,9 @@ impl TokenAuthenticator {
     }
 
     async fn ask(&self, token: &str) -> Result<Option<Identity>, ReviewError> {
+        let _place = self.questions.try_acquire().map_err(|_| {
+            ReviewError::new("TokenReview", &format_args!("{QUESTIONS} other tokens are being reviewed"))
+        })?;
         let verdict = self.reviewer.review(token).await?;
         self.verdicts.insert(token.to_owned(), verdict.clone());
         Ok(verdict)

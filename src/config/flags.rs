@@ -88,6 +88,7 @@ pub(super) fn heading(path: &str) -> &'static str {
         Some("engine" | "ages") => "Decisions",
         Some("saturation") => "Saturation",
         Some("server") => "Server",
+        Some("leaderElection") => "High availability",
         Some("logging") => "Logging",
         _ => "Scope",
     }

@@ -229,6 +229,13 @@ keys! {
         "PEM file of the serving certificate; needs `server.tlsKeyPath`. Self-signed where unset.").needs_restart();
     SERVER_TLS_KEY_PATH: Option<PathBuf> = Key::new("server.tlsKeyPath", &kinds::PATH, || None,
         "PEM file of the serving certificate's private key.").needs_restart();
+    SERVER_CERTIFICATE_SECRET: Option<String> = Key::new("server.certificateSecret", &kinds::OBJECT_NAME, || None,
+        "Secret in wva's namespace in which wva keeps a serving certificate of its own authority, rotates it, and \
+         writes that authority into the `caBundle` of its APIService. Without effect beside `server.tlsCertPath`.")
+        .needs_restart();
+    SERVER_CERTIFICATE_VALIDITY: Duration = Key::new("server.certificateValidity", &kinds::LIFE,
+        || Duration::from_hours(24 * 90),
+        "Life of such a certificate; it is rotated when a third of it is left.").needs_restart();
     SERVER_SHUTDOWN_DELAY: Duration = Key::new("server.shutdownDelay", &kinds::DELAY, || seconds(10),
         "Time between failing readiness and refusing connections, for endpoints to be taken away.");
     SERVER_SHUTDOWN_GRACE: Duration = Key::new("server.shutdownGrace", &kinds::DELAY, || seconds(30),
@@ -236,6 +243,12 @@ keys! {
     SERVER_GROUPS: Vec<MetricsGroup> = Key::new("server.groups", &kinds::GROUPS, || MetricsGroup::ALL.to_vec(),
         "API groups that metrics are served under, separated by commas. Each also needs its APIService.")
         .needs_restart();
+
+    LEADER_ELECTION_ENABLED: bool = Key::new("leaderElection.enabled", &kinds::SWITCH, || false,
+        "Whether several replicas share the work: one decides, all serve. Needs the Lease and ConfigMaps of `manifests/`.")
+        .needs_restart();
+    LEADER_ELECTION_LEASE_DURATION: Duration = Key::new("leaderElection.leaseDuration", &kinds::LEASE,
+        || seconds(15), "Time after which another replica takes over from a leader that is gone.").needs_restart();
 
     WATCH_NAMESPACE: Option<String> = Key::new("watchNamespace", &kinds::NAMESPACE, || None,
         "The one namespace to watch; all where unset.").needs_restart();

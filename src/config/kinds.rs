@@ -39,6 +39,10 @@ pub(super) enum Form {
 
 /// Longest duration accepted: more is a slip, and time arithmetic must not overflow.
 const LONGEST: Duration = Duration::from_hours(24);
+/// Longest life of a certificate.
+const LONGEST_LIFE: Duration = Duration::from_hours(24 * 366);
+/// Shortest life of a certificate: a rotation within it has pauses of seconds.
+const SHORTEST_LIFE: Duration = Duration::from_mins(1);
 /// Shortest reconcile interval: below it a cycle would follow a cycle without rest.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -102,6 +106,23 @@ pub(super) static DELAY: Kind<Duration> = Kind {
     show: show_duration,
     form: Form::Plain,
 };
+
+pub(super) static LEASE: Kind<Duration> = Kind {
+    name: "duration",
+    parse: |text| within(text, Duration::from_secs(3), "it must be at least 3s", Duration::from_mins(5)),
+    show: show_duration,
+    form: Form::Plain,
+};
+
+pub(super) static LIFE: Kind<Duration> = Kind {
+    name: "duration",
+    parse: |text| within(text, SHORTEST_LIFE, "it must be at least 1m", LONGEST_LIFE),
+    show: show_duration,
+    form: Form::Plain,
+};
+
+pub(super) static OBJECT_NAME: Kind<Option<String>> =
+    Kind { name: "object name", parse: object_name, show: show_text, form: Form::Text };
 
 pub(super) static COUNT: Kind<u64> = Kind {
     name: "number",
@@ -211,6 +232,10 @@ fn unless_none<T>(text: &str, parse: fn(&str) -> Result<T, Rule>) -> Result<Opti
 }
 
 fn at_least(text: &str, least: Duration, too_short: &str) -> Result<Duration, Rule> {
+    within(text, least, too_short, LONGEST)
+}
+
+fn within(text: &str, least: Duration, too_short: &str, most: Duration) -> Result<Duration, Rule> {
     if text.parse::<f64>().is_ok() {
         return Err(format!("a duration needs a unit, such as {text}s or 1h30m"));
     }
@@ -219,8 +244,23 @@ fn at_least(text: &str, least: Duration, too_short: &str) -> Result<Duration, Ru
         .map_err(|_| "it must be a duration such as 500ms, 30s, 10m or 1h30m".to_owned())?;
     match duration {
         duration if duration < least => Err(too_short.to_owned()),
-        duration if duration > LONGEST => Err(format!("it must be at most {}", show_duration(&LONGEST))),
+        duration if duration > most => Err(format!("it must be at most {}", show_duration(&most))),
         duration => Ok(duration),
+    }
+}
+
+/// A name that a namespaced object may have (RFC 1123 subdomain).
+fn object_name(text: &str) -> Result<Option<String>, Rule> {
+    let is_part = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+            && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    };
+    match text {
+        "" => Ok(None),
+        text if text.len() <= 253 && text.split('.').all(is_part) => Ok(Some(text.to_owned())),
+        _ => Err("it must be a name such as wva-serving-certificate".to_owned()),
     }
 }
 

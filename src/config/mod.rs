@@ -39,8 +39,8 @@ pub use locations::{ConfigLocations, Location, Locations};
 pub use reference::reference_markdown;
 pub use resolve::Resolved;
 pub use schema::{
-    Backend, BearerToken, CertificatePaths, CollectorSettings, Config, EngineSettings, LogFormat, LoggingSettings,
-    ModelSelector, PrometheusSettings, Secret, ServerSettings,
+    Backend, BearerToken, CertificatePaths, CollectorSettings, Config, EngineSettings, LeaderElectionSettings,
+    LogFormat, LoggingSettings, ModelSelector, PrometheusSettings, Secret, ServerSettings,
 };
 pub use view::{ResolvedModel, ResolvedValue, ResolvedView};
 pub use watch::{LoadError, load, watch};

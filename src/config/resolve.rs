@@ -10,8 +10,8 @@ use http::{HeaderName, HeaderValue};
 
 use super::{
     BearerToken, CertificatePaths, CollectorSettings, Config, ConfigError, ConfigErrors, EngineSettings, Layer,
-    LoggingSettings, ModelSelector, PrometheusSettings, ResolvedModel, ResolvedValue, ResolvedView, Secret,
-    ServerSettings, Source, checks,
+    LeaderElectionSettings, LoggingSettings, ModelSelector, PrometheusSettings, ResolvedModel, ResolvedValue,
+    ResolvedView, Secret, ServerSettings, Source, checks,
     keys::{self, Key},
     layer::{Entries, Entry, quotable},
 };
@@ -62,6 +62,8 @@ impl Config {
             bind_address: scope.get(&keys::SERVER_BIND_ADDRESS),
             port: scope.get(&keys::SERVER_PORT),
             tls: certificate(&mut scope, &keys::SERVER_TLS_CERT_PATH, &keys::SERVER_TLS_KEY_PATH),
+            certificate_secret: scope.get(&keys::SERVER_CERTIFICATE_SECRET),
+            certificate_validity: scope.get(&keys::SERVER_CERTIFICATE_VALIDITY),
             shutdown_delay: scope.get(&keys::SERVER_SHUTDOWN_DELAY),
             shutdown_grace: scope.get(&keys::SERVER_SHUTDOWN_GRACE),
             groups: scope.get(&keys::SERVER_GROUPS),
@@ -74,6 +76,10 @@ impl Config {
             saturation,
             saturation_per_model: BTreeMap::new(),
             server,
+            leader_election: LeaderElectionSettings {
+                enabled: scope.get(&keys::LEADER_ELECTION_ENABLED),
+                lease_duration: scope.get(&keys::LEADER_ELECTION_LEASE_DURATION),
+            },
             watch_namespace: scope.get(&keys::WATCH_NAMESPACE),
             controller_instance: scope.get(&keys::CONTROLLER_INSTANCE),
             pod_namespace: scope.get(&keys::POD_NAMESPACE),

@@ -26,6 +26,8 @@ pub struct Config {
     pub saturation_per_model: BTreeMap<ModelSelector, Arc<SaturationScalingConfig>>,
     /// How metrics are served.
     pub server: ServerSettings,
+    /// How several replicas share the work.
+    pub leader_election: LeaderElectionSettings,
     /// The one namespace that is watched; `None` is all.
     pub watch_namespace: Option<String>,
     /// Name of this installation, where several share a cluster.
@@ -194,12 +196,25 @@ pub struct ServerSettings {
     pub port: u16,
     /// Serving certificate and key; self-signed where unset.
     pub tls: Option<CertificatePaths>,
+    /// Secret with a certificate of our own authority.
+    pub certificate_secret: Option<String>,
+    /// Life of a certificate of our own authority.
+    pub certificate_validity: Duration,
     /// Time between failing readiness and refusing connections, for endpoints to be taken away.
     pub shutdown_delay: Duration,
     /// Time that requests in flight are then given.
     pub shutdown_grace: Duration,
     /// API groups that metrics are served under; at least one.
     pub groups: Vec<MetricsGroup>,
+}
+
+/// How several replicas share the work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaderElectionSettings {
+    /// Whether there may be several.
+    pub enabled: bool,
+    /// Time after which a leader that does not renew its Lease is replaced.
+    pub lease_duration: Duration,
 }
 
 /// What is logged, and how.

@@ -10,6 +10,7 @@ mod series;
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use serde_json::Value;
 
 use self::{
@@ -50,14 +51,23 @@ impl DecisionStore {
         self.published.store(Arc::new(Published::new(decisions, max_age, Some(snapshot))));
     }
 
+    /// Replaces all decisions by those of another replica, whose clock need not agree with ours: they are as old as their
+    /// confirmation, `received` by our clock. Our own `snapshot` explains them.
+    pub fn publish_received(&self, snapshot: Arc<Snapshot>, decisions: Vec<Decision>, received: Timestamp) {
+        let mut published = Published::new(decisions, snapshot.ages.decision, Some(snapshot));
+        published.received = Some(received);
+        self.published.store(Arc::new(published));
+    }
+
     /// The latest decisions, in the order of their variants.
     pub fn decisions(&self) -> Arc<[Decision]> {
         self.published.load().decisions.clone()
     }
 
     /// Why no value of `decision` may be served any more.
-    fn refusal(&self, decision: &Decision, max_age: Duration) -> Option<Refusal> {
-        let old = age(self.clock.now(), decision.decided_at);
+    fn refusal(&self, decision: &Decision, published: &Published) -> Option<Refusal> {
+        let max_age = published.max_age;
+        let old = age(self.clock.now(), published.received.unwrap_or(decision.decided_at));
         (old > max_age).then(|| Refusal { message: explain::too_old(decision, old, max_age) })
     }
 }
@@ -72,7 +82,7 @@ impl MetricsProvider for DecisionStore {
         let published = self.published.load();
         let mut found = Vec::new();
         for (decision, object) in published.candidates(query) {
-            let refusal = self.refusal(decision, published.max_age);
+            let refusal = self.refusal(decision, &published);
             let context = Context { controller_instance: self.controller_instance.as_deref(), object, refusal };
             series::add(metric, decision, &context, &mut found);
         }

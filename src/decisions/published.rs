@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
 
+use jiff::Timestamp;
+
 use crate::{
     apiserver::{ObjectReference, Of, SeriesQuery},
     constants::{CRD_GROUP, LABEL_VARIANT_NAME},
@@ -16,6 +18,8 @@ const VARIANT_KIND: &str = "VariantAutoscaling";
 #[derive(Debug, Default)]
 pub(super) struct Published {
     pub(super) max_age: Duration,
+    /// When another replica last confirmed the decisions, by our own clock; `None` where we made them.
+    pub(super) received: Option<Timestamp>,
     /// In the order of their variants, so that one is found by bisection.
     pub(super) decisions: Arc<[Decision]>,
     pub(super) snapshot: Option<Arc<Snapshot>>,
@@ -30,7 +34,7 @@ impl Published {
         let places: BTreeMap<&VariantKey, usize> = snapshot.iter().flat_map(|snapshot| places(snapshot)).collect();
         let observed = decisions.iter().map(|decision| places.get(&decision.variant).copied()).collect();
         drop(places);
-        Self { max_age, decisions: decisions.into(), snapshot, observed }
+        Self { max_age, received: None, decisions: decisions.into(), snapshot, observed }
     }
 
     /// The decision on one variant and where it is.

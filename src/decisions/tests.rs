@@ -214,3 +214,16 @@ fn a_selector_finds_the_same_by_the_names_it_lists_as_by_looking_at_everything()
     assert_eq!(names("variant_name notin (b)"), ["a"]);
     assert_eq!(names("variant_name=a,accelerator_type=L4"), [""; 0]);
 }
+
+#[test]
+fn a_decision_of_another_replica_is_as_old_as_its_receipt() {
+    let (clock, store) = store();
+    // Its clock is hours behind ours.
+    clock.advance(Duration::from_hours(5));
+    store.publish_received(Arc::new(snapshot()), vec![decision("a", three())], clock.now());
+    clock.advance(AgeLimits::default().decision);
+    assert_eq!(values(&store, WVA_DESIRED_REPLICAS, "a")[0].1, Ok(3000));
+    clock.advance(Duration::from_secs(1));
+    let refused = values(&store, WVA_DESIRED_REPLICAS, "a")[0].1.clone().unwrap_err();
+    assert!(refused.contains("121 s"), "{refused}");
+}

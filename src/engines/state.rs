@@ -46,6 +46,16 @@ pub struct VariantState {
 }
 
 impl State {
+    /// The state of the leader before, as a new one may use it at `now`: nothing shrinks before this leader has seen a
+    /// whole window itself.
+    #[must_use]
+    pub fn taken_over(mut self, now: Timestamp) -> Self {
+        for variant in self.variants.values_mut() {
+            variant.ready_since = variant.ready_since.max(now);
+        }
+        self
+    }
+
     /// The state after `decisions` on `snapshot`.
     pub(super) fn after(&self, snapshot: &Snapshot, decisions: &[Decision]) -> Self {
         let outcomes: BTreeMap<&VariantKey, &Outcome> =

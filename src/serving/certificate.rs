@@ -30,6 +30,13 @@ pub enum CertificateSource {
         /// Its private key.
         key: PathBuf,
     },
+    /// PEM in memory; whoever keeps it replaces it through [`CertificateHandle`].
+    Pem {
+        /// The certificate, followed by its intermediates.
+        certificate: String,
+        /// Its private key.
+        key: String,
+    },
 }
 
 /// Why a serving certificate cannot be used.
@@ -87,6 +94,11 @@ impl ServingCertificate {
                 pair.seen = Some(contents);
                 (key, Some(pair))
             }
+            CertificateSource::Pem { certificate, key } => {
+                let pair = FilePair { certificate: "tls.crt".into(), key: "tls.key".into(), seen: None };
+                let contents = Contents { certificate: certificate.into_bytes(), key: key.into_bytes() };
+                (pair.certified_key(&contents, &provider)?, None)
+            }
         };
         Ok((Arc::new(Self { current: ArcSwap::from_pointee(key), provider }), files))
     }
@@ -94,6 +106,23 @@ impl ServingCertificate {
     /// The served chain, own certificate first.
     pub(super) fn chain(&self) -> Vec<CertificateDer<'static>> {
         self.current.load().cert.clone()
+    }
+}
+
+/// Replaces the certificate of a listener that serves; connections that are open keep theirs.
+#[derive(Clone, Debug)]
+pub struct CertificateHandle(pub(super) Arc<ServingCertificate>);
+
+impl CertificateHandle {
+    /// Serves this pair, PEM both, to connections from now on.
+    ///
+    /// # Errors
+    /// When the two are unusable or do not belong together; the pair before stays.
+    pub fn replace(&self, certificate: &str, key: &str) -> Result<(), CertificateError> {
+        let pair = FilePair { certificate: "tls.crt".into(), key: "tls.key".into(), seen: None };
+        let contents = Contents { certificate: certificate.into(), key: key.into() };
+        self.0.current.store(Arc::new(pair.certified_key(&contents, &self.0.provider)?));
+        Ok(())
     }
 }
 
@@ -238,6 +267,20 @@ mod tests {
 
         directory.write("tls.key", &second.signing_key.serialize_pem());
         assert!(files.refresh(&serving).await.unwrap());
+        assert_eq!(serving.chain(), [second.cert.der().clone()]);
+    }
+
+    #[tokio::test]
+    async fn a_pair_in_memory_is_replaced_by_a_whole_one_only() {
+        let (first, second) = (pair(), pair());
+        let source = CertificateSource::Pem { certificate: first.cert.pem(), key: first.signing_key.serialize_pem() };
+        let (serving, files) = load(source).await.unwrap();
+        assert!(files.is_none());
+        let handle = CertificateHandle(Arc::clone(&serving));
+        let half = handle.replace(&second.cert.pem(), &first.signing_key.serialize_pem());
+        assert!(matches!(half, Err(CertificateError::Mismatch(_))));
+        assert_eq!(serving.chain(), [first.cert.der().clone()]);
+        handle.replace(&second.cert.pem(), &second.signing_key.serialize_pem()).unwrap();
         assert_eq!(serving.chain(), [second.cert.der().clone()]);
     }
 

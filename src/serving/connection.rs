@@ -1,6 +1,15 @@
 //! One connection: handshake, choice of protocol, requests.
 
-use std::{convert::Infallible, future::Future, net::SocketAddr};
+use std::{
+    convert::Infallible,
+    future::Future,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{Router, body::Body};
 use http::{Request, Response};
@@ -9,12 +18,15 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::Watcher},
 };
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    time::{sleep, timeout},
+};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use super::{ConnectionLimits, Peer};
+use super::{Conduct, ConnectionLimits, Peer};
 
 /// What all connections of a listener share.
 #[derive(Clone)]
@@ -36,11 +48,19 @@ impl Connections {
         let peer = Peer { address, certificates: session.peer_certificates().unwrap_or_default().into() };
         let http2 = session.alpn_protocol() == Some(b"h2");
 
-        let router = self.router;
-        let service = service_fn(move |request| answer(router.clone(), peer.clone(), request));
-        let connection = protocol(&self.limits, http2).serve_connection(TokioIo::new(stream), service).into_owned();
+        let has_certificate = !peer.certificates.is_empty();
+        let (router, conduct) = (self.router, Conduct::default());
+        let asked = Arc::new(AtomicBool::new(false));
+        let first_request = is_silent(asked.clone(), self.limits.first_request_timeout);
+        let service = service_fn(move |request| {
+            asked.store(true, Ordering::Relaxed);
+            answer(router.clone(), peer.clone(), conduct.clone(), request)
+        });
+        let protocol = protocol(&self.limits, http2, has_certificate);
+        let connection = protocol.serve_connection(TokioIo::new(stream), service).into_owned();
         tokio::select! {
             () = self.abandon.cancelled() => {}
+            () = first_request => tracing::debug!(%address, "no request in time"),
             result = watcher.watch(connection) => if let Err(error) = result {
                 tracing::debug!(%address, %error, "connection ended");
             },
@@ -73,23 +93,39 @@ impl Connections {
 fn answer(
     router: Router,
     peer: Peer,
+    conduct: Conduct,
     mut request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<Body>, Infallible>> {
     request.extensions_mut().insert(peer);
+    request.extensions_mut().insert(conduct);
     router.oneshot(request.map(Body::new))
 }
 
-/// Longest head of an HTTP/1.1 request, in bytes; hyper's own limit is six times that.
-const LONGEST_HEAD: usize = 64 * 1024;
+/// Ends when nothing was asked within `limit`; never, when something was.
+async fn is_silent(asked: Arc<AtomicBool>, limit: Duration) {
+    sleep(limit).await;
+    if asked.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
+    }
+}
 
 /// The protocol is fixed by ALPN, not sniffed: a client that sends nothing then runs into the header timeout.
-fn protocol(limits: &ConnectionLimits, http2: bool) -> auto::Builder<TokioExecutor> {
+fn protocol(limits: &ConnectionLimits, http2: bool, has_certificate: bool) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_read_timeout).max_buf_size(LONGEST_HEAD);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_read_timeout)
+        .max_buf_size(limits.max_header_bytes as usize);
+    let streams =
+        if has_certificate { limits.max_concurrent_streams } else { limits.max_concurrent_streams_without_certificate };
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.max_concurrent_streams)
+        .max_concurrent_streams(streams)
+        .max_header_list_size(limits.max_header_bytes)
+        .initial_stream_window_size(limits.max_body_window)
+        .initial_connection_window_size(limits.max_body_window)
         .keep_alive_interval(limits.keep_alive_interval)
         .keep_alive_timeout(limits.keep_alive_timeout);
     if http2 { builder.http2_only() } else { builder.http1_only() }

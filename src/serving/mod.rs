@@ -14,12 +14,14 @@
 
 mod certificate;
 mod client_certificate;
+mod conduct;
 mod connection;
 mod options;
 mod peer;
 mod server;
 
-pub use certificate::{CertificateError, CertificateSource};
+pub use certificate::{CertificateError, CertificateHandle, CertificateSource};
+pub use conduct::{Conduct, Turn};
 pub use options::{ConnectionLimits, ServingOptions, default_certificate_names};
 pub use peer::Peer;
 pub use server::{BindError, Bound};

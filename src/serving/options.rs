@@ -39,10 +39,18 @@ pub struct ConnectionLimits {
     pub max_connections: usize,
     /// Requests under way at a time on one HTTP/2 connection.
     pub max_concurrent_streams: u32,
+    /// The same, for a client that showed no certificate: kube-apiserver, which needs many, does.
+    pub max_concurrent_streams_without_certificate: u32,
+    /// Bytes of one request's headers.
+    pub max_header_bytes: u32,
+    /// Bytes of bodies that may be under way on a connection; the API reads none.
+    pub max_body_window: u32,
     /// Time to finish the TLS handshake.
     pub handshake_timeout: Duration,
     /// Time to send the head of an HTTP/1.1 request; also how long such a connection may idle.
     pub header_read_timeout: Duration,
+    /// Time within which the first request must be complete; a client that only holds the connection is cut off.
+    pub first_request_timeout: Duration,
     /// Pause after which an idle HTTP/2 connection is pinged.
     pub keep_alive_interval: Duration,
     /// Time to answer that ping.
@@ -55,8 +63,12 @@ impl Default for ConnectionLimits {
             max_connections: 4096,
             // kube-apiserver multiplexes a whole cluster's reads over one connection; Go's default is 250.
             max_concurrent_streams: 250,
+            max_concurrent_streams_without_certificate: 16,
+            max_header_bytes: 64 * 1024,
+            max_body_window: 64 * 1024,
             handshake_timeout: Duration::from_secs(10),
             header_read_timeout: Duration::from_secs(30),
+            first_request_timeout: Duration::from_secs(30),
             keep_alive_interval: Duration::from_secs(30),
             keep_alive_timeout: Duration::from_secs(20),
         }

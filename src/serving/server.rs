@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    CertificateError, ServingOptions,
+    CertificateError, CertificateHandle, ServingOptions,
     certificate::{FilePair, ServingCertificate},
     client_certificate::RequestClientCertificate,
     connection::Connections,
@@ -79,6 +79,11 @@ impl Bound {
     /// The bound address, with the port that was taken for port 0.
     pub fn local_address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// For whoever keeps the certificate itself ([`CertificateSource::Pem`](super::CertificateSource::Pem)).
+    pub fn certificate(&self) -> CertificateHandle {
+        CertificateHandle(Arc::clone(&self.certificate))
     }
 
     /// The served certificate chain, own certificate first; a self-signed one is what clients must trust.

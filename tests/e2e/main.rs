@@ -10,6 +10,7 @@
 
 mod bad_input;
 mod harness;
+mod high_availability;
 mod install;
 mod main_job;
 mod not_a_number;
@@ -17,5 +18,7 @@ mod outage_of_prometheus;
 mod reaction_time;
 mod restarts;
 mod security;
+mod serving_certificate;
+mod slow_connections;
 mod startup;
 mod without_metrics;

@@ -5,10 +5,15 @@ use std::{collections::BTreeSet, fs, path::Path};
 use k8s_openapi::{
     Resource,
     api::{
+        admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
         apps::v1::Deployment,
         autoscaling::v2::HorizontalPodAutoscaler,
-        core::v1::{ConfigMap, Namespace, Service, ServiceAccount},
+        coordination::v1::Lease,
+        core::v1::{ConfigMap, Namespace, Secret, Service, ServiceAccount},
+        networking::v1::NetworkPolicy,
+        policy::v1::PodDisruptionBudget,
         rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, Subject},
+        scheduling::v1::PriorityClass,
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     kube_aggregator::pkg::apis::apiregistration::v1::APIService,
@@ -19,6 +24,7 @@ use wva::{
     config::{Config, Document, Layer},
     constants,
     crd::VariantAutoscaling,
+    replication,
 };
 
 const KUSTOMIZATION: &str = "kustomization.yaml";
@@ -121,9 +127,16 @@ fn every_field_is_one_that_the_api_knows() {
             "CustomResourceDefinition" => unknown_fields::<CustomResourceDefinition>(&value),
             "Deployment" => unknown_fields::<Deployment>(&value),
             "HorizontalPodAutoscaler" => unknown_fields::<HorizontalPodAutoscaler>(&value),
+            "Lease" => unknown_fields::<Lease>(&value),
+            "NetworkPolicy" => unknown_fields::<NetworkPolicy>(&value),
+            "PodDisruptionBudget" => unknown_fields::<PodDisruptionBudget>(&value),
+            "PriorityClass" => unknown_fields::<PriorityClass>(&value),
             "Namespace" => unknown_fields::<Namespace>(&value),
             "Role" => unknown_fields::<Role>(&value),
             "RoleBinding" => unknown_fields::<RoleBinding>(&value),
+            "Secret" => unknown_fields::<Secret>(&value),
+            "ValidatingAdmissionPolicy" => unknown_fields::<ValidatingAdmissionPolicy>(&value),
+            "ValidatingAdmissionPolicyBinding" => unknown_fields::<ValidatingAdmissionPolicyBinding>(&value),
             "Service" => unknown_fields::<Service>(&value),
             "ServiceAccount" => unknown_fields::<ServiceAccount>(&value),
             "VariantAutoscaling" => {
@@ -158,6 +171,18 @@ fn every_file_belongs_to_one_kustomization() {
     }
     let present: BTreeSet<_> = all.into_iter().filter(|path| !path.ends_with(KUSTOMIZATION)).collect();
     assert_eq!(listed, present);
+}
+
+/// The `ConfigMap`s through which replicas share what they know.
+fn shared_config_maps() -> Vec<String> {
+    let decisions = (0..replication::DECISION_SHARDS).map(replication::decisions_name);
+    let state = (0..replication::STATE_PARTS).map(replication::state_name);
+    std::iter::once(replication::HEARTBEAT.to_owned()).chain(decisions).chain(state).collect()
+}
+
+/// The configuration that is shipped.
+fn configuration() -> ConfigMap {
+    of::<ConfigMap>().into_iter().find(|map| map.metadata.name.as_deref() == Some("wva-config")).unwrap()
 }
 
 /// The rights in one rule, as `group/resource:verbs`.
@@ -195,13 +220,36 @@ fn wva_may_read_workloads_and_write_only_its_status_and_events() {
             "llmd.ai/variantautoscalings:get,list,watch",
         ]
     );
-    assert_eq!(rights(the::<Role>().rules), ["/configmaps[wva-config]:get,list,watch"]);
+    let mut in_its_namespace: Vec<_> = of::<Role>().into_iter().flat_map(|role| rights(role.rules)).collect();
+    in_its_namespace.sort();
+    let shared = shared_config_maps().join(",");
+    assert_eq!(
+        in_its_namespace,
+        [
+            "/configmaps[wva-config]:get,list,watch".to_owned(),
+            format!("/configmaps[{shared}]:get,list,watch,update"),
+            "/secrets[wva-serving-certificate]:get,update".to_owned(),
+            "coordination.k8s.io/leases[wva]:get,update".to_owned(),
+        ]
+    );
+    for name in shared_config_maps() {
+        assert!(of::<ConfigMap>().iter().any(|map| map.metadata.name.as_deref() == Some(&name)), "{name} is created");
+    }
+    let certificate =
+        of::<ClusterRole>().into_iter().find(|role| role.metadata.name.as_deref() == Some("wva-serving-certificate"));
+    assert_eq!(
+        rights(certificate.unwrap().rules),
+        ["apiregistration.k8s.io/apiservices[v1beta1.external.metrics.k8s.io]:get,patch"],
+        "and a ValidatingAdmissionPolicy narrows it to one field"
+    );
 }
 
 #[test]
 fn no_rule_writes_workloads_or_grants_everything() {
     const READ: [&str; 3] = ["get", "list", "watch"];
     const OURS: [&str; 4] = ["variantautoscalings", "variantautoscalings/status", "events", "configmaps"];
+    /// Writable where the object is named.
+    const NAMED: [&str; 3] = ["secrets", "apiservices", "leases"];
     let rules = of::<ClusterRole>().into_iter().map(|role| (role.metadata, role.rules));
     let rules = rules.chain(of::<Role>().into_iter().map(|role| (role.metadata, role.rules)));
     let mut seen = 0;
@@ -211,7 +259,11 @@ fn no_rule_writes_workloads_or_grants_everything() {
             let words = [Some(&rule.verbs), rule.resources.as_ref(), rule.api_groups.as_ref()];
             let wildcard = words.into_iter().flatten().flatten().any(|word| word.contains('*'));
             assert!(!wildcard, "{:?} grants everything", metadata.name);
-            let ours = rule.resources.iter().flatten().all(|resource| OURS.contains(&resource.as_str()));
+            let is_named = rule.resource_names.as_ref().is_some_and(|names| !names.is_empty());
+            let ours =
+                rule.resources.iter().flatten().all(|resource| {
+                    OURS.contains(&resource.as_str()) || is_named && NAMED.contains(&resource.as_str())
+                });
             let reads = rule.verbs.iter().all(|verb| READ.contains(&verb.as_str()));
             assert!(ours || reads, "{:?} writes {:?}", metadata.name, rule.resources);
         }
@@ -252,7 +304,7 @@ fn names_agree_from_the_api_service_to_the_pods() {
     assert_eq!((spec.group_priority_minimum, spec.version_priority), (100, 100));
     let reference = spec.service.unwrap();
     assert_eq!((reference.name, reference.namespace), (service.metadata.name, service.metadata.namespace.clone()));
-    assert!(spec.insecure_skip_tls_verify.unwrap_or(false) != spec.ca_bundle.is_some(), "one of the two");
+    assert_eq!((spec.insecure_skip_tls_verify, spec.ca_bundle), (None, None), "verified; wva writes the authority");
 
     let service_spec = service.spec.unwrap();
     let port = &service_spec.ports.unwrap()[0];
@@ -270,7 +322,7 @@ fn names_agree_from_the_api_service_to_the_pods() {
         (account.metadata.name.clone(), account.metadata.namespace.clone())
     );
 
-    let config: ConfigMap = the();
+    let config = configuration();
     let argument = format!("--config-map={}", config.metadata.name.unwrap());
     assert_eq!(container.args.as_deref(), Some(&["serve".to_owned(), argument][..]));
     assert_eq!(config.metadata.namespace.as_deref(), namespace);
@@ -290,14 +342,19 @@ fn names_agree_from_the_api_service_to_the_pods() {
         }
     }
     ours.sort();
-    assert_eq!(ours, ["extension-apiserver-authentication-reader", "system:auth-delegator", "wva", "wva"]);
+    let certificate = "wva-serving-certificate";
+    let authentication = ["extension-apiserver-authentication-reader", "system:auth-delegator"];
+    assert_eq!(
+        ours,
+        [&authentication[..], &["wva", "wva", "wva-high-availability", certificate, certificate]].concat()
+    );
 }
 
 #[test]
 fn the_pod_is_confined_and_probed_over_https() {
     let deployment = of::<Deployment>().into_iter().find(|d| d.metadata.name.as_deref() == Some("wva")).unwrap();
     let spec = deployment.spec.unwrap();
-    assert_eq!(spec.replicas, Some(1), "several need a leader first");
+    assert_eq!(spec.replicas, Some(2));
     let pod = spec.template.spec.unwrap();
     let security = pod.security_context.unwrap();
     assert_eq!(security.run_as_non_root, Some(true));
@@ -326,7 +383,7 @@ fn uncommented(text: &str) -> String {
 
 #[test]
 fn the_shipped_configuration_is_valid_and_so_are_the_keys_it_suggests() {
-    let data = the::<ConfigMap>().data.unwrap();
+    let data = configuration().data.unwrap();
     let resolve = |text: &str| {
         let data = [("config.yaml".to_owned(), text.to_owned())].into();
         let document = Document::config_map("wva-system", "wva-config", data);

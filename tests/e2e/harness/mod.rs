@@ -17,7 +17,7 @@ pub use self::{
     fleet::{Fleet, Load},
     process::Process,
     reader::Reader,
-    scenario::{Scenario, install},
+    scenario::{Scenario, install, install_once},
     timeline::{Sample, Timeline},
     wait::{eventually, report, seconds},
     workload::{MODEL, Variant},

@@ -23,11 +23,18 @@ impl Scenario {
 
     /// With the Prometheus at that address.
     pub async fn with_prometheus(name: &str, prometheus_url: &str) -> Self {
+        Self::start_with(name, prometheus_url, |_| {}).await
+    }
+
+    /// With what `change` makes of the way wva is started.
+    pub async fn start_with(name: &str, prometheus_url: &str, change: impl FnOnce(&mut Wva)) -> Self {
         install_once();
         let folder = tempfile::tempdir().unwrap();
         let cluster = Cluster::new(name).await;
         let fleet = Fleet::start(folder.path()).await;
-        let wva = Wva::start(folder.path(), prometheus_url).await;
+        let mut wva = Wva::new(folder.path(), prometheus_url);
+        change(&mut wva);
+        wva.start_again().await;
         Bed::get().testbed(&["adapter", "direct", &wva.port().to_string(), "--wait"]);
         Self { wva, fleet, cluster, _folder: folder }
     }
@@ -50,7 +57,7 @@ impl Drop for Scenario {
 }
 
 /// Applies what a user applies, once in this process.
-fn install_once() {
+pub fn install_once() {
     static INSTALLED: OnceLock<()> = OnceLock::new();
     INSTALLED.get_or_init(install);
 }

@@ -29,22 +29,58 @@ pub struct Wva {
     kubeconfig: PathBuf,
     prometheus_url: String,
     folder: PathBuf,
+    /// Where it listens.
+    address: &'static str,
+    /// What its pod would be called.
+    pod: &'static str,
+    /// Whether it makes its own certificates; the bed's where not.
+    own_certificate: bool,
+    /// Further flags.
+    flags: Vec<String>,
 }
 
 impl Wva {
-    /// Starts it against the bed's Prometheus or another.
-    pub async fn start(folder: &Path, prometheus_url: &str) -> Self {
+    /// One that is not started yet, against the bed's Prometheus or another.
+    pub fn new(folder: &Path, prometheus_url: &str) -> Self {
         let kubeconfig = folder.join("wva.kubeconfig");
         Bed::get().testbed(&["kubeconfig", "wva", "wva-system", kubeconfig.to_str().unwrap()]);
         let prometheus_url = prometheus_url.to_owned();
-        let mut wva = Self { process: None, port: 0, kubeconfig, prometheus_url, folder: folder.to_owned() };
-        wva.start_again().await;
-        wva
+        let folder = folder.to_owned();
+        Self {
+            process: None,
+            port: 0,
+            kubeconfig,
+            prometheus_url,
+            folder,
+            address: "127.0.0.1",
+            pod: "wva-e2e",
+            own_certificate: false,
+            flags: Vec::new(),
+        }
+    }
+
+    /// From the next start on it makes its own certificates, of this validity, as `manifests/` has it.
+    pub fn own_certificate(&mut self, validity: Duration) {
+        self.own_certificate = true;
+        self.flags.push(format!("--server-certificate-validity={}s", validity.as_secs()));
+    }
+
+    /// From the next start on it is one of several replicas, with this name and address.
+    pub fn replica(&mut self, pod: &'static str, address: &'static str, port: u16, lease: Duration) {
+        (self.pod, self.address, self.port) = (pod, address, port);
+        self.flag("--leader-election-enabled=true");
+        self.flag(format!("--leader-election-lease-duration={}s", lease.as_secs()));
+    }
+
+    /// From the next start on it has this flag too.
+    pub fn flag(&mut self, flag: impl Into<String>) {
+        self.flags.push(flag.into());
     }
 
     /// Starts it on the port it had before, which the APIService points at.
     pub async fn start_again(&mut self) {
         let address = format!("--server-port={}", self.port);
+        let bind = format!("--server-bind-address={}", self.address);
         let windows = [
             ("peak-window", "collector", PEAK_WINDOW),
             ("fetch-interval", "collector", FETCH_INTERVAL),
@@ -55,9 +91,19 @@ impl Wva {
         ];
         let windows = windows.map(|(key, section, time)| format!("--{section}-{key}={}s", time.as_secs()));
         let prometheus = format!("--prometheus-url={}", self.prometheus_url);
-        let mut arguments = vec!["--config-map=wva-config", "--server-bind-address=127.0.0.1", &address, &prometheus];
+        let mut arguments = vec!["--config-map=wva-config", &bind, &address, &prometheus];
         arguments.extend(windows.iter().map(String::as_str));
-        let mut process = Self::run(&arguments, &self.kubeconfig, &self.folder);
+        // Alone unless it says otherwise: manifests/config.yaml is for several.
+        if !self.flags.iter().any(|flag| flag.contains("leader-election")) {
+            arguments.push("--leader-election-enabled=false");
+        }
+        arguments.extend(self.flags.iter().map(String::as_str));
+        let bed = Bed::get();
+        let pair = ["--server-tls-cert-path", &bed.certificate, "--server-tls-key-path", &bed.key];
+        if !self.own_certificate {
+            arguments.extend(pair);
+        }
+        let mut process = self.run(&arguments);
         // The line ends `serving address=127.0.0.1:40123`.
         let address = process.printed("serving address=", START_LIMIT).await;
         self.port = address.rsplit_once(':').unwrap().1.parse().unwrap();
@@ -65,14 +111,15 @@ impl Wva {
         self.process = Some(process);
     }
 
-    /// Runs `wva serve` with the bed's certificate, these further arguments and the identity in `kubeconfig`.
-    fn run(arguments: &[&str], kubeconfig: &Path, folder: &Path) -> Process {
-        let bed = Bed::get();
-        let mut all = vec!["serve", "--server-tls-cert-path", &bed.certificate, "--server-tls-key-path", &bed.key];
-        all.extend(arguments);
-        let environment =
-            [("KUBECONFIG", kubeconfig.to_str().unwrap()), ("POD_NAME", "wva-e2e"), ("POD_NAMESPACE", "wva-system")];
-        Process::start("serve", &all, &environment, folder)
+    /// Runs `wva serve` with these arguments and the identity in `kubeconfig`.
+    fn run(&self, arguments: &[&str]) -> Process {
+        let all = [&["serve"], arguments].concat();
+        let environment = [
+            ("KUBECONFIG", self.kubeconfig.to_str().unwrap()),
+            ("POD_NAME", self.pod),
+            ("POD_NAMESPACE", "wva-system"),
+        ];
+        Process::start("serve", &all, &environment, &self.folder)
     }
 
     pub fn port(&self) -> u16 {

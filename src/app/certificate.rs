@@ -1,0 +1,77 @@
+//! Which certificate is served, and who keeps it.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use kube::Client;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::DEFAULT_NAMESPACE;
+use crate::{
+    authority::{Authority, AuthorityError, AuthorityOptions},
+    clock::Clock,
+    config::Config,
+    constants::{EXTERNAL_METRICS_GROUP, EXTERNAL_METRICS_VERSION},
+    serving::{CertificateHandle, CertificateSource, ServingOptions, default_certificate_names},
+};
+
+/// Name of our Service.
+const SERVICE: &str = "wva";
+
+/// Our own authority, where the configuration asks for one.
+///
+/// # Errors
+/// When its Secret cannot be read or written.
+pub(super) async fn own_authority(
+    config: &Config,
+    client: &Client,
+    clock: Arc<dyn Clock>,
+) -> Result<Option<Authority>, AuthorityError> {
+    // A certificate from files goes first.
+    let (Some(secret), None) = (&config.server.certificate_secret, &config.server.tls) else { return Ok(None) };
+    let options = AuthorityOptions {
+        namespace: namespace(config).to_owned(),
+        secret: secret.clone(),
+        service: SERVICE.to_owned(),
+        names: names(config),
+        validity: config.server.certificate_validity,
+        api_services: vec![format!("{EXTERNAL_METRICS_VERSION}.{EXTERNAL_METRICS_GROUP}")],
+    };
+    Authority::open(client.clone(), options, clock).await.map(Some)
+}
+
+/// Where to listen and what to serve there.
+pub(super) fn serving_options(config: &Config, authority: Option<&Authority>) -> ServingOptions {
+    let server = &config.server;
+    let certificate = match (&server.tls, authority) {
+        (Some(pair), _) => CertificateSource::Files { certificate: pair.certificate.clone(), key: pair.key.clone() },
+        (None, Some(authority)) => {
+            let pair = authority.serving();
+            CertificateSource::Pem { certificate: pair.certificate.clone(), key: pair.key.clone() }
+        }
+        (None, None) => CertificateSource::SelfSigned { names: names(config) },
+    };
+    let mut options = ServingOptions::new(SocketAddr::new(server.bind_address, server.port), certificate);
+    options.grace_period = server.shutdown_grace;
+    options
+}
+
+/// Keeps the listener's certificate the authority's current one.
+pub(super) async fn keep(authority: Authority, certificate: CertificateHandle, stop: CancellationToken) {
+    let install = move |pair: &crate::authority::Pair| match certificate.replace(&pair.certificate, &pair.key) {
+        Ok(()) => info!("serving certificate replaced"),
+        Err(error) => warn!(%error, "serving certificate not replaced, the old one stays"),
+    };
+    authority.run(install, stop).await;
+}
+
+/// The namespace of everything that is ours.
+pub(super) fn namespace(config: &Config) -> &str {
+    config.pod_namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE)
+}
+
+fn names(config: &Config) -> Vec<String> {
+    let mut names = default_certificate_names(namespace(config));
+    names.push("127.0.0.1".to_owned());
+    names
+}

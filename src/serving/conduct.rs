@@ -1,0 +1,75 @@
+//! How a connection has behaved: what it was refused counts against it alone.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Mutex, MutexGuard},
+    time::sleep,
+};
+
+/// Pause before each further request of a connection whose last one was refused.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Shared by all requests of one connection; in their extensions.
+///
+/// Somebody without rights who asks as fast as they can would take the processor from those with rights. After a refusal
+/// their further requests wait in one line, each for [`PAUSE`], until one is granted. Front proxies are exempt: they pass
+/// on the requests of many.
+#[derive(Clone, Debug, Default)]
+pub struct Conduct(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    refused: AtomicBool,
+    line: Mutex<()>,
+}
+
+/// A place at the head of the line.
+#[derive(Debug)]
+pub struct Turn<'a>(#[expect(dead_code, reason = "held until the request is judged")] Option<MutexGuard<'a, ()>>);
+
+impl Conduct {
+    /// Waits where the last request was refused.
+    pub async fn turn(&self) -> Turn<'_> {
+        if !self.0.refused.load(Ordering::Relaxed) {
+            return Turn(None);
+        }
+        let place = self.0.line.lock().await;
+        sleep(PAUSE).await;
+        Turn(Some(place))
+    }
+
+    /// Whether the last request was refused.
+    pub fn judge(&self, refused: bool) {
+        self.0.refused.store(refused, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_refusal_requests_wait_in_line_until_one_is_granted() {
+        let conduct = Conduct::default();
+        let started = Instant::now();
+        drop(conduct.turn().await);
+        assert_eq!(started.elapsed(), Duration::ZERO);
+        conduct.judge(true);
+        let ask = async || drop(conduct.turn().await);
+        tokio::join!(ask(), ask(), ask());
+        assert!((PAUSE * 3..PAUSE * 4).contains(&started.elapsed()), "{:?}", started.elapsed());
+        conduct.judge(false);
+        let granted = Instant::now();
+        ask().await;
+        assert_eq!(granted.elapsed(), Duration::ZERO);
+    }
+}
