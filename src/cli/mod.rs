@@ -13,7 +13,7 @@ use crate::{
     crd,
     demo::{self, DemoArgs},
     fleet::{self, FleetArgs},
-    simulate::{self, SimulateArgs},
+    simulate::{self, BenchDecisionsArgs, SimulateArgs},
     telemetry::init_logging,
 };
 
@@ -35,6 +35,9 @@ enum Command {
     Demo(DemoArgs),
     /// Measure scaling policies on a request trace, on a simulated fleet and clock
     Simulate(Box<SimulateArgs>),
+    /// Compare all policies on all scenarios; behind hack/bench-decisions
+    #[command(hide = true)]
+    BenchDecisions(BenchDecisionsArgs),
     /// Play kubelet and scheduler with simulated vLLM engines, for a control plane without them
     Fleet(Box<FleetArgs>),
     /// Print the CustomResourceDefinition of VariantAutoscaling
@@ -50,6 +53,7 @@ impl Cli {
             Command::Demo(args) => run_demo(args).await,
             Command::Fleet(args) => simulate_fleet(*args).await,
             Command::Simulate(args) => simulate::run(&args),
+            Command::BenchDecisions(args) => simulate::bench_decisions(&args),
             Command::Crd => crd::yaml().map_err(Into::into).and_then(|yaml| print(&yaml)),
         };
         match outcome {

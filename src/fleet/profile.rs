@@ -3,6 +3,8 @@
 //! The built-in profiles are fits to published operator tables of an analytical model (NVIDIA aiconfigurator 0.8.0, vLLM
 //! 0.14) plus 1–2 ms of engine overhead per iteration. They were not measured on accelerators.
 
+use serde::Deserialize;
+
 use super::time::Picoseconds;
 use crate::interfaces::ServiceProfile;
 
@@ -10,7 +12,8 @@ use crate::interfaces::ServiceProfile;
 pub const BLOCK_SIZE: u32 = 16;
 
 /// One kind of replica: a model on so many accelerators.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Profile {
     /// Name it is asked for by.
     pub name: String,
@@ -31,9 +34,19 @@ pub struct Profile {
     /// Price of one replica for an hour; one H100 is 1.
     pub price: f64,
     /// Most sequences in a batch (`--max-num-seqs`).
+    #[serde(default = "default_max_num_seqs")]
     pub max_num_seqs: u16,
     /// Most tokens computed in one iteration (`--max-num-batched-tokens`).
+    #[serde(default = "default_max_num_batched_tokens")]
     pub max_num_batched_tokens: u32,
+}
+
+fn default_max_num_seqs() -> u16 {
+    256
+}
+
+fn default_max_num_batched_tokens() -> u32 {
+    2048
 }
 
 impl Profile {
@@ -92,8 +105,8 @@ fn from_row(&(name, accelerator, accelerators, alpha, prefill, decode, kv, kv_to
         kv_ms_per_token: kv,
         kv_tokens,
         price,
-        max_num_seqs: 256,
-        max_num_batched_tokens: 2048,
+        max_num_seqs: default_max_num_seqs(),
+        max_num_batched_tokens: default_max_num_batched_tokens(),
     }
 }
 

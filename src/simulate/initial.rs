@@ -4,7 +4,7 @@
 use super::{
     scenario::{ModelScenario, Scenario, VariantScenario},
     sizing::Sizing,
-    trace::TraceError,
+    source::SourceError,
 };
 use crate::fleet::Picoseconds;
 
@@ -13,7 +13,7 @@ const FIRST_SECONDS: u64 = 300;
 const HEADROOM: f64 = 1.3;
 
 /// Replicas per variant, in the scenario's order.
-pub(super) fn replicas(scenario: &Scenario, seed: u64) -> Result<Vec<u32>, TraceError> {
+pub(super) fn replicas(scenario: &Scenario, seed: u64) -> Result<Vec<u32>, SourceError> {
     let mut counts = Vec::new();
     for (index, model) in scenario.models.iter().enumerate() {
         let best = most_for_its_price(model);
@@ -29,10 +29,10 @@ pub(super) fn replicas(scenario: &Scenario, seed: u64) -> Result<Vec<u32>, Trace
     Ok(counts)
 }
 
-fn needed(model: &ModelScenario, variant: &VariantScenario, seed: u64) -> Result<u32, TraceError> {
+fn needed(model: &ModelScenario, variant: &VariantScenario, seed: u64) -> Result<u32, SourceError> {
     let sizing = Sizing::new(&variant.profile, &model.objective);
     let end = Picoseconds::from_millis(FIRST_SECONDS * 1000);
-    let mut requests = model.trace.open(seed)?;
+    let mut requests = model.load.open(seed)?;
     let mut work = 0.0;
     while let Some(request) = requests.next_request()?.filter(|request| request.arrival <= end) {
         work += sizing.seconds(&request);

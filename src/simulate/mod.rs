@@ -9,24 +9,38 @@
 //! What `wva` sees is what a scrape would have shown, when it would have shown it. Same seed, same bytes.
 
 mod args;
+mod bench;
+mod clairvoyant;
+mod file;
 mod initial;
 mod lag;
 mod outcome;
 mod output;
+mod plot;
 mod policy;
+mod report;
 mod run;
 mod scenario;
 mod sizing;
 mod sketch;
+mod source;
 mod timeline;
 mod trace;
 mod world;
 
 pub use self::{
     args::{SimulateArgs, run},
+    bench::{BenchDecisionsArgs, run as bench_decisions},
     lag::DecisionLag,
     outcome::{ModelOutcome, Outcome, Row},
+    plot::PlotError,
     scenario::{Faults, ModelScenario, Scenario, Slow, Timing, VariantScenario, Window},
+    source::{LoadSource, SourceError},
     timeline::{Point, Timeline},
-    trace::{Requests, TraceError, TraceSource, TraceSummary},
+    trace::{TraceError, TraceSource, TraceSummary},
 };
+
+#[cfg(test)]
+use self::bench::run_one as bench_run;
+#[cfg(test)]
+mod tests;

@@ -39,6 +39,8 @@ pub struct ModelOutcome {
     pub itl_p99_seconds: Option<f64>,
     /// Where the time from demand to supply went.
     pub decision_lag: DecisionLag,
+    /// Requests that arrived and that met the objective, by five minutes of arrival.
+    pub segments: Vec<(u64, u64)>,
 }
 
 impl ModelOutcome {
@@ -83,6 +85,7 @@ impl Outcome {
                 ttft_p99_seconds: model.ttft.quantile(0.99),
                 itl_p99_seconds: model.itl.quantile(0.99),
                 decision_lag: lag.means(index),
+                segments: model.segments.clone(),
             }
         });
         Self { models: models.collect(), timeline }

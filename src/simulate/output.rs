@@ -14,7 +14,7 @@ pub(super) fn json(rows: &[Row]) -> anyhow::Result<()> {
 }
 
 /// A table of one row per policy.
-pub(super) fn table(rows: &[Row]) -> anyhow::Result<()> {
+pub(super) fn table(rows: &[Row], lower_bound: f64) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
@@ -43,6 +43,7 @@ pub(super) fn table(rows: &[Row]) -> anyhow::Result<()> {
             lag.warm_up_seconds
         )?;
     }
+    writeln!(out, "no plan can cost less than {lower_bound:.2}; ratio: cost over the best-known plan's")?;
     writeln!(out, "lag: trigger + ask + grant + warm-up, means over the rises in demand")?;
     Ok(())
 }

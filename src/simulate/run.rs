@@ -15,8 +15,8 @@ use super::{
     outcome::Outcome,
     policy::{Actuation, ModelSample, Policy},
     scenario::Scenario,
+    source::SourceError,
     timeline::Timeline,
-    trace::TraceError,
     world::{World, timestamp},
 };
 use crate::{
@@ -73,7 +73,7 @@ impl<'a> Simulation<'a> {
         seed: u64,
         initial: &[u32],
         progress: &'a mut dyn FnMut(Progress<'_>),
-    ) -> Result<Self, TraceError> {
+    ) -> Result<Self, SourceError> {
         let world = World::new(scenario, seed, initial)?;
         let mut random = SmallRng::seed_from_u64(seed ^ 0x5eed);
         // The phases of scrape and sync against each other and against the trace are nobody's choice.
@@ -111,7 +111,7 @@ impl<'a> Simulation<'a> {
     }
 
     /// Runs to the end.
-    pub(super) fn run(mut self) -> Result<Outcome, TraceError> {
+    pub(super) fn run(mut self) -> Result<Outcome, SourceError> {
         while !self.world.all_arrived() {
             let time = self.next.next();
             self.world.advance_to(time)?;

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as friendly;
 use serde::Deserialize;
 
-use super::{sizing::Sizing, trace::TraceSource};
+use super::{sizing::Sizing, source::LoadSource};
 use crate::fleet::{FlowControl, Objective, Picoseconds, Profile, Request};
 
 /// A scenario with every value set.
@@ -33,7 +33,7 @@ pub struct ModelScenario {
     /// Its name.
     pub name: String,
     /// What arrives.
-    pub trace: TraceSource,
+    pub load: LoadSource,
     /// What each request must meet.
     pub objective: Objective,
     /// Share of requests that must meet it.
@@ -134,6 +134,36 @@ pub struct Slow {
 }
 
 impl Scenario {
+    /// What tells it from other scenarios, however it was written and wherever its files lie.
+    pub fn key(&self) -> String {
+        let models = self.models.iter().map(|model| {
+            let load = match &model.load {
+                LoadSource::Trace(trace) => {
+                    let name =
+                        trace.file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+                    let name = name.trim_end_matches(".gz").to_owned();
+                    format!("{name} x{} shift {} cached {}", trace.repeat, trace.shift_seconds, trace.prefix_caching)
+                }
+                LoadSource::Generated(_) => self.name.clone(),
+            };
+            let variants: Vec<_> = model
+                .variants
+                .iter()
+                .map(|v| format!("{} {:?} {}-{}", v.profile.name, v.cold_start, v.min_replicas, v.max_replicas))
+                .collect();
+            let Objective { ttft, tpot } = model.objective;
+            format!("{load}; {}; {ttft} {} ms {}", variants.join(", "), tpot.as_secs_f64() * 1e3, model.target)
+        });
+        let mut key = models.collect::<Vec<_>>().join(" | ");
+        if !self.quotas.is_empty() {
+            key = format!("{key}; quotas {:?}", self.quotas);
+        }
+        if self.faults != Faults::default() {
+            key = format!("{key}; {:?}", self.faults);
+        }
+        key
+    }
+
     /// All variants, model by model: the order of everything that is per variant.
     pub fn variants(&self) -> impl Iterator<Item = (usize, &VariantScenario)> {
         self.models
@@ -149,5 +179,41 @@ impl VariantScenario {
         let typical = Request::new(Picoseconds::ZERO, 1000, 200);
         let objective = Objective::from_millis(2000, 50);
         1.0 / Sizing::new(&self.profile, &objective).seconds(&typical)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::fleet::{GeneratedLoad, LoadSpec, Step, TokenLengths};
+
+    /// Ten minutes of Poisson arrivals on one variant.
+    pub(in crate::simulate) fn one_variant() -> Scenario {
+        let steps = vec![Step { rate: 10.0, to: None, duration: Some(Duration::from_secs(600)) }];
+        let lengths = (TokenLengths::Fixed(1000), TokenLengths::Fixed(200));
+        let load = GeneratedLoad { steps, ..GeneratedLoad::constant(10.0, lengths.0, lengths.1) };
+        Scenario {
+            name: "test".to_owned(),
+            models: vec![ModelScenario {
+                name: "model".to_owned(),
+                load: LoadSource::Generated(LoadSpec::Poisson(load)),
+                objective: Objective::from_millis(1000, 50),
+                target: 0.99,
+                priority: 1,
+                flow_control: None,
+                variants: vec![VariantScenario {
+                    name: "h100".to_owned(),
+                    profile: Profile::built_in("llama-3.1-8b-h100").unwrap(),
+                    cold_start: Duration::from_secs(60),
+                    min_replicas: 1,
+                    max_replicas: 10,
+                    initial_replicas: Some(1),
+                }],
+            }],
+            timing: Timing::default(),
+            quotas: BTreeMap::new(),
+            faults: Faults::default(),
+            profile_error: 0.0,
+        }
     }
 }

@@ -43,7 +43,6 @@ impl Sizing {
         output * (self.iteration + batch * per_sequence) / batch
     }
 
-    #[expect(dead_code, reason = "the lower bound on cost is to come")]
     /// Seconds of one replica that `request` takes at the very least, whatever else is in the batch.
     pub(super) fn least_seconds(&self, request: &Request) -> f64 {
         let prompt = f64::from(request.prompt_tokens.saturating_sub(request.cached_tokens).max(1));

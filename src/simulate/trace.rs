@@ -65,7 +65,7 @@ impl TraceSource {
     ///
     /// # Errors
     /// When the file cannot be read or its header is not that of a trace.
-    pub fn open(&self, seed: u64) -> Result<Requests, TraceError> {
+    pub(super) fn open(&self, seed: u64) -> Result<Requests, TraceError> {
         Requests::new(self, seed)
     }
 
@@ -95,7 +95,7 @@ pub struct TraceSummary {
 
 /// Requests in order of arrival.
 #[derive(Debug)]
-pub struct Requests {
+pub(super) struct Requests {
     streams: Vec<Stream>,
     /// How often each row arrives.
     repeat: u32,
@@ -142,7 +142,7 @@ impl Requests {
     ///
     /// # Errors
     /// When a line cannot be read or makes no sense.
-    pub fn next_request(&mut self) -> Result<Option<Request>, TraceError> {
+    pub(super) fn next_request(&mut self) -> Result<Option<Request>, TraceError> {
         // A copy may arrive before its row by the jitter: rows are read that far ahead.
         while let Some(stream) = self.streams.iter_mut().min_by_key(|stream| stream.next_arrival())
             && let Some(row) = stream.next

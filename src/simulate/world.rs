@@ -6,20 +6,29 @@ use super::{
     scenario::{Scenario, Slow, VariantScenario},
     sizing::Sizing,
     sketch::Sketch,
-    trace::{Requests, TraceError},
+    source::{Requests, SourceError},
 };
 use crate::{
-    fleet::{Attainment, Picoseconds, Pool, PoolOptions, Replica, ReplicaState, Request, VariantSpec},
+    fleet::{Attainment, Objective, Picoseconds, Pool, PoolOptions, Replica, ReplicaState, Request, VariantSpec},
     interfaces::ScaleObservation,
 };
 
 /// When every simulation begins: 1 January 2026.
 const ORIGIN_SECONDS: i64 = 1_767_225_600;
 
+/// Length of the stretches of time that requests are also counted by.
+pub(super) const SEGMENT_SECONDS: f64 = 300.0;
+
 /// A moment of simulated time as the rest of the product writes it.
 pub(super) fn timestamp(time: Picoseconds) -> Timestamp {
     let nanoseconds = i128::from(ORIGIN_SECONDS) * 1_000_000_000 + i128::from(time.get() / 1000);
     Timestamp::from_nanosecond(nanoseconds).unwrap_or(Timestamp::MAX)
+}
+
+/// The simulated time of such a moment.
+pub(super) fn since_origin(moment: Timestamp) -> Picoseconds {
+    let nanoseconds = moment.as_nanosecond() - i128::from(ORIGIN_SECONDS) * 1_000_000_000;
+    Picoseconds::new(u64::try_from(nanoseconds * 1000).unwrap_or(0))
 }
 
 /// Everything outside the policy.
@@ -41,6 +50,7 @@ pub(super) struct ModelWorld {
     pub(super) pool: Pool,
     requests: Requests,
     next: Option<Request>,
+    objective: Objective,
     /// By the first variant's profile.
     sizing: Option<Sizing>,
     /// Seconds of a replica's work that arrived since [`ModelWorld::take_work`] was last called.
@@ -48,6 +58,8 @@ pub(super) struct ModelWorld {
     last_arrival: Picoseconds,
     pub(super) ttft: Sketch,
     pub(super) itl: Sketch,
+    /// Requests that arrived and that met their objective, by five minutes of arrival.
+    pub(super) segments: Vec<(u64, u64)>,
 }
 
 /// One scale target.
@@ -64,7 +76,7 @@ pub(super) struct VariantWorld {
 }
 
 impl World {
-    pub(super) fn new(scenario: &Scenario, seed: u64, initial: &[u32]) -> Result<Self, TraceError> {
+    pub(super) fn new(scenario: &Scenario, seed: u64, initial: &[u32]) -> Result<Self, SourceError> {
         let mut models = Vec::new();
         for (index, model) in scenario.models.iter().enumerate() {
             let options = PoolOptions {
@@ -73,17 +85,19 @@ impl World {
                 record_completions: true,
                 ..PoolOptions::default()
             };
-            let mut requests = model.trace.open(seed.wrapping_mul(1009).wrapping_add(index as u64))?;
+            let mut requests = model.load.open(seed.wrapping_mul(1009).wrapping_add(index as u64))?;
             let next = requests.next_request()?;
             models.push(ModelWorld {
                 pool: Pool::new(options),
                 requests,
                 next,
+                objective: model.objective,
                 sizing: model.variants.first().map(|variant| Sizing::new(&variant.profile, &model.objective)),
                 work: 0.0,
                 last_arrival: Picoseconds::ZERO,
                 ttft: Sketch::default(),
                 itl: Sketch::default(),
+                segments: Vec::new(),
             });
         }
         let variants = scenario.variants().zip(initial).map(|((model, variant), &replicas)| VariantWorld {
@@ -143,7 +157,7 @@ impl World {
     }
 
     /// Lets time pass until `time`; requests arrive on their way.
-    pub(super) fn advance_to(&mut self, time: Picoseconds) -> Result<(), TraceError> {
+    pub(super) fn advance_to(&mut self, time: Picoseconds) -> Result<(), SourceError> {
         for model in &mut self.models {
             model.advance_to(time)?;
         }
@@ -283,21 +297,33 @@ impl VariantWorld {
 }
 
 impl ModelWorld {
-    fn advance_to(&mut self, time: Picoseconds) -> Result<(), TraceError> {
+    fn advance_to(&mut self, time: Picoseconds) -> Result<(), SourceError> {
         while let Some(request) = self.next.filter(|request| request.arrival <= time) {
             self.work += self.sizing.map_or(0.0, |sizing| sizing.seconds(&request));
             self.last_arrival = request.arrival;
+            self.segment(request.arrival).0 += 1;
             self.pool.submit(request);
             self.next = self.requests.next_request()?;
         }
         self.pool.advance_to(time);
         for completion in self.pool.take_completions() {
+            if completion.meets(&self.objective) {
+                self.segment(completion.request.arrival).1 += 1;
+            }
             self.ttft.observe(completion.ttft());
             if let Some(tpot) = completion.tpot() {
                 self.itl.observe(tpot);
             }
         }
         Ok(())
+    }
+
+    fn segment(&mut self, arrival: Picoseconds) -> &mut (u64, u64) {
+        let index = (arrival.as_secs_f64() / SEGMENT_SECONDS) as usize;
+        if self.segments.len() <= index {
+            self.segments.resize(index + 1, (0, 0));
+        }
+        &mut self.segments[index]
     }
 
     /// Seconds of a replica's work that arrived since the last call.

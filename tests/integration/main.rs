@@ -18,5 +18,6 @@ mod crd;
 mod discovery;
 mod discovery_api;
 mod fleet;
+mod fleet_theory;
 mod manifests;
 mod supply_chain;

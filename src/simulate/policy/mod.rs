@@ -1,9 +1,17 @@
 //! Who decides. A policy sees samples of what engines export and the scale targets, and asks for replicas; between its ask
 //! and the scale target stands the stock HPA's arithmetic, or nothing where the system it stands for scales directly.
 
+mod apa;
+mod dynamo;
 mod fixed;
+mod gauges;
 mod ingest;
+mod kpa;
+mod names;
+mod on_gauges;
+mod plan;
 mod upstream_v1;
+mod upstream_v2;
 mod wva;
 
 use std::time::Duration;
@@ -12,12 +20,16 @@ use jiff::Timestamp;
 
 use super::{scenario::Scenario, world::ModelWorld};
 use crate::{
-    fleet::{Replica, ReplicaId, ReplicaState},
+    fleet::{Replica, ReplicaState},
     hpa::Behavior,
     interfaces::ScaleObservation,
 };
 
-pub(super) use self::{fixed::Fixed, upstream_v1::UpstreamV1, wva::Wva};
+pub(super) use self::{
+    fixed::Fixed,
+    names::{Named, PolicyName},
+    plan::{Plan, Planned},
+};
 
 /// One scaling system.
 pub(super) trait Policy {
@@ -87,9 +99,9 @@ impl ModelSample<'_> {
         self.world.pool.attainment().arrived
     }
 
-    /// Whether the replica of that name is ready, scraped or not.
-    pub(super) fn is_ready(&self, id: ReplicaId) -> bool {
-        self.world.pool.replica(id).is_some_and(|replica| replica.state() == ReplicaState::Ready)
+    /// All ready replicas, scraped or not.
+    pub(super) fn ready(&self) -> impl Iterator<Item = &Replica> {
+        self.world.pool.replicas().iter().filter(|replica| replica.state() == ReplicaState::Ready)
     }
 
     /// Name of the variant that `replica` belongs to.

@@ -38,16 +38,17 @@ struct UpstreamVariant {
 }
 
 impl UpstreamV1 {
-    /// Upstream's defaults, with its spare triggers multiplied by `knob`.
-    pub(in crate::simulate) fn new(scenario: &Scenario, knob: f64) -> Self {
-        let models = scenario.models.iter().map(|model| (ModelKey::new(NAMESPACE, &*model.name), Ingest::default()));
+    /// Upstream's defaults with this `kvSpareTrigger`; documented: 0.10.
+    pub(in crate::simulate) fn new(scenario: &Scenario, kv_spare_trigger: f64) -> Self {
+        let keys = scenario.models.iter().map(|model| ModelKey::new(NAMESPACE, &*model.name));
+        let models = keys.map(|key| (key.clone(), Ingest::new(key)));
         let variants = scenario.variants().map(|(model, variant)| UpstreamVariant {
             model,
             key: VariantKey::new(NAMESPACE, Arc::<str>::from(variant.name.as_str())),
             cost: variant.profile.price,
             bounds: ReplicaBounds { min: variant.min_replicas, max: Some(variant.max_replicas) },
         });
-        let triggers = SpareTriggers { kv_cache: (0.10 * knob).min(0.79), queue_depth: (3.0 * knob).min(4.9) };
+        let triggers = SpareTriggers { kv_cache: kv_spare_trigger, queue_depth: 3.0 };
         Self {
             rhythm: Rhythm::of_scrapes(scenario),
             models: models.collect(),
@@ -58,7 +59,7 @@ impl UpstreamV1 {
 
     fn targets(&self, model: usize, scales: &[ScaleObservation]) -> BTreeMap<VariantKey, u32> {
         let (key, ingest) = &self.models[model];
-        let analysis = UpstreamV1Analyzer.analyze_model_saturation(key, &ingest.replicas(NAMESPACE), &self.config);
+        let analysis = UpstreamV1Analyzer.analyze_model_saturation(key, &ingest.replicas(), &self.config);
         let of_model = self.variants.iter().zip(scales).filter(|(variant, _)| variant.model == model);
         let decisions: Vec<_> = of_model
             .map(|(variant, scale)| VariantDecision {

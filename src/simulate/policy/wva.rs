@@ -234,7 +234,7 @@ struct SampleState {
 
 impl Samples {
     fn new(keys: Vec<ModelKey>) -> Self {
-        let models = keys.iter().map(|_| Ingest::default()).collect();
+        let models = keys.iter().cloned().map(Ingest::new).collect();
         Self { keys, state: Mutex::new(SampleState { models, last_success: None }) }
     }
 
@@ -261,7 +261,7 @@ impl MetricsCollector for Samples {
         &'a self,
         model: &'a ModelKey,
     ) -> BoxFuture<'a, Result<Vec<ReplicaMetrics>, CollectorError>> {
-        let replicas = self.of(model, |ingest| ingest.replicas(NAMESPACE)).unwrap_or_default();
+        let replicas = self.of(model, Ingest::replicas).unwrap_or_default();
         Box::pin(async move { Ok(replicas) })
     }
 

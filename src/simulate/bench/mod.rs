@@ -1,0 +1,110 @@
+//! The benchmark of decisions behind `hack/bench-decisions`: all scenarios, all policies, several seeds; the searches for
+//! what they are compared with; and the documents made from them.
+
+mod document;
+mod known;
+mod search;
+mod suite;
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+pub(super) use self::known::Known;
+#[cfg(test)]
+pub(super) use self::search::run as run_one;
+use self::suite::Entry;
+use super::{
+    plot::{self, Mark},
+    scenario::Scenario,
+};
+
+/// Compare all policies on all scenarios of a folder, and put the results into the documents.
+#[derive(Clone, Debug, Args)]
+pub struct BenchDecisionsArgs {
+    /// Folder of the scenarios; what searches found is in its `known.json`.
+    #[arg(long, default_value = "scenarios", value_name = "FOLDER")]
+    pub scenarios: PathBuf,
+    /// Only scenarios whose name contains this.
+    #[arg(long, value_name = "TEXT")]
+    pub only: Option<String>,
+    /// Seeds that `wva` runs on.
+    #[arg(long, default_value_t = 5, value_name = "NUMBER")]
+    pub seeds: u64,
+    /// Search for the best-known plans and the rivals' best settings anew.
+    #[arg(long)]
+    pub retune: bool,
+    /// Document whose marked parts are replaced; without, everything is printed.
+    #[arg(long, value_name = "FILE")]
+    pub document: Option<PathBuf>,
+    /// Where the overview plot goes.
+    #[arg(long, value_name = "FILE.svg")]
+    pub plot: Option<PathBuf>,
+    /// Where the results go as JSON.
+    #[arg(long, value_name = "FILE.json")]
+    pub results: Option<PathBuf>,
+}
+
+/// Runs the benchmark.
+///
+/// # Errors
+/// When a scenario, a trace or a document cannot be read or written.
+pub fn run(args: &BenchDecisionsArgs) -> anyhow::Result<()> {
+    let mut scenarios = suite::scenarios(&args.scenarios)?;
+    if let Some(only) = &args.only {
+        scenarios.retain(|scenario| scenario.name.contains(only.as_str()));
+    }
+    anyhow::ensure!(!scenarios.is_empty(), "there is no scenario in {}", args.scenarios.display());
+    let file = args.scenarios.join("known.json");
+    let mut known = Known::read(&file)?;
+    if args.retune {
+        for scenario in &scenarios {
+            let tell = |what: &str| eprintln!("{}: {what}", scenario.name);
+            known.scenarios.insert(scenario.key(), search::search(scenario, 1, tell)?);
+            known.write(&file)?;
+        }
+    }
+    let entries = if args.seeds == 0 { Vec::new() } else { suite::run(&scenarios, &known, args.seeds)? };
+    publish(args, &scenarios, &known, &entries)
+}
+
+fn publish(args: &BenchDecisionsArgs, scenarios: &[Scenario], known: &Known, entries: &[Entry]) -> anyhow::Result<()> {
+    let (table, references) = (document::table(scenarios, entries), document::references(scenarios, known));
+    match &args.document {
+        Some(file) => {
+            document::replace(file, "decisions", &table)?;
+            document::replace(file, "references", &references)?;
+        }
+        None => print!("{table}\n{references}"),
+    }
+    if let Some(file) = &args.plot {
+        std::fs::write(file, plot::overview(&marks(entries))?)?;
+    }
+    if let Some(file) = &args.results {
+        std::fs::write(file, serde_json::to_string_pretty(entries)? + "\n")?;
+    }
+    Ok(())
+}
+
+fn marks(entries: &[Entry]) -> Vec<Mark> {
+    let mark = |entry: &Entry| {
+        Some(Mark {
+            policy: entry.policy.clone(),
+            scenario: entry.scenario.clone(),
+            attainment: entry.attainment.mean,
+            cost_ratio: entry.cost_ratio?,
+        })
+    };
+    entries.iter().filter_map(mark).collect()
+}
+
+/// The stored best setting of a rival, or the result of a search.
+pub(super) fn tuned(scenario: &Scenario, name: super::policy::PolicyName, seed: u64) -> anyhow::Result<Option<f64>> {
+    let shipped = Known::shipped();
+    let stored = shipped.of(scenario).and_then(|searched| searched.tunings.get(name.as_str())).copied();
+    let found = match stored {
+        Some(stored) => Some(stored),
+        None => search::tune(scenario, name, seed)?,
+    };
+    Ok(found.map(|tuning| tuning.knob))
+}
