@@ -20,6 +20,8 @@ use crate::{
 
 /// Peaks and rates are over this long.
 const WINDOW: Duration = Duration::from_secs(60);
+/// Recent rates are over at least this long.
+const RECENT: Duration = Duration::from_secs(15);
 const PICOSECONDS: f64 = 1e12;
 
 /// Samples of all replicas of one model.
@@ -78,7 +80,10 @@ impl Ingest {
             .front()
             .filter(|first| first.0 < at)
             .map(|first| (arrived - first.2) as f64 / age(at, first.0).as_secs_f64());
+        let recent = self.gateway.iter().rev().find(|sample| age(at, sample.0) >= RECENT);
+        let recent = recent.map(|then| (arrived - then.2) as f64 / age(at, then.0).as_secs_f64());
         ModelMetrics {
+            gateway_recent_arrival_rate: recent.map_or(Signal::Missing, |rate| Signal::present(rate, at)),
             gateway_queue: Signal::present(queue as f64, at),
             gateway_arrival_rate: rate.map_or(Signal::Missing, |rate| Signal::present(rate, at)),
             prompt_lengths: self.lengths(|metrics| &metrics.request_prompt_tokens),
@@ -152,11 +157,18 @@ impl ReplicaSamples {
         let growth = (last.waiting - rates.first.waiting) / rates.seconds;
         let mean_running =
             self.samples.iter().map(|sample| sample.running).sum::<f64>() / self.samples.len().max(1) as f64;
+        let recent = self.samples.iter().rev().find(|sample| age(last.at, sample.at) >= RECENT);
+        let recent = recent.map(|first| Rates { first, last, seconds: age(last.at, first.at).as_secs_f64() });
+        let recent_arrivals = recent.map_or(Signal::Missing, |recent| {
+            let growth = (last.waiting - recent.first.waiting) / recent.seconds;
+            recent.of(|metrics| metrics.time_to_first_token.count()).map(|rate| (rate + growth).max(0.0))
+        });
         let hits = rates.of(|metrics| metrics.prefix_cache_hits);
         let queries = rates.of(|metrics| metrics.prefix_cache_queries);
         let ratio = hits.value().zip(queries.value()).filter(|(_, queries)| **queries > 0.0);
         PerformanceSignals {
             arrival_rate: first_tokens.map(|rate| (rate + growth).max(0.0)),
+            recent_arrival_rate: recent_arrivals,
             kv_cache_usage_now: present(last.kv_usage),
             queue_length_now: present(last.waiting),
             waiting_for_capacity: present(last.waiting),
