@@ -37,11 +37,13 @@ struct Lengths<'a> {
     scale: f64,
 }
 
+/// Strata of the distribution over which its mean is taken.
+const STRATA: u32 = 2000;
+
 impl<'a> Lengths<'a> {
     fn new(shape: &'a LengthShape) -> Self {
         let total = shape.per_mille.iter().map(|share| f64::from(*share)).sum::<f64>().max(1.0);
         let unscaled = Self { shape, total, scale: 1.0 };
-        const STRATA: u32 = 2000;
         let strata = (0..STRATA).map(|i| (f64::from(i) + 0.5) / f64::from(STRATA));
         let mean = strata.map(|uniform| unscaled.quantile(uniform)).sum::<f64>() / f64::from(STRATA);
         // Coarse buckets may hide the mean, but not by more than a bucket's width.

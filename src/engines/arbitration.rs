@@ -58,7 +58,8 @@ pub(super) fn decide(members: &[Member<'_>], saturation: &Opinion, slo: Option<&
 fn led(member: &Member<'_>, leader: &Opinion, guard: &Opinion) -> Outcome {
     let (wanted, guarded) = (leader.target(member), guard.target(member));
     if guarded > wanted.max(member.scale.spec) {
-        return outcome(member, guard, guarded, "");
+        let overruled = format!("; the {} engine counts {:.2} of {:.2}", leader.engine, leader.demand, leader.capacity);
+        return outcome(member, guard, guarded, &overruled);
     }
     outcome(member, leader, wanted, "")
 }

@@ -31,14 +31,11 @@ pub(super) fn decide(
         Some(objective) => slo::consider(snapshot, &members, &metrics, objective, known, remembered),
         None => (None, None),
     };
-    let outcomes = match saturation::without_measurement(snapshot, &members, &metrics) {
-        Some(outcomes) => outcomes,
-        None => {
-            let guard = slo.as_ref().filter(|slo| slo.is_confident()).map(|_| saturation::as_guard(config));
-            let saturation = saturation::opinion(snapshot, model, &members, &metrics, guard.as_ref().unwrap_or(config));
-            arbitration::decide(&members, &saturation, slo.as_ref())
-        }
-    };
+    let outcomes = saturation::without_measurement(snapshot, &members, &metrics).unwrap_or_else(|| {
+        let guard = slo.as_ref().filter(|slo| slo.is_confident()).map(|_| saturation::as_guard(config));
+        let saturation = saturation::opinion(snapshot, model, &members, &metrics, guard.as_ref().unwrap_or(config));
+        arbitration::decide(&members, &saturation, slo.as_ref())
+    });
     let levels = levels(&metrics, config.kv_cache_threshold, config.queue_depth_threshold);
     decisions.extend(members.iter().zip(outcomes).map(|(member, outcome)| {
         decision(snapshot, member.observation, levels.get(member.key()).copied().unwrap_or_default(), outcome)

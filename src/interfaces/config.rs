@@ -40,6 +40,7 @@ impl Default for AgeLimits {
 /// is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches, not a state")]
 pub struct EngineOptions {
     /// The SLO engine as a whole; without it the saturation engine decides, objective or not.
     pub slo: bool,

@@ -38,16 +38,13 @@ pub(super) fn learn(memory: &mut VariantMemory, snapshot: &Snapshot, member: &Me
         return;
     }
     let budget = f64::from(profile.map_or(MAX_BATCHED_TOKENS, |profile| profile.max_batched_tokens));
-    let Some(observation) = mean_observation(&own, memory.kv_cache_tokens, budget) else { return };
+    let Some(observation) = mean_observation(&own, budget) else { return };
     memory.learned_at = Some(snapshot.taken_at);
-    match &mut memory.estimate {
-        Some(estimate) => estimate.observe(&observation),
-        None => {
-            memory.estimate = Estimate::from_observation(&observation);
-            if let Some(estimate) = &mut memory.estimate {
-                estimate.observe(&observation);
-            }
-        }
+    if memory.estimate.is_none() {
+        memory.estimate = Estimate::from_observation(&observation);
+    }
+    if let Some(estimate) = &mut memory.estimate {
+        estimate.observe(&observation);
     }
 }
 
@@ -70,9 +67,9 @@ fn inferred_cache_size(own: &[&ReplicaMetrics]) -> Option<f64> {
 }
 
 /// The mean over replicas that served something.
-fn mean_observation(own: &[&ReplicaMetrics], cache: Option<f64>, budget: f64) -> Option<Observation> {
+fn mean_observation(own: &[&ReplicaMetrics], budget: f64) -> Option<Observation> {
     let observations: Vec<Observation> =
-        own.iter().filter_map(|replica| observation(replica, cache, budget)).filter(Observation::is_sound).collect();
+        own.iter().filter_map(|replica| observation(replica, budget)).filter(Observation::is_sound).collect();
     let count = observations.len() as f64;
     let mean = |value: &dyn Fn(&Observation) -> f64| observations.iter().map(value).sum::<f64>() / count;
     let services: Vec<f64> = observations.iter().filter_map(|observation| observation.first_token_service).collect();
@@ -87,7 +84,7 @@ fn mean_observation(own: &[&ReplicaMetrics], cache: Option<f64>, budget: f64) ->
     })
 }
 
-fn observation(replica: &ReplicaMetrics, cache: Option<f64>, budget: f64) -> Option<Observation> {
+fn observation(replica: &ReplicaMetrics, budget: f64) -> Option<Observation> {
     let performance = &replica.performance;
     let inter_token_latency = performance.inter_token_latency.value()?.mean;
     // Little: tokens per second times the time between them.
@@ -95,12 +92,7 @@ fn observation(replica: &ReplicaMetrics, cache: Option<f64>, budget: f64) -> Opt
     let computed = 1.0 - performance.prefix_cache_hit_ratio.value().copied().unwrap_or(0.0).clamp(0.0, 1.0);
     let prompt_tokens = *performance.prompt_tokens.value()?;
     let context = prompt_tokens + performance.output_tokens.value()? / 2.0;
-    // What is resident now is one sample; sequences times their mean context is an average over the window. Where both
-    // are there the mean of the two: neither hides a prefix cache or a skewed mix alone.
-    let sampled = performance.kv_cache_usage_now.value().zip(cache).map(|(usage, size)| usage * size);
-    let by_sequences = decoding * context;
-    let _ = sampled;
-    let kv_tokens = by_sequences;
+    let kv_tokens = decoding * context;
     let service = performance.time_to_first_token.value().zip(performance.queue_time.value());
     Some(Observation {
         inter_token_latency,

@@ -46,7 +46,7 @@ fn cost(candidates: &[Candidate], plan: &[u32]) -> f64 {
 /// Replicas per candidate, in their order, that carry `need`; as much of it as their bounds allow.
 pub(super) fn cheapest(candidates: &[Candidate], need: f64) -> Vec<u32> {
     let least: Vec<u32> = candidates.iter().map(|candidate| candidate.min.min(candidate.max)).collect();
-    let fresh = completed(candidates, least, need);
+    let fresh = completed(candidates, &least, need);
     if candidates.len() == 1 {
         return fresh;
     }
@@ -107,10 +107,10 @@ fn thinned(candidates: &[Candidate], mut plan: Vec<u32>, need: f64) -> Vec<u32> 
 }
 
 /// The cheapest of the plans that fill up with one candidate and finish with another.
-fn completed(candidates: &[Candidate], least: Vec<u32>, need: f64) -> Vec<u32> {
+fn completed(candidates: &[Candidate], least: &[u32], need: f64) -> Vec<u32> {
     /// Replicas of the most efficient kind that may be given up for a cheaper end.
     const GIVEN_UP: u32 = 3;
-    let filled = thinned(candidates, grown(candidates, least.clone(), need), need);
+    let filled = thinned(candidates, grown(candidates, least.to_vec(), need), need);
     let mut best = filled.clone();
     let order = by_efficiency(candidates, filled.iter().map(|count| f64::from(*count)).sum::<f64>().max(4.0));
     let Some(first) = order.first().copied() else { return best };
