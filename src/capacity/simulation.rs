@@ -25,7 +25,7 @@ pub struct Effort {
 impl Default for Effort {
     /// A few tenths of a second.
     fn default() -> Self {
-        Self { sizes: vec![1, 2, 4, 8, 16, 32], requests: 4_000, residences: 12.0, precision: 0.03 }
+        Self { sizes: vec![1, 2, 4, 8, 16], requests: 3_000, residences: 10.0, precision: 0.04 }
     }
 }
 
@@ -39,7 +39,7 @@ const STRIDE: usize = 200;
 /// Size of the pool that misses are measured at, or the next larger.
 const MISS_SIZE: u32 = 8;
 /// Loads that misses are measured at.
-const LOADS: [f64; 8] = [0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.35, 1.6];
+const LOADS: [f64; 6] = [0.7, 0.9, 1.0, 1.1, 1.25, 1.5];
 /// How long a load other than the usual lasts: a cold start, in seconds.
 const SPELL: f64 = 120.0;
 

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use crate::interfaces::{LengthDistribution, ReplicaMetrics};
 
 /// Seconds over which shares are smoothed.
-const SMOOTHING: f64 = 300.0;
+const SMOOTHING: f64 = 600.0;
 /// A published mean that the smoothed one has left by more is replaced; until then capacity is scaled by the drift.
-const MEAN_MOVED: f64 = 0.12;
+const MEAN_MOVED: f64 = 0.15;
 /// Likewise for the shares: half the sum of their differences.
-const SHARES_MOVED: f64 = 0.08;
+const SHARES_MOVED: f64 = 0.1;
 /// Fewer requests say nothing of a distribution.
 const LEAST_REQUESTS: f64 = 30.0;
 /// Lengths seen for a shorter time are not believed: of a fleet that has just begun only the short requests are through.
