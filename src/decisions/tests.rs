@@ -150,6 +150,8 @@ fn snapshot() -> Snapshot {
         models: Vec::new(),
         inventory: None,
         objectives: BTreeMap::new(),
+        curves: BTreeMap::new(),
+        engine: crate::interfaces::EngineOptions::default(),
         ages: AgeLimits::default(),
         saturation: Arc::default(),
         saturation_per_model: BTreeMap::new(),

@@ -4,11 +4,44 @@ use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{State, VariantState, bounds::EffectiveBounds};
+use super::{ModelMemory, State, VariantState, arbitration, bounds::EffectiveBounds, saturation, slo};
 use crate::interfaces::{
-    Decision, Growth, Outcome, ReplicaMetrics, SaturationLevel, ScaleObservation, Signal, Snapshot, TargetObservation,
-    VariantDecision, VariantKey, VariantObservation, Withheld, WithheldKind, age,
+    Decision, Growth, ModelMetrics, Outcome, ReplicaMetrics, Role, SaturationLevel, ScaleObservation, Signal, Snapshot,
+    TargetObservation, VariantDecision, VariantKey, VariantObservation, Withheld, WithheldKind, age,
 };
+
+/// Decides on the variants of one model and role; gives what the SLO engine remembers of the model, if it looked.
+pub(super) fn decide(
+    state: &State,
+    snapshot: &Snapshot,
+    role: Role,
+    observations: Vec<&VariantObservation>,
+    known: Option<&ModelMetrics>,
+) -> (Vec<Decision>, Option<ModelMemory>) {
+    let (members, mut decisions) = members(state, snapshot, observations);
+    let Some(first) = members.first() else { return (decisions, None) };
+    let model = &first.observation.variant.model;
+    let config = snapshot.saturation_of(model);
+    let metrics = fresh_metrics(&members, snapshot.taken_at, snapshot.ages.signal);
+
+    // Prompts and tokens of disaggregated variants are not one queue: the SLO engine speaks of whole requests only.
+    let objective = snapshot.objectives.get(model).filter(|_| snapshot.engine.slo && role == Role::Both);
+    let remembered = state.models.get(model).map(|memory| &**memory);
+    let (memory, slo) = match objective {
+        Some(objective) => slo::consider(snapshot, &members, &metrics, objective, known, remembered),
+        None => (None, None),
+    };
+    let outcomes = saturation::without_measurement(snapshot, &members, &metrics).unwrap_or_else(|| {
+        let guard = slo.as_ref().filter(|slo| slo.is_confident()).map(|_| saturation::as_guard(config));
+        let saturation = saturation::opinion(snapshot, model, &members, &metrics, guard.as_ref().unwrap_or(config));
+        arbitration::decide(&members, &saturation, slo.as_ref())
+    });
+    let levels = levels(&metrics, config.kv_cache_threshold, config.queue_depth_threshold);
+    decisions.extend(members.iter().zip(outcomes).map(|(member, outcome)| {
+        decision(snapshot, member.observation, levels.get(member.key()).copied().unwrap_or_default(), outcome)
+    }));
+    (decisions, memory)
+}
 
 /// One variant whose scale target could be read.
 #[derive(Debug)]

@@ -2,19 +2,24 @@
 //! recorded snapshot replays to the same decisions and a simulator drives the very code of production.
 //!
 //! ```text
-//! Snapshot ─► groups (model, role) ─► saturation ─► bounds ─► Decision
-//!      State ──────────────────────────────▲───────────────────► State
+//!                                  ┌► saturation ─┐  each: demand D, capacity P, confidence, targets
+//! Snapshot ─► groups (model, role) ┤              ├► arbitration ─► Decision
+//!      State ──────────────────────┴► slo ────────┘
+//!        ▲                            └► memory ─► State, with the capacity curves it asks for
 //! ```
 
+mod arbitration;
 mod bounds;
 mod group;
 mod saturation;
+mod slo;
 mod state;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::interfaces::{Decision, ModelKey, Role, Snapshot, VariantObservation};
 
+pub use slo::{LengthMemory, LoadMemory, ModelMemory, PeakMemory, VariantMemory};
 pub use state::{STATE_VERSION, State, VariantState};
 
 /// Decides on every variant of `snapshot`; decisions are in the order of variant names, whatever the snapshot's order.
@@ -25,10 +30,18 @@ pub fn step(state: &State, snapshot: &Snapshot) -> (State, Vec<Decision>) {
     for observation in &snapshot.variants {
         groups.entry((&observation.variant.model, observation.variant.role)).or_default().push(observation);
     }
-    let mut decisions: Vec<Decision> =
-        groups.into_values().flat_map(|members| saturation::decide(state, snapshot, members)).collect();
+    let known: BTreeMap<&ModelKey, _> = snapshot.models.iter().map(|known| (&known.model, &known.metrics)).collect();
+    let mut memories = BTreeMap::new();
+    let mut decisions = Vec::with_capacity(snapshot.variants.len());
+    for ((model, role), observations) in groups {
+        let (decided, memory) = group::decide(state, snapshot, role, observations, known.get(model).copied());
+        decisions.extend(decided);
+        if let Some(memory) = memory {
+            memories.insert(model.clone(), Arc::new(memory));
+        }
+    }
     decisions.sort_by(|a, b| a.variant.cmp(&b.variant));
-    (state.after(snapshot, &decisions), decisions)
+    (state.after(snapshot, &decisions, memories), decisions)
 }
 
 #[cfg(test)]

@@ -1,14 +1,17 @@
 //! What the core remembers between cycles.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::interfaces::{Decision, Outcome, ScaleObservation, Snapshot, TargetObservation, VariantKey};
+use super::slo::ModelMemory;
+use crate::interfaces::{
+    CapacityQuestion, Decision, ModelKey, Outcome, ScaleObservation, Snapshot, TargetObservation, VariantKey, as_list,
+};
 
 /// Version of the state schema.
-pub const STATE_VERSION: u32 = 1;
+pub const STATE_VERSION: u32 = 2;
 
 /// Memory of the core: serialisable, so that a new leader starts from the old one's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,11 +22,14 @@ pub struct State {
     /// Per variant.
     #[serde(with = "as_list")]
     pub variants: BTreeMap<VariantKey, VariantState>,
+    /// What the SLO engine remembers per model.
+    #[serde(default, with = "as_list")]
+    pub models: BTreeMap<ModelKey, Arc<ModelMemory>>,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { version: STATE_VERSION, variants: BTreeMap::new() }
+        Self { version: STATE_VERSION, variants: BTreeMap::new(), models: BTreeMap::new() }
     }
 }
 
@@ -56,8 +62,18 @@ impl State {
         self
     }
 
+    /// The capacity curves that the next decisions want: to be computed outside the cycle and put into a later snapshot.
+    pub fn questions(&self) -> impl Iterator<Item = &Arc<CapacityQuestion>> {
+        self.models.values().flat_map(|memory| memory.questions())
+    }
+
     /// The state after `decisions` on `snapshot`.
-    pub(super) fn after(&self, snapshot: &Snapshot, decisions: &[Decision]) -> Self {
+    pub(super) fn after(
+        &self,
+        snapshot: &Snapshot,
+        decisions: &[Decision],
+        models: BTreeMap<ModelKey, Arc<ModelMemory>>,
+    ) -> Self {
         let outcomes: BTreeMap<&VariantKey, &Outcome> =
             decisions.iter().map(|decision| (&decision.variant, &decision.outcome)).collect();
         let variants = snapshot
@@ -69,7 +85,7 @@ impl State {
                 (key.clone(), remember(previous, snapshot.taken_at, &observation.target, outcomes.get(key).copied()))
             })
             .collect();
-        Self { version: STATE_VERSION, variants }
+        Self { version: STATE_VERSION, variants, models }
     }
 }
 
@@ -95,27 +111,5 @@ fn remember(
         ready_since: since(previous.filter(|state| state.ready == ready).map(|state| state.ready_since)),
         spec,
         spec_since: since(previous.filter(|state| state.spec == spec).map(|state| state.spec_since)),
-    }
-}
-
-/// JSON objects have string keys: a map by variant is written as a list of pairs.
-mod as_list {
-    use std::collections::BTreeMap;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use super::{VariantKey, VariantState};
-
-    pub(super) fn serialize<S: Serializer>(
-        map: &BTreeMap<VariantKey, VariantState>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(map.iter())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<BTreeMap<VariantKey, VariantState>, D::Error> {
-        Ok(Vec::<(VariantKey, VariantState)>::deserialize(deserializer)?.into_iter().collect())
     }
 }

@@ -74,6 +74,8 @@ fn snapshot(second: i64, variants: Vec<VariantObservation>) -> Snapshot {
         taken_at: at(second),
         variants,
         sources: vec![SourceHealth { name: "Prometheus at http://p".into(), last_success: None, last_error: None }],
+        curves: std::collections::BTreeMap::new(),
+        engine: crate::interfaces::EngineOptions::default(),
         ages: AgeLimits::default(),
         saturation: Arc::new(SaturationScalingConfig::default()),
         saturation_per_model: std::collections::BTreeMap::new(),

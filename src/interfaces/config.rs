@@ -36,6 +36,48 @@ impl Default for AgeLimits {
     }
 }
 
+/// What the SLO engine makes use of. All is on by default; each switch exists so that an ablation can tell what its part
+/// is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches, not a state")]
+pub struct EngineOptions {
+    /// The SLO engine as a whole; without it the saturation engine decides, objective or not.
+    pub slo: bool,
+    /// Percentile capacity by simulation; without it the closed form of means.
+    pub percentile_capacity: bool,
+    /// Capacity that grows with the pool, C(N); without it that of a pool of four, whatever the size.
+    pub pooling: bool,
+    /// Headroom that follows the measured overloads; without it a constant of 1.2.
+    pub adaptive_headroom: bool,
+    /// Memory of the last quarter of an hour's peak.
+    pub peak_memory: bool,
+    /// Requests in flight against those of a full replica.
+    pub in_flight: bool,
+    /// Parameters learned from latencies while serving; without it a profile is believed as given.
+    pub learning: bool,
+    /// Pending replicas as supply that is on its way.
+    pub anticipated_supply: bool,
+    /// Replacements are ready before what they replace goes.
+    pub make_before_break: bool,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            slo: true,
+            percentile_capacity: true,
+            pooling: true,
+            adaptive_headroom: true,
+            peak_memory: true,
+            in_flight: true,
+            learning: true,
+            anticipated_supply: true,
+            make_before_break: true,
+        }
+    }
+}
+
 /// Parameters of the percentage-based saturation engine (`SaturationConfig` of the package reference). Fractions of 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

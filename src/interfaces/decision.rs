@@ -152,6 +152,8 @@ impl fmt::Display for Direction {
 pub enum EngineName {
     /// The percentage-based saturation engine.
     Saturation,
+    /// The engine that aims at the service objective.
+    Slo,
     /// The bounds alone.
     Bounds,
 }
@@ -160,6 +162,7 @@ impl fmt::Display for EngineName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Saturation => "saturation",
+            Self::Slo => "slo",
             Self::Bounds => "bounds",
         })
     }

@@ -8,6 +8,7 @@
 //! ```
 
 mod analysis;
+mod capacity;
 mod collector;
 mod config;
 mod decision;
@@ -24,8 +25,9 @@ mod snapshot;
 mod variant;
 
 pub use analysis::{ModelSaturationAnalysis, SaturationAnalyzer, SignalAverages, VariantSaturationAnalysis};
+pub use capacity::{CapacityCurve, CapacityPoint, CapacityQuestion, LengthShape, MissPoint, ServiceTimes};
 pub use collector::{CollectorError, MetricsCollector, PodDirectory, PodIdentity, SourceHealth};
-pub use config::{AgeLimits, InvalidThreshold, SaturationScalingConfig, SpareTriggers};
+pub use config::{AgeLimits, EngineOptions, InvalidThreshold, SaturationScalingConfig, SpareTriggers};
 pub use decision::{
     Decision, Desired, Direction, EngineName, Growth, Limit, Outcome, Reason, SaturationLevel, VariantDecision,
     Withheld, WithheldKind,
@@ -40,5 +42,6 @@ pub use reading::{EngineReading, GatewayReading, HistogramReading, Quantities, Q
 pub use replica::{EngineKind, ReplicaMetrics};
 pub use signal::Signal;
 pub(crate) use signal::age;
+pub(crate) use snapshot::as_list;
 pub use snapshot::{SNAPSHOT_VERSION, Snapshot, TargetObservation, VariantObservation};
 pub use variant::{HpaObservation, HpaTarget, ReplicaBounds, Role, ScaleObservation, TargetReference, Variant};

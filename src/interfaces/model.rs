@@ -14,6 +14,8 @@ pub struct ModelMetrics {
     pub gateway_queue: Signal<f64>,
     /// Requests per second that reached the gateway, held or not; the best account of arrivals where it exists.
     pub gateway_arrival_rate: Signal<f64>,
+    /// The same over about the newest 20 seconds, where sampling is dense enough.
+    pub gateway_recent_arrival_rate: Signal<f64>,
     /// Prompt lengths of recent requests over all replicas; `None` where no source has a histogram.
     pub prompt_lengths: Option<Arc<LengthDistribution>>,
     /// Output lengths, likewise.

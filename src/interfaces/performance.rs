@@ -12,6 +12,8 @@ pub struct PerformanceSignals {
     /// Requests arriving per second, whether served, queued or rejected. An engine without an arrival counter gets it
     /// from first tokens + change in waiting + rejections.
     pub arrival_rate: Signal<f64>,
+    /// The same over about the newest 20 seconds, where sampling is dense enough: it shows a surge earlier.
+    pub recent_arrival_rate: Signal<f64>,
     /// Share of KV-cache blocks in use at the newest sample (the peak is in `ReplicaMetrics`), a fraction of 1.
     pub kv_cache_usage_now: Signal<f64>,
     /// Requests waiting at the newest sample.

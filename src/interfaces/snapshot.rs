@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AgeLimits, HpaObservation, Inventory, ModelKey, ModelObservation, ReplicaMetrics, SaturationScalingConfig,
-    ScaleObservation, ServiceObjective, SourceHealth, Variant,
+    AgeLimits, CapacityCurve, CapacityQuestion, EngineOptions, HpaObservation, Inventory, ModelKey, ModelObservation,
+    ReplicaMetrics, SaturationScalingConfig, ScaleObservation, ServiceObjective, SourceHealth, Variant,
 };
 
 /// Version of the snapshot schema; raised when an old snapshot would no longer replay to the same decisions.
@@ -38,6 +38,12 @@ pub struct Snapshot {
     /// Service objective per model, where the configuration has one.
     #[serde(default, with = "per_model")]
     pub objectives: BTreeMap<ModelKey, Arc<ServiceObjective>>,
+    /// Capacity curves computed so far, among them those that the state asked for.
+    #[serde(default, with = "as_list")]
+    pub curves: BTreeMap<Arc<CapacityQuestion>, Arc<CapacityCurve>>,
+    /// What the SLO engine makes use of.
+    #[serde(default)]
+    pub engine: EngineOptions,
     /// How long signals, decisions and pending replicas count.
     pub ages: AgeLimits,
     /// Saturation thresholds of models without an entry of their own.
@@ -82,6 +88,26 @@ pub enum TargetObservation {
         /// The sentence.
         message: String,
     },
+}
+
+/// JSON objects have string keys: other maps are written as lists of pairs.
+pub(crate) mod as_list {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(crate) fn serialize<K: Serialize, V: Serialize, S: Serializer>(
+        map: &BTreeMap<K, V>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map.iter())
+    }
+
+    pub(crate) fn deserialize<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<K, V>, D::Error> {
+        Ok(Vec::<(K, V)>::deserialize(deserializer)?.into_iter().collect())
+    }
 }
 
 /// JSON objects have string keys: a map by model is written as a list of pairs.

@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use crate::{
     clock::Clock,
     interfaces::{
-        AgeLimits, CollectorError, Inventory, MetricsCollector, ModelKey, ModelMetrics, ModelObservation,
-        ReplicaMetrics, SNAPSHOT_VERSION, SaturationScalingConfig, ServiceObjective, Signal, Snapshot, VariantKey,
-        VariantObservation,
+        AgeLimits, CollectorError, EngineOptions, Inventory, MetricsCollector, ModelKey, ModelMetrics,
+        ModelObservation, ReplicaMetrics, SNAPSHOT_VERSION, SaturationScalingConfig, ServiceObjective, Signal,
+        Snapshot, VariantKey, VariantObservation,
     },
 };
 
@@ -37,6 +37,11 @@ pub trait Parameters: Send + Sync {
 
     /// Saturation thresholds of `model`.
     fn saturation_of(&self, model: &ModelKey) -> Arc<SaturationScalingConfig>;
+
+    /// What the SLO engine makes use of.
+    fn engine(&self) -> EngineOptions {
+        EngineOptions::default()
+    }
 
     /// What requests of `model` are owed; `None` without a service class for it.
     fn objective_of(&self, model: &ModelKey) -> Option<Arc<ServiceObjective>> {
@@ -102,6 +107,8 @@ pub async fn take(
         inventory: cluster.inventory(),
         objectives,
         ages: parameters.ages(),
+        engine: parameters.engine(),
+        curves: BTreeMap::new(),
         saturation_per_model: own_thresholds.collect(),
         saturation,
     }
@@ -112,6 +119,7 @@ fn add(metrics: &mut ModelMetrics, other: ModelMetrics) {
     let first = |one: Signal<f64>, other: Signal<f64>| if one.value().is_some() { one } else { other };
     metrics.gateway_queue = first(metrics.gateway_queue, other.gateway_queue);
     metrics.gateway_arrival_rate = first(metrics.gateway_arrival_rate, other.gateway_arrival_rate);
+    metrics.gateway_recent_arrival_rate = first(metrics.gateway_recent_arrival_rate, other.gateway_recent_arrival_rate);
     metrics.prompt_lengths = metrics.prompt_lengths.take().or(other.prompt_lengths);
     metrics.output_lengths = metrics.output_lengths.take().or(other.output_lengths);
 }

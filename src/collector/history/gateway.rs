@@ -10,6 +10,9 @@ use jiff::Timestamp;
 
 use crate::interfaces::{GatewayReading, ModelMetrics, Signal, age};
 
+/// Recent arrivals are over about this long.
+const RECENT: Duration = Duration::from_secs(20);
+
 /// What one gateway said of each model.
 #[derive(Debug, Default)]
 pub(super) struct GatewayHistory(BTreeMap<Arc<str>, Flow>);
@@ -48,10 +51,11 @@ impl Flow {
         }
     }
 
-    fn arrival_rate(&self) -> Signal<f64> {
-        let (Some((since, before)), Some((until, after))) = (self.received.front(), self.received.back()) else {
-            return Signal::Missing;
-        };
+    /// Over about the newest `window` of what is kept.
+    fn arrival_rate(&self, window: Duration) -> Signal<f64> {
+        let Some((until, after)) = self.received.back() else { return Signal::Missing };
+        let began = self.received.iter().rev().find(|(since, _)| age(*until, *since) >= window);
+        let Some((since, before)) = began.or(self.received.front()) else { return Signal::Missing };
         let seconds = age(*until, *since).as_secs_f64();
         if seconds > 0.0 { Signal::from_sample((after - before) / seconds, *until) } else { Signal::Missing }
     }
@@ -61,7 +65,8 @@ impl Flow {
 pub(super) fn sum<'a>(gateways: impl Iterator<Item = &'a GatewayHistory>, model: &str, metrics: &mut ModelMetrics) {
     for flow in gateways.filter_map(|gateway| gateway.0.get(model)) {
         metrics.gateway_queue = added(metrics.gateway_queue, flow.queue);
-        metrics.gateway_arrival_rate = added(metrics.gateway_arrival_rate, flow.arrival_rate());
+        metrics.gateway_arrival_rate = added(metrics.gateway_arrival_rate, flow.arrival_rate(Duration::MAX));
+        metrics.gateway_recent_arrival_rate = added(metrics.gateway_recent_arrival_rate, flow.arrival_rate(RECENT));
     }
 }
 

@@ -18,6 +18,9 @@ const LEAST_USAGE_TO_LEARN_FROM: f64 = 0.05;
 /// Share of a new estimate in the learned capacity.
 const LEARNING_RATE: f64 = 0.2;
 
+/// Recent arrivals are over about this long.
+const RECENT: Duration = Duration::from_secs(20);
+
 /// What one engine instance said over the windows.
 #[derive(Debug)]
 pub(super) struct Instance {
@@ -102,6 +105,7 @@ impl Instance {
                 &self.newest,
                 self.sampled_at,
                 interval.as_ref(),
+                self.interval(RECENT).as_ref(),
                 self.mean(windows.rate, |gauges| gauges.running),
             )),
             ..ReplicaMetrics::default()

@@ -84,11 +84,12 @@ fn absent<T>(reading: &EngineReading, quantity: Quantity) -> Signal<T> {
     if reading.not_defined.contains(quantity) { Signal::NotDefined } else { Signal::Missing }
 }
 
-/// The signals of one engine instance, whose newest reading was taken `at`, over `interval`.
+/// The signals of one engine instance, whose newest reading was taken `at`, over `interval` and its `recent` part.
 pub(super) fn performance(
     reading: &EngineReading,
     at: Timestamp,
     interval: Option<&Interval<'_>>,
+    recent: Option<&Interval<'_>>,
     mean_running: Option<f64>,
 ) -> PerformanceSignals {
     let now = |quantity| signal(reading, quantity, reading.value(quantity), at);
@@ -100,6 +101,7 @@ pub(super) fn performance(
     };
     PerformanceSignals {
         arrival_rate: over(Quantity::Arrivals, &|interval| interval.arrival_rate()),
+        recent_arrival_rate: signal(reading, Quantity::Arrivals, recent.and_then(Interval::arrival_rate), at),
         kv_cache_usage_now: now(Quantity::KvCacheUsage),
         queue_length_now: now(Quantity::Waiting),
         waiting_for_capacity: now(Quantity::WaitingForCapacity),

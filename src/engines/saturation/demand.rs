@@ -45,6 +45,13 @@ fn overload(mean: SignalAverages, config: &SaturationScalingConfig) -> Option<St
     ))
 }
 
+/// Demand D in thresholds, and the capacity P of all measured replicas while they keep the spare capacity target.
+pub(super) fn demand_and_capacity(replicas: &[Replica], config: &SaturationScalingConfig) -> (f64, f64) {
+    let (mean, count) = (mean_load(replicas), replicas.len() as f64);
+    let load = (mean.kv_cache / config.kv_cache_threshold).max(mean.queue_depth / config.queue_depth_threshold);
+    (load * count, (1.0 - config.spare_capacity_target) * count)
+}
+
 fn needed(mean: SignalAverages, count: u32, config: &SaturationScalingConfig) -> u32 {
     // Upstream's triggers are absolute: they say that more is needed, not how much.
     if config.spare_triggers.is_some() {

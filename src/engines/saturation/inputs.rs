@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Outcomes of all members when nothing of the model can be measured; `None` when something can.
-pub(super) fn without_measurement(
+pub(in crate::engines) fn without_measurement(
     snapshot: &Snapshot,
     members: &[Member<'_>],
     metrics: &[ReplicaMetrics],

@@ -11,91 +11,63 @@ mod demand;
 mod inputs;
 mod restraint;
 
-use super::{
-    State,
-    group::{self, Member},
-};
+use super::{arbitration::Opinion, group::Member};
 use crate::{
     interfaces::{
-        Decision, Desired, Direction, EngineName, Growth, Limit, ModelSaturationAnalysis, Outcome, Reason,
-        ReplicaMetrics, SaturationAnalyzer, SaturationLevel, Snapshot, VariantDecision, VariantKey, VariantObservation,
+        EngineName, Growth, ModelKey, ReplicaMetrics, SaturationAnalyzer, SaturationScalingConfig, Snapshot,
+        VariantDecision, VariantKey,
     },
     saturation::{PercentageAnalyzer, replicas_of},
 };
-use restraint::Change;
 
-/// Decides on the variants of one model and role.
-pub(super) fn decide(state: &State, snapshot: &Snapshot, observations: Vec<&VariantObservation>) -> Vec<Decision> {
-    let (members, mut decisions) = group::members(state, snapshot, observations);
-    let Some(first) = members.first() else { return decisions };
-    let model = &first.observation.variant.model;
-    let config = snapshot.saturation_of(model);
+pub(super) use inputs::without_measurement;
 
-    let metrics = group::fresh_metrics(&members, snapshot.taken_at, snapshot.ages.signal);
-    let levels = group::levels(&metrics, config.kv_cache_threshold, config.queue_depth_threshold);
-    let level_of = |member: &Member<'_>| levels.get(member.key()).copied().unwrap_or_default();
-
-    if let Some(outcomes) = inputs::without_measurement(snapshot, &members, &metrics) {
-        decisions.extend(
-            members
-                .iter()
-                .zip(outcomes)
-                .map(|(member, outcome)| group::decision(snapshot, member.observation, level_of(member), outcome)),
-        );
-        return decisions;
-    }
-
-    let analysis = PercentageAnalyzer.analyze_model_saturation(model, &metrics, config);
-    let change = restraint::change(snapshot, &members, &replicas_of(&metrics), &analysis, config);
-    decisions.extend(apply(snapshot, &members, &metrics, &analysis, &change, &level_of));
-    decisions
-}
-
-fn apply(
+/// What the saturation engine makes of the variants of one model and role.
+pub(super) fn opinion(
     snapshot: &Snapshot,
+    model: &ModelKey,
     members: &[Member<'_>],
     metrics: &[ReplicaMetrics],
-    analysis: &ModelSaturationAnalysis,
-    change: &Change,
-    level_of: &impl Fn(&Member<'_>) -> SaturationLevel,
-) -> Vec<Decision> {
+    config: &SaturationScalingConfig,
+) -> Opinion {
+    let replicas = replicas_of(metrics);
+    let analysis = PercentageAnalyzer.analyze_model_saturation(model, metrics, config);
+    let change = restraint::change(snapshot, members, &replicas, &analysis, config);
     let variants: Vec<VariantDecision> =
         members.iter().map(|member| member.as_variant_decision(snapshot.taken_at, snapshot.ages.pending)).collect();
-    let targets = allocation::targets(analysis, change.step, &variants);
-    let unconstrained = allocation::unconstrained(analysis, change.step, &variants);
+    let targets = allocation::targets(&analysis, change.step, &variants);
     let moved = variants.iter().find(|variant| targets.get(&variant.variant).is_some_and(|n| *n != variant.spec));
-    let moved = moved.map(|variant| &variant.variant);
-    let oldest_input = inputs::oldest_sample(metrics);
-
-    members
-        .iter()
-        .map(|member| {
-            let replicas = targets.get(member.key()).copied().unwrap_or(member.scale.spec);
-            let unconstrained = unconstrained.get(member.key()).copied().unwrap_or(replicas);
-            let bound_by = (unconstrained != replicas).then(|| member.bounds.binding(unconstrained)).flatten();
-            let direction = Direction::between(member.scale.spec, replicas);
-            let outcome = Outcome::Desired(Desired {
-                replicas,
-                unconstrained,
-                direction,
-                reason: reason(member, direction, &change.clause, moved, bound_by.as_ref()),
-                bound_by,
-                oldest_input,
-            });
-            group::decision(snapshot, member.observation, level_of(member), outcome)
-        })
-        .collect()
+    let (demand, capacity) = demand::demand_and_capacity(&replicas, config);
+    Opinion {
+        engine: EngineName::Saturation,
+        demand,
+        capacity,
+        // It measures what it judges.
+        confidence: 1.0,
+        unconstrained: allocation::unconstrained(&analysis, change.step, &variants),
+        first: moved.map(|variant| variant.variant.clone()),
+        targets,
+        clause: change.clause,
+        oldest_input: inputs::oldest_sample(metrics),
+    }
 }
 
-fn reason(
-    member: &Member<'_>,
-    direction: Direction,
-    clause: &str,
-    moved: Option<&VariantKey>,
-    bound_by: Option<&Limit>,
-) -> Reason {
-    let first = moved.filter(|first| direction == Direction::Hold && *first != member.key());
-    let first = first.map_or_else(String::new, |first| match member.growth() {
+/// The thresholds with which it watches over an engine that knows what replicas carry: spare capacity is that engine's
+/// business, a full KV cache is not, and a queue only once it is a jam.
+pub(super) fn as_guard(config: &SaturationScalingConfig) -> SaturationScalingConfig {
+    const JAM: f64 = 10.0;
+    SaturationScalingConfig {
+        spare_capacity_target: 0.0,
+        safety_margin: 0.0,
+        queue_depth_threshold: config.queue_depth_threshold * JAM,
+        spare_triggers: None,
+        ..config.clone()
+    }
+}
+
+/// Why a variant stands still while `first` moves.
+pub(super) fn why_not_this_one(member: &Member<'_>, first: &VariantKey) -> String {
+    match member.growth() {
         Growth::Likely => format!("; variant {} moves first by its cost", first.name),
         Growth::Doubtful => {
             format!("; variant {} moves first: replicas here have been pending for too long", first.name)
@@ -104,9 +76,7 @@ fn reason(
             "; variant {} moves first: at zero replicas the HPA here is disabled until {} is scaled up once",
             first.name, member.observation.variant.target
         ),
-    });
-    let bound = bound_by.map_or_else(String::new, |limit| format!("; bound by {limit}"));
-    Reason { engine: EngineName::Saturation, text: format!("{clause}{first}{bound}") }
+    }
 }
 
 fn percent(fraction: f64) -> String {

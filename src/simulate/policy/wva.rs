@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::{Actuation, ModelSample, Policy, Rhythm, ingest::Ingest};
 use crate::{
+    capacity::{self, CurveCache, Effort},
     clock::{Clock, SimulatedClock},
     engines::{self, State},
     fleet::Profile,
@@ -35,6 +36,7 @@ pub(in crate::simulate) struct Wva {
     collectors: Vec<Arc<dyn MetricsCollector>>,
     objectives: Objectives,
     state: State,
+    curves: CurveCache,
     decisions: Vec<Decision>,
 }
 
@@ -64,6 +66,7 @@ impl Wva {
             samples,
             objectives: Objectives(objectives.collect()),
             state: State::default(),
+            curves: CurveCache::default(),
             decisions: Vec::new(),
         }
     }
@@ -82,9 +85,14 @@ impl Wva {
         Some(self.with_capacities(snapshot))
     }
 
-    /// The place for inputs that production computes in the background, such as capacity curves.
-    #[expect(clippy::unused_self, reason = "computing them needs what was computed before")]
-    fn with_capacities(&self, snapshot: Snapshot) -> Snapshot {
+    /// Computes at once the capacity curves that production computes in the background.
+    fn with_capacities(&self, mut snapshot: Snapshot) -> Snapshot {
+        for question in self.state.questions() {
+            if self.curves.get(question).is_none() {
+                self.curves.insert(question.clone(), Arc::new(capacity::simulated(question, &Effort::default())));
+            }
+        }
+        snapshot.curves = self.curves.answers(self.state.questions());
         snapshot
     }
 }

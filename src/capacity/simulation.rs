@@ -1,0 +1,261 @@
+//! Capacity by simulation: a bisection over the rate for each pool size.
+
+use super::{
+    approximation,
+    workload::{self, Sample},
+};
+use crate::{
+    fleet::{Objective, Picoseconds, Pool, PoolOptions, Profile, Request, VariantSpec},
+    interfaces::{CapacityCurve, CapacityPoint, CapacityQuestion, MissPoint},
+};
+
+/// How much a simulation may cost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Effort {
+    /// Pool sizes, rising.
+    pub sizes: Vec<u32>,
+    /// Requests played per rate, at least.
+    pub requests: usize,
+    /// How many residence times of a request a simulation covers, at least.
+    pub residences: f64,
+    /// Relative width at which a bisection ends.
+    pub precision: f64,
+}
+
+impl Default for Effort {
+    /// A few tenths of a second.
+    fn default() -> Self {
+        Self { sizes: vec![1, 2, 4, 8, 16], requests: 3_000, residences: 10.0, precision: 0.04 }
+    }
+}
+
+const VARIANT: &str = "replica";
+/// Share of the requests at the start and at the end that are played but not judged: the pool fills and empties.
+const WARM_UP: f64 = 0.2;
+const COOL_DOWN: f64 = 0.1;
+/// Requests between two looks at whether the rate has failed already.
+const STRIDE: usize = 200;
+
+/// Size of the pool that misses are measured at, or the next larger.
+const MISS_SIZE: u32 = 8;
+/// Loads that misses are measured at.
+const LOADS: [f64; 6] = [0.7, 0.9, 1.0, 1.1, 1.25, 1.5];
+/// How long a load other than the usual lasts: a cold start, in seconds.
+const SPELL: f64 = 120.0;
+
+/// The curve of `question`.
+pub fn simulated(question: &CapacityQuestion, effort: &Effort) -> CapacityCurve {
+    let bench = Bench::new(question, effort);
+    let mut points: Vec<CapacityPoint> = Vec::with_capacity(effort.sizes.len());
+    let mut guess = 0.8 * approximation::mean_value(question);
+    for &replicas in &effort.sizes {
+        let mut point = bench.search(replicas, guess);
+        // More replicas never carry less each: what says otherwise is chance.
+        if let Some(last) = points.last().filter(|last| last.rate > point.rate) {
+            point = CapacityPoint { replicas, ..*last };
+        }
+        guess = point.rate.max(1e-6);
+        points.push(point);
+    }
+    let misses = bench.misses(&points);
+    CapacityCurve { points, misses }
+}
+
+/// Plays one question at different sizes and rates.
+struct Bench<'a> {
+    question: &'a CapacityQuestion,
+    effort: &'a Effort,
+    profile: Profile,
+    objective: Objective,
+    /// Share of the requests that may miss.
+    allowance: f64,
+}
+
+/// What one rate came to.
+#[derive(Clone, Copy)]
+struct Run {
+    is_met: bool,
+    in_flight: f64,
+}
+
+impl<'a> Bench<'a> {
+    fn new(question: &'a CapacityQuestion, effort: &'a Effort) -> Self {
+        let objective = Objective {
+            ttft: question
+                .time_to_first_token_ms
+                .map_or(Picoseconds::MAX, |target| Picoseconds::from_millis(target.into())),
+            tpot: question
+                .inter_token_latency_us
+                .map_or(Picoseconds::MAX, |target| Picoseconds::new(u64::from(target) * 1_000_000)),
+        };
+        let mut bench = Self { question, effort, profile: profile(question), objective, allowance: 0.0 };
+        let wanted = 1.0 - f64::from(question.target_share_milli) / 1e3;
+        // Requests that even an idle replica serves too late miss at any number of replicas. Where they leave less than
+        // half of the allowance, half of it is granted to the others all the same.
+        bench.allowance = wanted.max(bench.hopeless() + wanted / 2.0);
+        bench
+    }
+
+    /// Share of requests that miss their target on an idle replica.
+    fn hopeless(&self) -> f64 {
+        let samples = workload::samples(self.question, 1000);
+        let late = samples.iter().filter(|sample| {
+            let chunks = f64::from(sample.prompt.div_ceil(self.profile.max_num_batched_tokens));
+            let milliseconds =
+                chunks * self.profile.iteration_ms + f64::from(sample.prompt) * self.profile.prefill_ms_per_token;
+            milliseconds > self.objective.ttft.as_secs_f64() * 1e3
+        });
+        late.count() as f64 / samples.len() as f64
+    }
+
+    /// The highest rate per replica that a pool of `replicas` carries, searched around `guess`.
+    fn search(&self, replicas: u32, guess: f64) -> CapacityPoint {
+        const WIDEN: f64 = 1.3;
+        const MOST_STEPS: u32 = 24;
+        let (mut low, mut high) = (None::<(f64, Run)>, None::<f64>);
+        let mut rate = guess;
+        for _ in 0..MOST_STEPS {
+            let run = self.run(replicas, rate);
+            if run.is_met {
+                low = Some((rate, run));
+            } else {
+                high = Some(rate);
+            }
+            rate = match (low, high) {
+                (Some((low, _)), None) => low * WIDEN,
+                (None, Some(high)) => high / WIDEN,
+                (Some((low, _)), Some(high)) if high / low <= 1.0 + self.effort.precision => break,
+                (Some((low, _)), Some(high)) => (low * high).sqrt(),
+                (None, None) => break,
+            };
+        }
+        let (rate, in_flight) = low.map_or((0.0, 0.0), |(rate, run)| (rate, run.in_flight));
+        CapacityPoint { replicas, rate, in_flight }
+    }
+
+    /// Shares of misses beside the capacity found.
+    fn misses(&self, points: &[CapacityPoint]) -> Vec<MissPoint> {
+        let Some(point) = points.iter().find(|point| point.replicas >= MISS_SIZE).or(points.last()) else {
+            return Vec::new();
+        };
+        if point.rate <= 0.0 {
+            return Vec::new();
+        }
+        let mut least = 0.0_f64;
+        LOADS
+            .iter()
+            .map(|&load| {
+                // More load never misses less: what says otherwise is chance.
+                least = least.max(self.miss_share(point, load));
+                MissPoint { load, share: least }
+            })
+            .collect()
+    }
+
+    /// Share of requests that miss their targets in a spell of `load` times the capacity, after a time below it.
+    fn miss_share(&self, point: &CapacityPoint, load: f64) -> f64 {
+        const USUAL: f64 = 0.85;
+        let capacity = point.rate * f64::from(point.replicas);
+        let usual = capacity * load.min(USUAL);
+        let warm_up = (5.0 * approximation::residence(self.question, point.rate)).max(60.0);
+        let before = (usual * warm_up) as usize;
+        let count = before + ((capacity * load * SPELL) as usize).max(self.effort.requests / 2);
+        let samples = workload::samples(self.question, count + 1);
+        let began = samples[before].arrival;
+        let from = began / usual;
+        let mut account = Account { judged: (from, f64::INFINITY), objective: self.objective, misses: 0, stay: 0.0 };
+        let mut pool = self.pool(point.replicas);
+        for sample in &samples[..count] {
+            let into = (sample.arrival - began).max(0.0) / (capacity * load);
+            let arrival = sample.arrival.min(began) / usual + into;
+            pool.submit(Request::new(Picoseconds::from_secs_f64(arrival), sample.prompt, sample.output));
+        }
+        pool.advance_to(pool.now() + Picoseconds::from_millis(3_600_000));
+        account.take(&mut pool);
+        (account.misses as f64 / (count - before) as f64).min(1.0)
+    }
+
+    fn run(&self, replicas: u32, rate: f64) -> Run {
+        let pool_rate = rate * f64::from(replicas);
+        let residence = approximation::residence(self.question, rate);
+        let count = self.effort.requests.max((self.effort.residences * residence * pool_rate) as usize);
+        let samples = workload::samples(self.question, count);
+        let at = |share: f64| samples[((share * count as f64) as usize).min(count - 1)].arrival / pool_rate;
+        let judged = (at(WARM_UP), at(1.0 - COOL_DOWN));
+        let most_misses = (self.allowance * (1.0 - WARM_UP - COOL_DOWN) * count as f64) as usize;
+
+        let mut pool = self.pool(replicas);
+        let mut account = Account { judged, objective: self.objective, misses: 0, stay: 0.0 };
+        for stride in samples.chunks(STRIDE) {
+            for sample in stride {
+                pool.submit(request(sample, pool_rate));
+            }
+            account.take(&mut pool);
+            if account.misses > most_misses {
+                return Run { is_met: false, in_flight: 0.0 };
+            }
+        }
+        pool.advance_to(pool.now() + Picoseconds::from_millis(3_600_000));
+        account.take(&mut pool);
+        let lost = pool.attainment().in_flight() + pool.attainment().rejected;
+        let is_met = account.misses <= most_misses && lost as f64 <= self.allowance * count as f64;
+        // Little: the time that requests stayed, per second of their arrivals.
+        let in_flight = account.stay / (judged.1 - judged.0).max(1e-9) / f64::from(replicas);
+        Run { is_met, in_flight }
+    }
+
+    fn pool(&self, replicas: u32) -> Pool {
+        let options = PoolOptions { objective: self.objective, record_completions: true, ..PoolOptions::default() };
+        let mut pool = Pool::new(options);
+        let cold_start = Picoseconds::ZERO;
+        pool.add_variant(VariantSpec { cold_start, ..VariantSpec::new(VARIANT, self.profile.clone()) });
+        // The variant was added above.
+        let _ = pool.set_replicas(VARIANT, replicas);
+        pool.advance_to(Picoseconds::new(1));
+        pool
+    }
+}
+
+/// Judges completions by when they arrived.
+struct Account {
+    judged: (f64, f64),
+    objective: Objective,
+    misses: usize,
+    /// Seconds that judged requests stayed.
+    stay: f64,
+}
+
+impl Account {
+    fn take(&mut self, pool: &mut Pool) {
+        for completion in pool.take_completions() {
+            let arrival = completion.request.arrival.as_secs_f64();
+            if arrival < self.judged.0 || arrival > self.judged.1 {
+                continue;
+            }
+            self.misses += usize::from(!completion.meets(&self.objective));
+            self.stay += completion.finished_at.as_secs_f64() - arrival;
+        }
+    }
+}
+
+fn request(sample: &Sample, rate: f64) -> Request {
+    Request::new(Picoseconds::from_secs_f64(sample.arrival / rate), sample.prompt, sample.output)
+}
+
+fn profile(question: &CapacityQuestion) -> Profile {
+    let service = &question.service;
+    let milliseconds = |picoseconds: u64| picoseconds as f64 * 1e-9;
+    Profile {
+        name: String::new(),
+        accelerator: String::new(),
+        accelerators: 1,
+        iteration_ms: milliseconds(service.base),
+        prefill_ms_per_token: milliseconds(service.per_prefill_token),
+        decode_ms_per_sequence: milliseconds(service.per_sequence),
+        kv_ms_per_token: milliseconds(service.per_kv_token),
+        kv_tokens: service.kv_cache_tokens,
+        price: 0.0,
+        max_num_seqs: service.max_batch,
+        max_num_batched_tokens: service.max_batched_tokens,
+    }
+}

@@ -1,0 +1,85 @@
+//! What arrives, what waits, what is in flight.
+
+use jiff::Timestamp;
+
+use crate::{
+    engines::group::Member,
+    interfaces::{AgeLimits, ModelMetrics, ReplicaMetrics, Signal},
+};
+
+/// Seconds in which what waits is to be worked off.
+const DRAIN: f64 = 60.0;
+/// Length of the recent window in seconds.
+const RECENT: f64 = 20.0;
+
+/// The work of a model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Demand {
+    /// Requests arriving per second; `None` where no source counts them.
+    pub(super) arrivals: Option<f64>,
+    /// Requests waiting, at the gateway and at replicas.
+    pub(super) waiting: f64,
+    /// Requests in flight, waiting ones included; `None` where it is not measured.
+    pub(super) in_flight: Option<f64>,
+    /// Sample time of the oldest signal used.
+    pub(super) oldest: Option<Timestamp>,
+}
+
+impl Demand {
+    /// Requests per second to plan for: what arrives, and what waits within a minute.
+    pub(super) fn rate(&self, arrivals: f64) -> f64 {
+        arrivals + self.waiting / DRAIN
+    }
+}
+
+/// The demand on `members` by their fresh `metrics` and what is known of the model.
+pub(super) fn measure(
+    members: &[Member<'_>],
+    metrics: &[ReplicaMetrics],
+    model: &ModelMetrics,
+    now: Timestamp,
+    ages: &AgeLimits,
+) -> Demand {
+    let fresh = |signal: Signal<f64>| signal.fresh(now, ages.signal);
+    let ready: u32 = members.iter().map(|member| member.scale.ready).sum();
+    let sum = |value: &dyn Fn(&ReplicaMetrics) -> Signal<f64>| total(metrics, ready, |replica| fresh(value(replica)));
+
+    let gateway = fresh(model.gateway_arrival_rate);
+    let (usual, recent) = if gateway.value().is_some() {
+        (gateway, fresh(model.gateway_recent_arrival_rate))
+    } else {
+        (sum(&|replica| replica.performance.arrival_rate), sum(&|replica| replica.performance.recent_arrival_rate))
+    };
+    let arrivals = usual.value().map(|usual| surge(*usual, recent.value().copied()));
+
+    let held = fresh(model.gateway_queue);
+    let queued = sum(&|replica| replica.performance.queue_length_now);
+    let running = sum(&|replica| replica.running);
+    let waiting = held.value().unwrap_or(&0.0) + queued.value().unwrap_or(&0.0);
+    let in_flight = running.value().map(|running| running + waiting);
+    let used = [usual, recent, held, queued, running];
+    Demand { arrivals, waiting, in_flight, oldest: used.iter().filter_map(Signal::sampled_at).min() }
+}
+
+/// The usual rate, or the recent one as far as it exceeds the usual by more than chance: one standard deviation of a
+/// Poisson count.
+fn surge(usual: f64, recent: Option<f64>) -> f64 {
+    let Some(recent) = recent else { return usual };
+    usual.max(recent - (recent / RECENT).sqrt())
+}
+
+/// The sum over replicas, scaled up to those that are ready but not measured, as old as its oldest part.
+fn total(metrics: &[ReplicaMetrics], ready: u32, value: impl Fn(&ReplicaMetrics) -> Signal<f64>) -> Signal<f64> {
+    let mut sum = Signal::Missing;
+    let mut pods = std::collections::BTreeSet::new();
+    for replica in metrics {
+        let Signal::Present { value, sampled_at } = value(replica) else { continue };
+        pods.insert(&replica.pod);
+        sum = match sum {
+            Signal::Present { value: sum, sampled_at: oldest } => Signal::present(sum + value, sampled_at.min(oldest)),
+            _ => Signal::present(value, sampled_at),
+        };
+    }
+    let unmeasured = f64::from(ready) / pods.len().max(1) as f64;
+    sum.map(|sum| sum * unmeasured.max(1.0))
+}

@@ -1,0 +1,149 @@
+//! From replica signals to service times, and from those to the capacity curve that is wanted.
+
+use std::{sync::Arc, time::Duration};
+
+use super::memory::VariantMemory;
+use crate::{
+    engines::group::Member,
+    estimation::{Estimate, Observation},
+    interfaces::{
+        CapacityQuestion, LengthDistribution, ReplicaMetrics, ServiceObjective, ServiceProfile, Snapshot, age,
+    },
+};
+
+/// Signals are means over a window of a minute: looking more often than this sees the same again.
+const EVERY: Duration = Duration::from_secs(15);
+/// vLLM's defaults; engines do not export theirs.
+const MAX_BATCH: u32 = 256;
+const MAX_BATCHED_TOKENS: u32 = 2048;
+/// A share of the KV cache below which its size cannot be told from what is resident.
+const LEAST_USAGE: f64 = 0.03;
+/// Parameters that moved by more are asked for anew.
+const MOVED: f64 = 0.04;
+
+/// Learns from the replicas of `member`.
+pub(super) fn learn(memory: &mut VariantMemory, snapshot: &Snapshot, member: &Member<'_>, metrics: &[ReplicaMetrics]) {
+    let profile = member.observation.variant.profile.as_ref();
+    if memory.estimate.is_none() {
+        memory.estimate = profile.map(Estimate::from_profile);
+    }
+    let is_due = memory.learned_at.is_none_or(|then| age(snapshot.taken_at, then) >= EVERY);
+    if !is_due {
+        return;
+    }
+    let own: Vec<&ReplicaMetrics> =
+        metrics.iter().filter(|replica| replica.variant.as_ref() == Some(member.key())).collect();
+    learn_cache_size(memory, &own, profile);
+    if !snapshot.engine.learning && profile.is_some() {
+        return;
+    }
+    let budget = f64::from(profile.map_or(MAX_BATCHED_TOKENS, |profile| profile.max_batched_tokens));
+    let Some(observation) = mean_observation(&own, budget) else { return };
+    memory.learned_at = Some(snapshot.taken_at);
+    if memory.estimate.is_none() {
+        memory.estimate = Estimate::from_observation(&observation);
+    }
+    if let Some(estimate) = &mut memory.estimate {
+        estimate.observe(&observation);
+    }
+}
+
+fn learn_cache_size(memory: &mut VariantMemory, own: &[&ReplicaMetrics], profile: Option<&ServiceProfile>) {
+    let told = own.iter().filter_map(|replica| replica.kv_cache_tokens.value().copied()).reduce(f64::min);
+    let told = told.or(profile.map(|profile| profile.kv_cache_tokens)).filter(|tokens| *tokens > 0.0);
+    memory.kv_cache_tokens = told.or_else(|| inferred_cache_size(own)).or(memory.kv_cache_tokens);
+}
+
+/// Resident tokens over usage.
+fn inferred_cache_size(own: &[&ReplicaMetrics]) -> Option<f64> {
+    let sizes = own.iter().filter_map(|replica| {
+        let performance = &replica.performance;
+        let usage = *performance.kv_cache_usage_now.value()?;
+        let context = performance.prompt_tokens.value()? + performance.output_tokens.value()? / 2.0;
+        (usage > LEAST_USAGE).then(|| replica.running.value().map(|running| running * context / usage))?
+    });
+    let sizes: Vec<f64> = sizes.collect();
+    (!sizes.is_empty()).then(|| sizes.iter().sum::<f64>() / sizes.len() as f64).filter(|size| *size > 0.0)
+}
+
+/// The mean over replicas that served something.
+fn mean_observation(own: &[&ReplicaMetrics], budget: f64) -> Option<Observation> {
+    let observations: Vec<Observation> =
+        own.iter().filter_map(|replica| observation(replica, budget)).filter(Observation::is_sound).collect();
+    let count = observations.len() as f64;
+    let mean = |value: &dyn Fn(&Observation) -> f64| observations.iter().map(value).sum::<f64>() / count;
+    let services: Vec<f64> = observations.iter().filter_map(|observation| observation.first_token_service).collect();
+    (count > 0.0).then(|| Observation {
+        inter_token_latency: mean(&|o| o.inter_token_latency),
+        first_token_service: (!services.is_empty()).then(|| services.iter().sum::<f64>() / services.len() as f64),
+        decoding: mean(&|o| o.decoding),
+        kv_tokens: mean(&|o| o.kv_tokens),
+        prefill_rate: mean(&|o| o.prefill_rate),
+        prompt_tokens: mean(&|o| o.prompt_tokens),
+        max_batched_tokens: budget,
+    })
+}
+
+fn observation(replica: &ReplicaMetrics, budget: f64) -> Option<Observation> {
+    let performance = &replica.performance;
+    let inter_token_latency = performance.inter_token_latency.value()?.mean;
+    // Little: tokens per second times the time between them.
+    let decoding = performance.generation_token_rate.value()? * inter_token_latency;
+    let computed = 1.0 - performance.prefix_cache_hit_ratio.value().copied().unwrap_or(0.0).clamp(0.0, 1.0);
+    let prompt_tokens = *performance.prompt_tokens.value()?;
+    let context = prompt_tokens + performance.output_tokens.value()? / 2.0;
+    let kv_tokens = decoding * context;
+    let service = performance.time_to_first_token.value().zip(performance.queue_time.value());
+    Some(Observation {
+        inter_token_latency,
+        first_token_service: service.map(|(first, queue)| first.mean - queue.mean).filter(|seconds| *seconds > 0.0),
+        decoding,
+        kv_tokens,
+        prefill_rate: performance.prompt_token_rate.value()? * computed,
+        prompt_tokens: prompt_tokens * computed,
+        max_batched_tokens: budget,
+    })
+}
+
+/// Brings the question that `memory` asks up to date. It stays while what it would be is close to what it is.
+pub(super) fn ask(
+    memory: &mut VariantMemory,
+    profile: Option<&ServiceProfile>,
+    (prompts, outputs): (&LengthDistribution, &LengthDistribution),
+    objective: &ServiceObjective,
+) {
+    let Some(estimate) = &memory.estimate else { return };
+    let [base, per_prefill_token, per_sequence, per_kv_token] = estimate.parameters();
+    let believed = ServiceProfile {
+        base,
+        per_prefill_token,
+        per_sequence,
+        per_kv_token,
+        kv_cache_tokens: memory.kv_cache_tokens.unwrap_or(300_000.0),
+        max_batch: profile.map_or(MAX_BATCH, |profile| profile.max_batch),
+        max_batched_tokens: profile.map_or(MAX_BATCHED_TOKENS, |profile| profile.max_batched_tokens),
+    };
+    let Some(question) = CapacityQuestion::new(&believed, prompts, outputs, objective) else { return };
+    if memory.question.as_ref().is_none_or(|asked| differs(asked, &question)) {
+        memory.question = Some(Arc::new(question));
+    }
+}
+
+/// Whether two questions have noticeably different answers.
+fn differs(asked: &CapacityQuestion, question: &CapacityQuestion) -> bool {
+    let (one, other) = (&asked.service, &question.service);
+    let moved = |one: f64, other: f64| (one / other.max(1e-9) - 1.0).abs() > MOVED;
+    // Parameters trade off against each other: what counts is the iteration with few and with many sequences.
+    let context = f64::from(question.prompts.mean) + f64::from(question.outputs.mean) / 2.0;
+    let iteration = |service: &crate::interfaces::ServiceTimes, sequences: f64| {
+        service.base as f64 + sequences * (service.per_sequence as f64 + context * service.per_kv_token as f64)
+    };
+    let times_moved = [8.0, 64.0].iter().any(|n| moved(iteration(one, *n), iteration(other, *n)))
+        || moved(one.per_prefill_token as f64, other.per_prefill_token as f64)
+        || moved(f64::from(one.kv_cache_tokens), f64::from(other.kv_cache_tokens));
+    times_moved
+        || (one.max_batch, one.max_batched_tokens) != (other.max_batch, other.max_batched_tokens)
+        || (&asked.prompts, &asked.outputs) != (&question.prompts, &question.outputs)
+        || (asked.time_to_first_token_ms, asked.inter_token_latency_us, asked.target_share_milli)
+            != (question.time_to_first_token_ms, question.inter_token_latency_us, question.target_share_milli)
+}

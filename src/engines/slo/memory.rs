@@ -1,0 +1,69 @@
+//! What the SLO engine remembers of one model.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{headroom::LoadMemory, lengths::LengthMemory, peaks::PeakMemory};
+use crate::{
+    estimation::Estimate,
+    interfaces::{CapacityCurve, CapacityQuestion, Snapshot, VariantKey, as_list},
+};
+
+/// Memory of one model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ModelMemory {
+    /// When it was last brought up to date.
+    pub updated_at: Option<Timestamp>,
+    /// Lengths of prompts.
+    pub prompts: LengthMemory,
+    /// Lengths of outputs.
+    pub outputs: LengthMemory,
+    /// Recent peaks of the need.
+    pub peaks: PeakMemory,
+    /// How loaded the ready replicas were; `None` before the first arrivals.
+    pub loads: Option<LoadMemory>,
+    /// Per variant.
+    #[serde(with = "as_list")]
+    pub variants: BTreeMap<VariantKey, VariantMemory>,
+}
+
+/// Memory of one variant.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct VariantMemory {
+    /// Service times as learned so far.
+    pub estimate: Option<Estimate>,
+    /// When it last learned.
+    pub learned_at: Option<Timestamp>,
+    /// Size of the KV cache in tokens.
+    pub kv_cache_tokens: Option<f64>,
+    /// The curve that is wanted.
+    pub question: Option<Arc<CapacityQuestion>>,
+    /// The last curve that was wanted and given.
+    pub answered: Option<Arc<CapacityQuestion>>,
+}
+
+impl ModelMemory {
+    /// The capacity curves that are wanted.
+    pub fn questions(&self) -> impl Iterator<Item = &Arc<CapacityQuestion>> {
+        // The last answer too: until the new one is there it is the best there is.
+        self.variants.values().flat_map(|variant| variant.question.iter().chain(&variant.answered))
+    }
+}
+
+impl VariantMemory {
+    /// The newest curve that there is an answer to; `None` before the first.
+    pub(super) fn curve(&mut self, snapshot: &Snapshot) -> Option<(Arc<CapacityQuestion>, Arc<CapacityCurve>)> {
+        if let Some(question) = &self.question
+            && snapshot.curves.contains_key(question)
+        {
+            self.answered = Some(question.clone());
+        }
+        let answered = self.answered.clone()?;
+        let curve = snapshot.curves.get(&answered).cloned()?;
+        Some((answered, curve))
+    }
+}

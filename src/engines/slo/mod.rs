@@ -1,0 +1,208 @@
+//! The SLO engine: as many replicas as keep the target share of requests within their latencies.
+//!
+//! 1. What arrives, waits and is in flight? (`demand`)
+//! 2. How fast do the replicas work, and what does a pool of N of them carry within the objective? (`learning`,
+//!    [`crate::estimation`], [`crate::capacity`])
+//! 3. How much more than that must be kept, by the overloads and peaks of the past? (`headroom`, `peaks`)
+//! 4. Which replicas carry that at the least cost, and what must stay until they are ready? (`plan`, `supply`)
+
+mod demand;
+mod headroom;
+mod learning;
+mod lengths;
+mod memory;
+mod peaks;
+mod plan;
+mod supply;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use super::{arbitration::Opinion, group::Member};
+use crate::{
+    capacity,
+    interfaces::{
+        CapacityCurve, EngineName, ModelMetrics, ReplicaMetrics, ServiceObjective, Snapshot, VariantKey, age,
+    },
+};
+use demand::Demand;
+use plan::Candidate;
+
+pub use headroom::LoadMemory;
+pub use lengths::LengthMemory;
+pub use memory::{ModelMemory, VariantMemory};
+pub use peaks::PeakMemory;
+
+/// Headroom where it does not follow the measurements.
+const CONSTANT_HEADROOM: f64 = 1.2;
+/// Pool size whose capacity holds for all where capacity does not grow with the pool.
+const CONSTANT_POOL: f64 = 4.0;
+/// A gap between two cycles longer than this is not taken for a time in which things stayed as they were.
+const LONGEST_STEP: Duration = Duration::from_secs(60);
+
+/// What the engine remembers after `snapshot`, and what it makes of the model; no opinion while it knows nothing of the
+/// arrivals or of what a replica carries.
+pub(super) fn consider(
+    snapshot: &Snapshot,
+    members: &[Member<'_>],
+    metrics: &[ReplicaMetrics],
+    objective: &ServiceObjective,
+    known: Option<&ModelMetrics>,
+    remembered: Option<&ModelMemory>,
+) -> (Option<ModelMemory>, Option<Opinion>) {
+    let mut memory = remembered.cloned().unwrap_or_default();
+    let now = snapshot.taken_at;
+    let since = memory.updated_at.map_or(Duration::ZERO, |then| age(now, then).min(LONGEST_STEP));
+    memory.updated_at = Some(now);
+    memory.variants.retain(|key, _| members.iter().any(|member| member.key() == key));
+
+    observe_lengths(&mut memory, metrics, known, since.as_secs_f64());
+    let subjects = subjects(&mut memory, snapshot, members, metrics, objective);
+    let demand = demand::measure(members, metrics, known.unwrap_or(&ModelMetrics::default()), now, &snapshot.ages);
+    let Some(subjects) = subjects else { return (Some(memory), None) };
+    let opinion = judge(&mut memory, snapshot, members, objective, &demand, &subjects, since.as_secs_f64());
+    (Some(memory), opinion)
+}
+
+fn observe_lengths(memory: &mut ModelMemory, metrics: &[ReplicaMetrics], known: Option<&ModelMetrics>, seconds: f64) {
+    let prompts = known.and_then(|known| known.prompt_lengths.as_deref().cloned());
+    let outputs = known.and_then(|known| known.output_lengths.as_deref().cloned());
+    let mean = |value: fn(&ReplicaMetrics) -> Option<f64>| lengths::around_mean(metrics, value);
+    let prompts = prompts.or_else(|| mean(|replica| replica.performance.prompt_tokens.value().copied()));
+    let outputs = outputs.or_else(|| mean(|replica| replica.performance.output_tokens.value().copied()));
+    memory.prompts.observe(prompts.as_ref(), seconds);
+    memory.outputs.observe(outputs.as_ref(), seconds);
+}
+
+/// What is known of a variant's capacity.
+struct Subject {
+    curve: Arc<CapacityCurve>,
+    /// What requests that have become longer or shorter since make of it, a factor.
+    drift: f64,
+    /// Relative standard error of the latency predicted at capacity.
+    error: f64,
+}
+
+/// One subject per member; `None` while a member with ready replicas is not understood.
+fn subjects(
+    memory: &mut ModelMemory,
+    snapshot: &Snapshot,
+    members: &[Member<'_>],
+    metrics: &[ReplicaMetrics],
+    objective: &ServiceObjective,
+) -> Option<Vec<Option<Subject>>> {
+    let means = memory.prompts.mean().zip(memory.outputs.mean());
+    let lengths = memory.prompts.published().cloned().zip(memory.outputs.published().cloned());
+    let mut subjects = Vec::with_capacity(members.len());
+    for member in members {
+        let of_variant = memory.variants.entry(member.key().clone()).or_default();
+        learning::learn(of_variant, snapshot, member, metrics);
+        if let Some((prompts, outputs)) = &lengths {
+            learning::ask(of_variant, member.observation.variant.profile.as_ref(), (prompts, outputs), objective);
+        }
+        subjects.push(subject(of_variant, snapshot, means));
+    }
+    let is_understood =
+        members.iter().zip(&subjects).all(|(member, subject)| subject.is_some() || member.scale.ready == 0);
+    is_understood.then_some(subjects)
+}
+
+fn subject(memory: &mut VariantMemory, snapshot: &Snapshot, means: Option<(f64, f64)>) -> Option<Subject> {
+    let question = memory.question.clone()?;
+    let exact = if snapshot.engine.percentile_capacity { memory.curve(snapshot) } else { None };
+    let (asked, curve) = exact.unwrap_or_else(|| (question.clone(), Arc::new(capacity::approximated(&question))));
+    let drift = means.map_or(1.0, |(prompts, outputs)| capacity::drift_factor(&asked, prompts, outputs));
+    let estimate = memory.estimate.as_ref()?;
+    let in_flight = curve.in_flight_per_replica(CONSTANT_POOL);
+    let context = f64::from(question.prompts.mean) + f64::from(question.outputs.mean) / 2.0;
+    let prefill = curve.rate_per_replica(CONSTANT_POOL) * f64::from(question.prompts.mean);
+    let error =
+        if snapshot.engine.learning { estimate.relative_error(in_flight, in_flight * context, prefill) } else { 0.0 };
+    let curve = if snapshot.engine.pooling { curve } else { Arc::new(without_pooling(&curve)) };
+    Some(Subject { curve, drift, error })
+}
+
+fn without_pooling(curve: &CapacityCurve) -> CapacityCurve {
+    let in_flight = curve.in_flight_per_replica(CONSTANT_POOL);
+    let point =
+        crate::interfaces::CapacityPoint { replicas: 4, rate: curve.rate_per_replica(CONSTANT_POOL), in_flight };
+    CapacityCurve { points: vec![point], misses: curve.misses.clone() }
+}
+
+fn judge(
+    memory: &mut ModelMemory,
+    snapshot: &Snapshot,
+    members: &[Member<'_>],
+    objective: &ServiceObjective,
+    demand: &Demand,
+    subjects: &[Option<Subject>],
+    seconds: f64,
+) -> Option<Opinion> {
+    let now = snapshot.taken_at;
+    let candidates = supply::candidates(members, subjects, snapshot);
+    let ready: Vec<u32> = members.iter().map(|member| member.scale.ready).collect();
+    let carried = plan::capacity(&candidates, &ready);
+    let reference = reference(&candidates, &ready)?;
+    let total: f64 = ready.iter().map(|count| f64::from(*count)).sum();
+
+    let by_flight = demand.in_flight.map(|in_flight| {
+        let per_replica = reference.curve.in_flight_per_replica(total.max(1.0)).max(1e-9);
+        in_flight / per_replica * reference.rate(total.max(1.0))
+    });
+    let arrivals = demand.arrivals.or(by_flight)?;
+    let allowed = 1.0 - objective.target_share;
+    let loads = memory.loads.get_or_insert_with(|| LoadMemory::new(arrivals));
+    if carried > 0.0 {
+        loads.observe(demand.rate(arrivals) / carried, arrivals, seconds);
+    }
+    loads.choose(&reference.curve, allowed);
+    let headroom = if snapshot.engine.adaptive_headroom { loads.headroom() } else { CONSTANT_HEADROOM };
+
+    let mut present = demand.rate(arrivals * headroom);
+    let flight = by_flight.filter(|_| snapshot.engine.in_flight).unwrap_or(0.0);
+    let is_flight = flight > present;
+    present = present.max(flight);
+    memory.peaks.observe(now, present);
+    let kept = memory.peaks.kept(now, snapshot.engine.peak_memory);
+    let need = present.max(kept);
+
+    let plan = plan::cheapest(&candidates, need);
+    let held = supply::until_ready(&candidates, &plan, &ready, need, snapshot.engine.make_before_break);
+    let free: Vec<Candidate> =
+        candidates.iter().map(|candidate| Candidate { min: 0, max: u32::MAX, ..candidate.clone() }).collect();
+    let unconstrained = plan::cheapest(&free, need);
+    let error = subjects.iter().flatten().map(|subject| subject.error).fold(0.0, f64::max);
+    let why = if kept > present * 1.01 {
+        format!("{kept:.2} req/s were needed lately")
+    } else if is_flight {
+        format!("{:.0} requests are in flight, as many as at {flight:.2} req/s", demand.in_flight.unwrap_or(0.0))
+    } else {
+        format!("{arrivals:.2} req/s arrive and {:.0} wait, with headroom {headroom:.2}", demand.waiting)
+    };
+    let clause = format!(
+        "{why}; a replica carries {:.2} req/s within the objective (pool of {total:.0})",
+        reference.rate(total.max(1.0))
+    );
+    Some(Opinion {
+        engine: EngineName::Slo,
+        demand: need,
+        capacity: carried,
+        confidence: (1.0 - 2.0 * error).clamp(0.0, 1.0),
+        targets: keyed(members, &held),
+        unconstrained: keyed(members, &supply::widened(&held, &plan, &unconstrained)),
+        first: None,
+        clause,
+        oldest_input: demand.oldest,
+    })
+}
+
+/// The candidate that carries most of what is ready: its curve stands for the pool where one is needed.
+fn reference<'a>(candidates: &'a [Candidate], ready: &[u32]) -> Option<&'a Candidate> {
+    let weight = |(candidate, count): &(&Candidate, &u32)| f64::from(**count) * candidate.rate(CONSTANT_POOL);
+    let usable = candidates.iter().zip(ready).filter(|(candidate, _)| candidate.rate(CONSTANT_POOL) > 0.0);
+    // Of equals the first, so that the order of variants does not matter beyond their names.
+    usable.rev().max_by(|a, b| weight(a).total_cmp(&weight(b))).map(|(candidate, _)| candidate)
+}
+
+fn keyed(members: &[Member<'_>], replicas: &[u32]) -> BTreeMap<VariantKey, u32> {
+    members.iter().zip(replicas).map(|(member, count)| (member.key().clone(), *count)).collect()
+}

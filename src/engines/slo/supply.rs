@@ -1,0 +1,78 @@
+//! What is there and on its way, and what must stay until it has come.
+
+use std::sync::Arc;
+
+use super::{
+    Subject,
+    plan::{self, Candidate},
+};
+use crate::{
+    engines::group::Member,
+    interfaces::{Growth, Snapshot},
+};
+
+/// Members as planning sees them. Replicas that have been pending for too long are no supply, and no room to grow either
+/// where another variant has some.
+pub(super) fn candidates(members: &[Member<'_>], subjects: &[Option<Subject>], snapshot: &Snapshot) -> Vec<Candidate> {
+    let has_other = |index: usize| {
+        members.iter().enumerate().any(|(other, member)| other != index && member.growth() == Growth::Likely)
+    };
+    let anticipates = snapshot.engine.anticipated_supply;
+    members
+        .iter()
+        .zip(subjects)
+        .enumerate()
+        .map(|(index, (member, subject))| {
+            let bounds = member.bounds.range();
+            let growth = if anticipates { member.growth() } else { Growth::Likely };
+            let most = bounds.max.unwrap_or(u32::MAX);
+            let room = match growth {
+                Growth::Doubtful if has_other(index) => member.scale.ready.saturating_add(member.pending),
+                Growth::Impossible => 0,
+                Growth::Likely | Growth::Doubtful => most,
+            };
+            let (curve, trust) = subject.as_ref().map_or_else(
+                || (Arc::default(), 0.0),
+                |subject| (subject.curve.clone(), subject.drift / (1.0 + subject.error)),
+            );
+            Candidate {
+                cost: member.observation.variant.cost,
+                curve,
+                trust,
+                min: bounds.min.min(most),
+                max: room.max(bounds.min).min(most),
+                spec: member.scale.spec,
+                growth,
+            }
+        })
+        .collect()
+}
+
+/// `plan`, with as much kept of what it gives up as is needed until what it adds is ready.
+pub(super) fn until_ready(
+    candidates: &[Candidate],
+    plan: &[u32],
+    ready: &[u32],
+    need: f64,
+    make_before_break: bool,
+) -> Vec<u32> {
+    let mut held = plan.to_vec();
+    let adds = candidates.iter().zip(plan).any(|(candidate, count)| *count > candidate.spec);
+    if !make_before_break || !adds {
+        return held;
+    }
+    let serving = |held: &[u32]| -> Vec<u32> { held.iter().zip(ready).map(|(held, ready)| *held.min(ready)).collect() };
+    for index in 0..held.len() {
+        let most = candidates[index].spec.min(candidates[index].max);
+        while held[index] < most && plan::capacity(candidates, &serving(&held)) < need {
+            held[index] += 1;
+        }
+    }
+    held
+}
+
+/// What is asked for before bounds: what the plan without bounds wants, where bounds were what kept it from that.
+pub(super) fn widened(held: &[u32], plan: &[u32], unconstrained: &[u32]) -> Vec<u32> {
+    let is_bound = plan != unconstrained;
+    held.iter().zip(unconstrained).map(|(held, free)| if is_bound { *free } else { *held }).collect()
+}
