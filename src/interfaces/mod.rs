@@ -24,7 +24,9 @@ mod snapshot;
 mod variant;
 
 pub use analysis::{ModelSaturationAnalysis, SaturationAnalyzer, SignalAverages, VariantSaturationAnalysis};
-pub use collector::{CollectorError, MetricsCollector, PodDirectory, PodIdentity, SourceHealth};
+pub use collector::{
+    CollectorError, MetricsCollector, PodDirectory, PodEndpoint, PodIdentity, ServedModel, SourceHealth,
+};
 pub use config::{AgeLimits, InvalidThreshold, SaturationScalingConfig, SpareTriggers};
 pub use decision::{
     Decision, Desired, Direction, EngineName, Growth, Limit, Outcome, Reason, SaturationLevel, VariantDecision,
