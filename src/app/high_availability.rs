@@ -232,11 +232,16 @@ async fn serve_received(
 }
 
 /// Until the cluster is known and signals were fetched once: who leads before would take variants away from all.
-pub(super) async fn inputs_known(cluster: ClusterState, mut refreshes: watch::Receiver<u64>) {
+pub(super) async fn inputs_known(cluster: ClusterState, mut fetches: Vec<watch::Receiver<u64>>) {
     let mut changes = cluster.changes();
     while !cluster.is_synced() {
         let _ = timeout(Duration::from_millis(200), changes.changed()).await;
     }
     // A source that does not answer must not keep everybody from leading.
-    let _ = timeout(Duration::from_secs(10), refreshes.wait_for(|count| *count > 0)).await;
+    let fetched = async {
+        for refreshes in &mut fetches {
+            let _ = refreshes.wait_for(|count| *count > 0).await;
+        }
+    };
+    let _ = timeout(Duration::from_secs(10), fetched).await;
 }

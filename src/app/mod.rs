@@ -28,13 +28,13 @@ use crate::{
     apiserver::{self, ApiServer, Readiness, RequestMetrics},
     auth::{Authenticator, Authorizer, KubeAccessReviewer, KubeTokenReviewer, TokenAuthenticator, watch_trust},
     clock::{Clock, SystemClock},
-    collector::{CollectionTracker, CollectorConfig, background, new_metrics_collector},
+    collector::{CollectionTracker, CollectorConfig, new_metrics_collector},
     config::{self, Config, ConfigFlags, ConfigLocations, Documents, Layer, LiveConfig, Locations},
     controller::{StatusWriter, VariantAutoscalingsEngine},
     decisions::DecisionStore,
     discovery::{self, ClusterState},
     executor::HybridExecutor,
-    interfaces::{AgeLimits, ModelKey, SaturationScalingConfig},
+    interfaces::{AgeLimits, MetricsCollector, ModelKey, PodDirectory, SaturationScalingConfig},
     serving::Bound,
     snapshot::Parameters,
     telemetry::{DecisionMetrics, MetricsRegistry, init_logging},
@@ -120,12 +120,15 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let mut registry = MetricsRegistry::new();
     let tracker = CollectionTracker::new(clock.clone());
     tracker.register(registry.registry_mut());
-    let collector =
-        new_metrics_collector(&CollectorConfig::from(&*config), Arc::new(cluster.clone()), clock.clone(), &tracker)?;
-    let (refreshed, refreshes) = tokio::sync::watch::channel(0);
-    let fetching =
-        background::run(collector.clone(), config.collector.fetch_interval, clock.clone(), stop.clone(), refreshed);
-    tasks.spawn("metric collection", fetching);
+    let pods: Arc<dyn PodDirectory> = Arc::new(cluster.clone());
+    let sources = new_metrics_collector(&CollectorConfig::from(&*config), &pods, &clock, &tracker)?;
+    let collector: Arc<dyn MetricsCollector> = sources.collector;
+    let mut fetches = Vec::new();
+    for source in sources.each {
+        let (refreshed, refreshes) = tokio::sync::watch::channel(0);
+        fetches.push(refreshes);
+        tasks.spawn("metric collection", source.run(stop.clone(), refreshed));
+    }
 
     let (writer, worker) =
         StatusWriter::new(VariantAutoscalingsEngine::new(client.clone(), clock.clone(), env::var("POD_NAME").ok()));
@@ -143,20 +146,20 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let cycle = Arc::new(Cycle::new(
         clock.clone(),
         Arc::new(cluster.clone()),
-        vec![collector],
+        vec![collector.clone()],
         parameters(live.clone()),
         Actuator::new(store.clone(), metrics, Some(Box::new(status))),
     ));
     let (work, elections) = if config.leader_election.enabled {
         let replica = high_availability::Replica { client: client.clone(), live: live.clone(), clock: clock.clone() };
-        let ready = high_availability::inputs_known(cluster.clone(), refreshes.clone());
+        let ready = high_availability::inputs_known(cluster.clone(), fetches.clone());
         let check = readiness.add("shared-decisions");
         high_availability::start(replica, cycle, store.clone(), received, ready, check, &tasks, &stop)
     } else {
         (Work::Alone(cycle), None)
     };
-    let sources = [cluster.changes(), refreshes, live.subscribe()].into_iter().chain(elections).collect();
-    let (changes, follow_changes) = inputs::merged(sources);
+    let input_changes = [cluster.changes(), live.subscribe()].into_iter().chain(fetches).chain(elections).collect();
+    let (changes, follow_changes) = inputs::merged(input_changes);
     tasks.spawn("changes", stop.clone().run_until_cancelled_owned(follow_changes).map(drop));
     let interval = live.clone();
     let executor = HybridExecutor::new(move || interval.config().engine.interval, changes, CYCLE_GAP);
@@ -182,7 +185,7 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         groups: config.server.groups.clone(),
         requests,
         metrics_text: Arc::new(move || registry.encode().unwrap_or_default()),
-        extra_routes: debug_routes(live.clone()),
+        extra_routes: debug_routes(live.clone(), collector, tracker),
     });
     tasks.spawn_once(end_on_signal(live, readiness, work, serving.clone()));
 
@@ -272,10 +275,21 @@ async fn report_sync(cluster: ClusterState, check: apiserver::ReadinessCheck, st
     info!("ready: the cluster is known");
 }
 
-/// What the configuration is and where each value came from; authorised like `/metrics`.
-fn debug_routes(live: Arc<LiveConfig>) -> Router {
+/// What the configuration is and where each value came from, and how collection fares; authorised like `/metrics`.
+fn debug_routes(live: Arc<LiveConfig>, collector: Arc<dyn MetricsCollector>, tracker: CollectionTracker) -> Router {
     async fn resolved(State(live): State<Arc<LiveConfig>>) -> Json<serde_json::Value> {
         Json(serde_json::json!({ "config": &*live.view(), "reload": &*live.status() }))
     }
-    Router::new().route("/debug/config/resolved", get(resolved)).with_state(live)
+    let collection = move || async move {
+        Json(serde_json::json!({
+            "sources": collector.sources(),
+            "queries": tracker.statistics(),
+            "cacheAgeSeconds": tracker.cache_age().map(|age| age.as_secs_f64()),
+            "servedModels": collector.served_models(),
+        }))
+    };
+    Router::new()
+        .route("/debug/config/resolved", get(resolved))
+        .with_state(live)
+        .route("/debug/collector", get(collection))
 }

@@ -71,6 +71,12 @@ pub enum InvalidCollectorConfig {
         /// What is wrong with it.
         message: String,
     },
+    /// The HTTP client for scraping could not be made.
+    #[error("pods cannot be scraped: {message}; this is a defect of wva or of its TLS set-up")]
+    ScrapeClient {
+        /// What is wrong.
+        message: String,
+    },
     /// The HTTP client could not be made from these settings.
     #[error("the connection to {url} cannot be set up: {message}; check the TLS settings under prometheus")]
     Client {

@@ -17,10 +17,18 @@ mod exposition;
 mod factory;
 pub mod history;
 pub mod mapping;
+mod merge;
 pub mod prometheus;
 pub mod scrape;
 mod tracking;
 
 pub use config::{CollectorConfig, InvalidCollectorConfig};
-pub use factory::new_metrics_collector;
+pub use factory::{Source, Sources, new_metrics_collector};
+pub use merge::MergedCollector;
 pub use tracking::{CollectionTracker, QueryStatistics};
+
+/// An error with its causes, which reqwest leaves out of its own text.
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| (*error).source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

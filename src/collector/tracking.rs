@@ -17,6 +17,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::ConstGauge, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
+use serde::{Serialize, Serializer};
 
 use super::cache::CacheCounters;
 use crate::{clock::Clock, interfaces::age};
@@ -31,13 +32,15 @@ pub struct CollectionTracker {
 }
 
 /// What became of one logical query so far.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct QueryStatistics {
     /// Times it was asked, failures included.
     pub count: u64,
     /// Times it failed.
     pub errors: u64,
-    /// Time it took in total.
+    /// Time it took in total; in seconds where it is written down.
+    #[serde(rename = "totalSeconds", serialize_with = "in_seconds")]
     pub total_duration: Duration,
     /// Series in its last result.
     pub series: usize,
@@ -143,6 +146,10 @@ impl CollectionTracker {
         statistics.total_duration += duration;
         outcome(statistics);
     }
+}
+
+fn in_seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
 }
 
 fn gauge(count: usize) -> i64 {

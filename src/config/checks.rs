@@ -6,7 +6,7 @@ use super::{Backend, BearerToken, Config, ResolvedValue, kinds::show_duration, r
 
 /// Reports values that do not fit beside each other.
 pub(super) fn relations(config: &Config, scope: &mut Scope<'_>) {
-    if config.collector.backend == Backend::Prometheus && config.prometheus.url.is_none() {
+    if config.collector.backends.contains(&Backend::Prometheus) && config.prometheus.url.is_none() {
         scope.reject(
             "prometheus.url",
             "collector.backend prometheus needs it; set it to the address of Prometheus, by --prometheus-url for one",
@@ -21,6 +21,18 @@ pub(super) fn relations(config: &Config, scope: &mut Scope<'_>) {
             let given_by = scope.given_by(limit_path);
             scope.reject(path, format!("it must be shorter than {limit_path}, {} ({given_by})", show_duration(&limit)));
         }
+    }
+    let scrapes_gateways = config.collector.backends.contains(&Backend::Epp);
+    if scrapes_gateways == config.collector.gateways.is_empty() {
+        let rule = if scrapes_gateways {
+            "collector.backend epp needs it; set it to the metrics addresses of the endpoint pickers"
+        } else {
+            "it has no effect without epp in collector.backend; add that or drop this"
+        };
+        scope.reject("collector.epp.urls", rule);
+    }
+    if config.collector.scrape_interval >= config.ages.signal {
+        scope.reject("collector.scrape.interval", "it must be shorter than ages.signal");
     }
     if config.prometheus.insecure_skip_verify && config.prometheus.ca_cert_path.is_some() {
         let rule = "prometheus.insecureSkipVerify leaves it without effect; drop one of them";

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use super::{
-    ConfigError, Layer, ModelSelector, Source,
+    ConfigError, Layer, ModelSelector, Source, engines,
     keys::{self, Row},
     kinds::{self, Form},
     layer::{Entry, Rank, nearest, nearest_path},
@@ -94,6 +94,8 @@ impl Reader {
             let path = if section.is_empty() { key.clone() } else { format!("{section}.{key}") };
             if path == keys::HEADERS {
                 self.headers(node);
+            } else if path == keys::ENGINES {
+                self.engines(node);
             } else if path == keys::MODELS {
                 self.models(node);
             } else if let Some(row) = keys::find(&path) {
@@ -128,6 +130,22 @@ impl Reader {
                     self.layer.headers.insert(name.to_lowercase(), entry);
                 }
                 _ => self.reject(format!("{}.{name}", keys::HEADERS), "not a text", *line, "it must be a text"),
+            }
+        }
+    }
+
+    fn engines(&mut self, node: &Node) {
+        let Some(engines) = self.mapping(keys::ENGINES, node) else { return };
+        for (name, _, node) in engines {
+            let path = format!("{}.{name}", keys::ENGINES);
+            let Some(entries) = self.mapping(&path, node) else { continue };
+            for (key, line, node) in entries {
+                if let Err(nearest) = engines::known_key(key) {
+                    let given_by = self.at(*line);
+                    self.layer.errors.push(ConfigError::UnknownKey { key: format!("{path}.{key}"), given_by, nearest });
+                } else if let Some(text) = self.name(&format!("{path}.{key}"), node) {
+                    self.layer.engines.insert(format!("{name}.{key}"), Entry { text, given_by: self.at(*line) });
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use std::{net::Ipv4Addr, path::PathBuf, sync::LazyLock, time::Duration};
 use url::Url;
 
 use super::{
-    Backend, LogFormat, Secret,
+    Backend, GatewayAddress, LogFormat, Secret,
     kinds::{self, Form, Kind},
 };
 use crate::{
@@ -177,8 +177,10 @@ keys! {
         "Time one query may take.")
         .needs_restart();
 
-    COLLECTOR_BACKEND: Backend = Key::new("collector.backend", &kinds::BACKEND, || Backend::Prometheus,
-        "Where signals come from.").needs_restart();
+    COLLECTOR_BACKEND: Vec<Backend> = Key::new("collector.backend", &kinds::BACKENDS, || vec![Backend::Prometheus],
+        "Where signals come from: one or more of `prometheus`, `scrape` (the pods themselves) and `epp` (endpoint \
+         pickers), separated by commas. Of several the freshest sample of each signal counts.")
+        .alias("collector.backends").needs_restart();
     COLLECTOR_FETCH_INTERVAL: Duration = Key::new("collector.fetchInterval", &kinds::INTERVAL, || seconds(5),
         "Time between two fetches of signals; shorter than `ages.signal`.")
         .needs_restart();
@@ -190,6 +192,17 @@ keys! {
         .needs_restart();
     COLLECTOR_CACHE_MAX_ENTRIES: u64 = Key::new("collector.cacheMaxEntries", &kinds::COUNT, || 100_000,
         "Models the cache holds before it evicts; 0 turns it off.").needs_restart();
+    SCRAPE_INTERVAL: Duration = Key::new("collector.scrape.interval", &kinds::INTERVAL, || seconds(1),
+        "Time between two scrapes of a pod or an endpoint picker, up to 500 of them; beyond, it grows with their number.")
+        .needs_restart();
+    SCRAPE_TIMEOUT: Duration = Key::new("collector.scrape.timeout", &kinds::DURATION, || seconds(2),
+        "Time a pod may take to answer.").needs_restart();
+    SCRAPE_PORT: u16 = Key::new("collector.scrape.port", &kinds::PORT, || 8000,
+        "Port of pods that have neither the annotation `prometheus.io/port` nor a container port named `metrics` or \
+         `http`.").needs_restart();
+    EPP_URLS: Vec<GatewayAddress> = Key::new("collector.epp.urls", &kinds::GATEWAYS, Vec::new,
+        "Metrics of endpoint pickers, as `namespace=URL` separated by commas; one for each replica, not a Service of \
+         several.").needs_restart();
 
     ENGINE_INTERVAL: Duration = Key::new("engine.interval", &kinds::INTERVAL, || seconds(5),
         "Time between two decision cycles; at least 100ms and shorter than `ages.decision`.")
@@ -269,6 +282,8 @@ keys! {
 pub(super) const POD_NAMESPACE_PATH: &str = "podNamespace";
 /// The one key that is a map; documents only.
 pub(super) const HEADERS: &str = "prometheus.headers";
+/// Engines beside those built in; documents only.
+pub(super) const ENGINES: &str = "collector.engines";
 /// The list of per-model entries; documents only.
 pub(super) const MODELS: &str = "models";
 /// The section that per-model entries may hold.

@@ -8,7 +8,7 @@ use jiff::fmt::friendly::{Spacing, SpanParser, SpanPrinter};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use url::Url;
 
-use super::{Backend, LogFormat, Secret};
+use super::{Backend, GatewayAddress, LogFormat, Secret};
 use crate::constants::MetricsGroup;
 
 /// What is wrong with a text, worded to follow "but".
@@ -145,13 +145,10 @@ pub(super) static ADDRESS: Kind<IpAddr> = Kind {
     form: Form::Plain,
 };
 
-pub(super) static BACKEND: Kind<Backend> = Kind {
-    name: "prometheus",
-    parse: |text| match text {
-        "prometheus" => Ok(Backend::Prometheus),
-        _ => Err("the only backend is prometheus".to_owned()),
-    },
-    show: ToString::to_string,
+pub(super) static BACKENDS: Kind<Vec<Backend>> = Kind {
+    name: "list of prometheus, scrape, epp",
+    parse: backends,
+    show: |backends| backends.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
     form: Form::Plain,
 };
 
@@ -160,6 +157,13 @@ pub(super) static GROUPS: Kind<Vec<MetricsGroup>> = Kind {
     parse: groups,
     show: |groups| groups.iter().map(|group| group.name()).collect::<Vec<_>>().join(","),
     form: Form::Plain,
+};
+
+pub(super) static GATEWAYS: Kind<Vec<GatewayAddress>> = Kind {
+    name: "list of namespace=URL",
+    parse: |text| list(text).map(gateway).collect(),
+    show: |gateways| gateways.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+    form: Form::Text,
 };
 
 pub(super) static LOG_FORMAT: Kind<LogFormat> = Kind {
@@ -324,6 +328,31 @@ fn url(text: &str) -> Result<Option<Url>, Rule> {
         return Err("it must end with its path, without ? or #".to_owned());
     }
     Ok(Some(url))
+}
+
+/// The parts between commas.
+fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty())
+}
+
+fn backends(text: &str) -> Result<Vec<Backend>, Rule> {
+    let rule = || "it must be one or more of prometheus, scrape and epp, separated by commas, each once".to_owned();
+    let mut backends = Vec::new();
+    for name in list(text) {
+        let backend = Backend::ALL.into_iter().find(|backend| backend.to_string() == name).ok_or_else(rule)?;
+        if backends.contains(&backend) {
+            return Err(rule());
+        }
+        backends.push(backend);
+    }
+    if backends.is_empty() { Err(rule()) } else { Ok(backends) }
+}
+
+fn gateway(text: &str) -> Result<GatewayAddress, Rule> {
+    let rule = || format!("{text} must be namespace=URL, such as llm=http://10.0.0.7:9090/metrics");
+    let (name, address) = text.split_once('=').ok_or_else(rule)?;
+    let namespace = namespace(name)?.ok_or_else(rule)?;
+    Ok(GatewayAddress { namespace: namespace.into(), url: url(address)?.ok_or_else(rule)? })
 }
 
 fn host_name(text: &str) -> Result<Option<String>, Rule> {

@@ -14,6 +14,8 @@ pub struct Layer {
     pub(super) rank: Rank,
     pub(super) values: Entries,
     pub(super) headers: Entries,
+    /// Engines by `name.key`.
+    pub(super) engines: Entries,
     pub(super) models: BTreeMap<ModelSelector, Entries>,
     pub(super) errors: Vec<ConfigError>,
     pub(super) warnings: Vec<String>,
@@ -83,6 +85,7 @@ impl Layer {
             rank,
             values: Entries::new(),
             headers: Entries::new(),
+            engines: Entries::new(),
             models: BTreeMap::new(),
             errors: Vec::new(),
             warnings: Vec::new(),
@@ -149,7 +152,7 @@ pub(super) fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str>) -> 
 
 /// The YAML path that `path` resembles most: by the whole path, else by the last part alone.
 pub(super) fn nearest_path(path: &str) -> Option<String> {
-    let paths = || keys::table().iter().map(|row| row.spec().path).chain([keys::HEADERS, keys::MODELS]);
+    let paths = || keys::table().iter().map(|row| row.spec().path).chain([keys::HEADERS, keys::ENGINES, keys::MODELS]);
     let last = |path: &'static str| path.rsplit('.').next().unwrap_or(path);
     let given_last = path.rsplit('.').next().unwrap_or(path);
     let section = path.strip_suffix(given_last).unwrap_or_default();

@@ -172,7 +172,7 @@ impl LiveConfig {
         }
         layers.push(running);
         let mut resolved = Config::resolve(&layers)?;
-        self.keep_headers(&mut resolved);
+        self.keep_maps(&mut resolved);
         let view = Arc::make_mut(&mut resolved.view);
         for waiting in &restart_needed {
             if let Some(value) = view.values.get_mut(&waiting.key) {
@@ -207,16 +207,34 @@ impl LiveConfig {
                 source: "document".to_owned(),
             });
         }
+        if self.started.config.collector.engines != configured.config.collector.engines {
+            let names = |resolved: &Resolved| {
+                let names: Vec<_> = resolved.config.collector.engines.iter().map(|engine| &*engine.name).collect();
+                (!names.is_empty()).then(|| names.join(", "))
+            };
+            waiting.push(RestartNeeded {
+                key: keys::ENGINES.to_owned(),
+                running: names(&self.started),
+                configured: names(configured),
+                source: "document".to_owned(),
+            });
+        }
         waiting
     }
 
-    /// Headers are a map, not a key: they are kept as a whole.
-    fn keep_headers(&self, resolved: &mut Resolved) {
-        let is_header = |path: &str| path.strip_prefix(keys::HEADERS).is_some_and(|rest| rest.starts_with('.'));
-        Arc::make_mut(&mut resolved.config).prometheus.headers = self.started.config.prometheus.headers.clone();
+    /// Headers and engines are maps, not keys: they are kept as a whole.
+    fn keep_maps(&self, resolved: &mut Resolved) {
+        let is_kept = |path: &str| {
+            [keys::HEADERS, keys::ENGINES]
+                .iter()
+                .any(|map| path.strip_prefix(map).is_some_and(|rest| rest.starts_with('.')))
+        };
+        let config = Arc::make_mut(&mut resolved.config);
+        config.prometheus.headers = self.started.config.prometheus.headers.clone();
+        config.collector.engines.clone_from(&self.started.config.collector.engines);
         let values = &mut Arc::make_mut(&mut resolved.view).values;
-        values.retain(|path, _| !is_header(path));
-        let started = self.started.view.values.iter().filter(|(path, _)| is_header(path));
+        values.retain(|path, _| !is_kept(path));
+        let started = self.started.view.values.iter().filter(|(path, _)| is_kept(path));
         values.extend(started.map(|(path, value)| (path.clone(), value.clone())));
     }
 

@@ -14,6 +14,7 @@
 
 mod checks;
 mod document;
+mod engines;
 mod environment;
 mod error;
 mod flags;
@@ -31,6 +32,7 @@ mod watch;
 mod yaml;
 
 pub use document::Document;
+pub use engines::{CustomEngine, CustomFamily, LabelValue};
 pub use error::{ConfigError, ConfigErrors};
 pub use flags::ConfigFlags;
 pub use layer::{Layer, Source};
@@ -39,8 +41,8 @@ pub use locations::{ConfigLocations, Location, Locations};
 pub use reference::reference_markdown;
 pub use resolve::Resolved;
 pub use schema::{
-    Backend, BearerToken, CertificatePaths, CollectorSettings, Config, EngineSettings, LeaderElectionSettings,
-    LogFormat, LoggingSettings, ModelSelector, PrometheusSettings, Secret, ServerSettings,
+    Backend, BearerToken, CertificatePaths, CollectorSettings, Config, EngineSettings, GatewayAddress,
+    LeaderElectionSettings, LogFormat, LoggingSettings, ModelSelector, PrometheusSettings, Secret, ServerSettings,
 };
 pub use view::{ResolvedModel, ResolvedValue, ResolvedView};
 pub use watch::{LoadError, load, watch};

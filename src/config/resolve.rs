@@ -9,9 +9,9 @@ use std::{
 use http::{HeaderName, HeaderValue};
 
 use super::{
-    BearerToken, CertificatePaths, CollectorSettings, Config, ConfigError, ConfigErrors, EngineSettings, Layer,
-    LeaderElectionSettings, LoggingSettings, ModelSelector, PrometheusSettings, ResolvedModel, ResolvedValue,
-    ResolvedView, Secret, ServerSettings, Source, checks,
+    BearerToken, CertificatePaths, CollectorSettings, Config, ConfigError, ConfigErrors, CustomEngine, EngineSettings,
+    Layer, LeaderElectionSettings, LoggingSettings, ModelSelector, PrometheusSettings, ResolvedModel, ResolvedValue,
+    ResolvedView, Secret, ServerSettings, Source, checks, engines,
     keys::{self, Key},
     layer::{Entries, Entry, quotable},
 };
@@ -44,11 +44,16 @@ impl Config {
 
         let prometheus = prometheus(&mut scope, &layers);
         let collector = CollectorSettings {
-            backend: scope.get(&keys::COLLECTOR_BACKEND),
+            backends: scope.get(&keys::COLLECTOR_BACKEND),
             fetch_interval: scope.get(&keys::COLLECTOR_FETCH_INTERVAL),
             peak_window: scope.get(&keys::COLLECTOR_PEAK_WINDOW),
             cache_ttl: scope.get(&keys::COLLECTOR_CACHE_TTL),
             cache_max_entries: scope.get(&keys::COLLECTOR_CACHE_MAX_ENTRIES),
+            scrape_interval: scope.get(&keys::SCRAPE_INTERVAL),
+            scrape_timeout: scope.get(&keys::SCRAPE_TIMEOUT),
+            scrape_port: scope.get(&keys::SCRAPE_PORT),
+            gateways: scope.get(&keys::EPP_URLS),
+            engines: engines(&mut scope, &layers),
         };
         let engine = EngineSettings { interval: scope.get(&keys::ENGINE_INTERVAL) };
         let ages = AgeLimits {
@@ -210,6 +215,19 @@ fn headers(scope: &mut Scope<'_>, layers: &[&Layer], has_token: bool) -> BTreeMa
         scope.errors.push(ConfigError::invalid(path, "(hidden)", &entry.given_by, rule));
     }
     headers
+}
+
+/// Engines merge key by key, as every map does.
+fn engines(scope: &mut Scope<'_>, layers: &[&Layer]) -> Vec<CustomEngine> {
+    let mut entries = Entries::new();
+    for (name_and_key, entry) in layers.iter().flat_map(|layer| &layer.engines) {
+        if !entries.contains_key(name_and_key) {
+            let path = format!("{}.{name_and_key}", keys::ENGINES);
+            scope.values.insert(path, ResolvedValue::new(entry.text.clone(), &entry.given_by));
+            entries.insert(name_and_key.clone(), entry.clone());
+        }
+    }
+    engines::engines(keys::ENGINES, &entries, scope.errors)
 }
 
 /// A certificate and its key: both or neither.

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, sync::Arc, tim
 
 use url::Url;
 
+use super::CustomEngine;
 use crate::{
     constants::MetricsGroup,
     interfaces::{AgeLimits, ModelKey, SaturationScalingConfig},
@@ -85,7 +86,7 @@ impl fmt::Display for ModelSelector {
 /// How Prometheus is reached.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PrometheusSettings {
-    /// Its address; set whenever the backend is [`Backend::Prometheus`].
+    /// Its address; set whenever a backend is [`Backend::Prometheus`].
     pub url: Option<Url>,
     /// Certificates that may sign its own; the system's where unset.
     pub ca_cert_path: Option<PathBuf>,
@@ -152,8 +153,8 @@ impl fmt::Debug for Secret {
 /// How signals are collected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CollectorSettings {
-    /// Where from.
-    pub backend: Backend,
+    /// Where from; at least one, each once.
+    pub backends: Vec<Backend>,
     /// Time between two fetches.
     pub fetch_interval: Duration,
     /// Signals are peaks over this long.
@@ -162,6 +163,31 @@ pub struct CollectorSettings {
     pub cache_ttl: Duration,
     /// Results the cache holds at most.
     pub cache_max_entries: u64,
+    /// Time between two scrapes of a pod.
+    pub scrape_interval: Duration,
+    /// Time a pod may take to answer.
+    pub scrape_timeout: Duration,
+    /// Port of pods that name none for metrics.
+    pub scrape_port: u16,
+    /// Endpoint pickers to scrape.
+    pub gateways: Vec<GatewayAddress>,
+    /// Engines beside those built in.
+    pub engines: Vec<CustomEngine>,
+}
+
+/// Where an endpoint picker exposes its metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayAddress {
+    /// Namespace of the models it routes to.
+    pub namespace: Arc<str>,
+    /// Address of its metrics.
+    pub url: Url,
+}
+
+impl fmt::Display for GatewayAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.namespace, self.url)
+    }
 }
 
 /// A source of signals.
@@ -170,12 +196,23 @@ pub struct CollectorSettings {
 pub enum Backend {
     /// A Prometheus that scrapes the inference servers.
     Prometheus,
+    /// The inference servers themselves.
+    Scrape,
+    /// Endpoint pickers.
+    Epp,
+}
+
+impl Backend {
+    /// Every source.
+    pub const ALL: [Self; 3] = [Self::Prometheus, Self::Scrape, Self::Epp];
 }
 
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Prometheus => "prometheus",
+            Self::Scrape => "scrape",
+            Self::Epp => "epp",
         })
     }
 }

@@ -1,6 +1,6 @@
 //! The contract of a metric source.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
@@ -29,6 +29,16 @@ pub trait MetricsCollector: Send + Sync {
         Box::pin(async { ModelMetrics::default() })
     }
 
+    /// Whether the source has signals of engine instances; a gateway has none.
+    fn has_replicas(&self) -> bool {
+        true
+    }
+
+    /// Models that engines say they serve, whether or not a variant declares them.
+    fn served_models(&self) -> Vec<ServedModel> {
+        Vec::new()
+    }
+
     /// Checks that the series needed to decide on `model` exist.
     ///
     /// # Errors
@@ -43,12 +53,54 @@ pub trait MetricsCollector: Send + Sync {
 
     /// How the source is doing, for messages and readiness.
     fn health(&self) -> SourceHealth;
+
+    /// How each source is doing, where this one is made of several.
+    fn sources(&self) -> Vec<SourceHealth> {
+        vec![self.health()]
+    }
+}
+
+/// A model that an engine says it serves. Beside what variants declare it shows a model name that differs, a pod that
+/// serves an unknown model, and a model without pods.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServedModel {
+    /// The model, in the namespace of the pod.
+    pub model: ModelKey,
+    /// The pod that serves it.
+    pub pod: Arc<str>,
+    /// When it said so last.
+    pub sampled_at: Timestamp,
 }
 
 /// Who a pod belongs to, for enrichment of its series.
 pub trait PodDirectory: Send + Sync {
     /// The pod's variant; `None` while the pod is unknown or belongs to no variant.
     fn identify(&self, namespace: &str, pod: &str) -> Option<PodIdentity>;
+
+    /// Where the running pods of variants expose their metrics.
+    fn endpoints(&self) -> Vec<PodEndpoint> {
+        Vec::new()
+    }
+}
+
+/// Where a pod exposes its metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodEndpoint {
+    /// Namespace of the pod.
+    pub namespace: Arc<str>,
+    /// Name of the pod.
+    pub pod: Arc<str>,
+    /// Model that its variant declares.
+    pub model_id: Arc<str>,
+    /// Its address.
+    pub address: IpAddr,
+    /// Ports it names for metrics; empty where it names none.
+    pub ports: Box<[u16]>,
+    /// Path it names for metrics.
+    pub path: Option<Arc<str>>,
+    /// KV-cache capacity in tokens it declares, for engines that export none.
+    pub kv_cache_tokens: Option<u64>,
 }
 
 /// A pod's place among the variants.

@@ -26,7 +26,9 @@ mod variant;
 
 pub use analysis::{ModelSaturationAnalysis, SaturationAnalyzer, SignalAverages, VariantSaturationAnalysis};
 pub use capacity::{CapacityCurve, CapacityPoint, CapacityQuestion, LengthShape, MissPoint, ServiceTimes};
-pub use collector::{CollectorError, MetricsCollector, PodDirectory, PodIdentity, SourceHealth};
+pub use collector::{
+    CollectorError, MetricsCollector, PodDirectory, PodEndpoint, PodIdentity, ServedModel, SourceHealth,
+};
 pub use config::{AgeLimits, EngineOptions, InvalidThreshold, SaturationScalingConfig, SpareTriggers};
 pub use decision::{
     Decision, Desired, Direction, EngineName, Growth, Limit, Outcome, Reason, SaturationLevel, VariantDecision,

@@ -101,7 +101,7 @@ pub async fn take(
         version: SNAPSHOT_VERSION,
         taken_at,
         variants,
-        sources: collectors.iter().map(|collector| collector.health()).collect(),
+        sources: collectors.iter().flat_map(|collector| collector.sources()).collect(),
         unavailable,
         models: observed_models,
         inventory: cluster.inventory(),

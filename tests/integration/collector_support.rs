@@ -82,7 +82,8 @@ impl Collecting {
         // Another test may have installed it.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let (tracker, pods) = (CollectionTracker::new(clock.clone()), Arc::<Pods>::default());
-        let collector = new_metrics_collector(config, pods.clone(), clock, &tracker)?;
+        let directory: Arc<dyn PodDirectory> = pods.clone();
+        let collector = new_metrics_collector(config, &directory, &clock, &tracker)?.collector;
         Ok(Self { collector, tracker, pods })
     }
 

@@ -1,39 +1,18 @@
 //! Finds what a metric name means.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use super::table::{self, Family, Value};
-use crate::interfaces::{EngineKind, Quantities, Quantity, QuantityKind};
+use crate::{
+    config::CustomEngine,
+    interfaces::{EngineKind, Quantities, Quantity, QuantityKind},
+};
 
 /// Every engine that is understood: those built in and those of the configuration.
 #[derive(Clone, Debug)]
 pub struct EngineCatalog {
     pub(super) engines: Vec<EngineEntry>,
     families: HashMap<Box<str>, Meaning>,
-}
-
-/// An engine that the configuration describes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CustomEngine {
-    /// Its name, for messages.
-    pub name: Arc<str>,
-    /// Label that names the model; without one the pod's variant has to.
-    pub model_label: Option<Box<str>>,
-    /// Label that numbers the data-parallel engines of a pod.
-    pub rank_label: Option<Box<str>>,
-    /// What it exports, newest name first.
-    pub families: Vec<CustomFamily>,
-}
-
-/// A family of a [`CustomEngine`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CustomFamily {
-    /// What it means.
-    pub quantity: Quantity,
-    /// Its name, a counter's without `_total`, a histogram's without its suffixes.
-    pub name: Box<str>,
-    /// Only samples with this label and value.
-    pub label: Option<(Box<str>, Box<str>)>,
 }
 
 /// One engine, as far as a reader needs to know.

@@ -9,7 +9,7 @@ mod gateway;
 mod reader;
 mod table;
 
-pub use catalog::{CustomEngine, CustomFamily, EngineCatalog};
+pub use catalog::EngineCatalog;
 pub use gateway::gateway_readings;
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::{CustomEngine, CustomFamily};
 use crate::interfaces::{EngineKind, EngineReading, Quantity as Q};
 
 fn readings(text: &str) -> Vec<EngineReading> {

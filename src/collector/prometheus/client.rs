@@ -1,6 +1,6 @@
 //! The HTTP client: trust, identity and server name, made anew when the files behind them change.
 
-use std::{error::Error, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use prometheus_http_query::Client;
@@ -11,7 +11,10 @@ use reqwest::{
 };
 use rustls::crypto::CryptoProvider;
 
-use crate::{collector::InvalidCollectorConfig, config::PrometheusSettings};
+use crate::{
+    collector::{InvalidCollectorConfig, with_causes},
+    config::PrometheusSettings,
+};
 
 /// A client for one server whose TLS files may be rotated.
 pub(super) struct ReloadingClient {
@@ -71,12 +74,6 @@ impl fmt::Debug for ReloadingClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReloadingClient").field("address", &self.address()).finish_non_exhaustive()
     }
-}
-
-/// An error with its causes, which reqwest leaves out of its own text.
-pub(super) fn with_causes(error: &(dyn Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| (*error).source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[derive(PartialEq, Eq)]

@@ -7,12 +7,12 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use prometheus_http_query::Client;
 
 use super::{
-    client::{ReloadingClient, with_causes},
+    client::ReloadingClient,
     queries::Query,
     response::{self, Series},
 };
 use crate::{
-    collector::{InvalidCollectorConfig, config},
+    collector::{InvalidCollectorConfig, config, with_causes},
     config::{BearerToken, PrometheusSettings},
     interfaces::CollectorError,
 };

@@ -3,40 +3,48 @@
 //! ```text
 //! targets ─► GET /metrics ─► mapping (text → one reading per engine) ─► history (peaks, rates, lengths) ─► signals
 //! ```
+//!
+//! Gateways (endpoint pickers) are scraped the same way: only what is read in their answer differs.
+
+mod availability;
+mod schedule;
+mod targets;
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::{StreamExt, future::BoxFuture, stream};
 use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
+pub use self::targets::ScrapeTargets;
+pub(super) use self::targets::{GatewayTargets, PodTargets};
 pub use super::history::ScrapeTarget;
 use super::{
+    CollectionTracker,
     history::{ScrapeHistory, Windows},
-    mapping::EngineCatalog,
+    mapping::{EngineCatalog, gateway_readings},
+    with_causes,
 };
 use crate::{
     clock::Clock,
     interfaces::{
-        CollectorError, EngineReading, MetricsCollector, ModelKey, ModelMetrics, PodDirectory, ReplicaMetrics,
-        SourceHealth,
+        AgeLimits, CollectorError, EngineReading, GatewayReading, MetricsCollector, ModelKey, ModelMetrics,
+        PodDirectory, ReplicaMetrics, ServedModel, SourceHealth,
     },
 };
-
-/// Knows which pods to scrape now.
-pub trait ScrapeTargets: Send + Sync {
-    /// The pods that should answer: running, and of a variant.
-    fn scrape_targets(&self) -> Vec<ScrapeTarget>;
-}
 
 /// Parameters of direct scraping.
 #[derive(Clone, Copy, Debug)]
 pub struct ScrapeOptions {
     /// How far back signals look.
     pub windows: Windows,
+    /// A signal sampled longer ago counts as missing.
+    pub signal_age_limit: Duration,
     /// A pod that takes longer to answer has no sample this time. Wall time.
     pub timeout: Duration,
     /// Pods scraped at once.
@@ -47,26 +55,51 @@ pub struct ScrapeOptions {
 
 impl Default for ScrapeOptions {
     fn default() -> Self {
-        Self { windows: Windows::default(), timeout: Duration::from_secs(2), concurrency: 64, max_body_bytes: 4 << 20 }
+        Self {
+            windows: Windows::default(),
+            signal_age_limit: AgeLimits::default().signal,
+            timeout: Duration::from_secs(2),
+            concurrency: 64,
+            max_body_bytes: 4 << 20,
+        }
     }
+}
+
+/// What answers are read for.
+#[derive(Clone, Debug)]
+pub enum ScrapedKind {
+    /// Inference servers, of the engines in the catalog.
+    Engines(Arc<EngineCatalog>),
+    /// Endpoint pickers.
+    Gateways,
 }
 
 /// A [`MetricsCollector`] that reads the pods themselves.
 pub struct ScrapeCollector {
     http: reqwest::Client,
     options: ScrapeOptions,
+    kind: ScrapedKind,
     clock: Arc<dyn Clock>,
     targets: Arc<dyn ScrapeTargets>,
     pods: Arc<dyn PodDirectory>,
-    engines: EngineCatalog,
+    tracker: CollectionTracker,
     state: Mutex<Readings>,
 }
 
 #[derive(Default)]
 struct Readings {
     history: ScrapeHistory,
+    /// What became of each target's last scrape: families read, or why there are none.
+    outcomes: HashMap<ScrapeTarget, Result<usize, String>>,
     last_success: Option<Timestamp>,
-    last_error: Option<String>,
+    /// Scrapes that were answered.
+    recorded: u64,
+}
+
+/// What an answer says.
+enum Reading {
+    Engines(Vec<EngineReading>),
+    Gateways(Vec<GatewayReading>),
 }
 
 impl std::fmt::Debug for ScrapeCollector {
@@ -76,7 +109,8 @@ impl std::fmt::Debug for ScrapeCollector {
 }
 
 impl ScrapeCollector {
-    /// A collector that scrapes `targets` whenever it is refreshed.
+    /// A collector of the engines built in, with an account of its own, that scrapes `targets` whenever it is refreshed
+    /// or while it [runs](Self::run).
     ///
     /// # Errors
     /// When the HTTP client cannot be built.
@@ -86,35 +120,128 @@ impl ScrapeCollector {
         targets: Arc<dyn ScrapeTargets>,
         pods: Arc<dyn PodDirectory>,
     ) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder().timeout(options.timeout).no_proxy().build()?;
+        let http = reqwest::Client::builder()
+            .timeout(options.timeout)
+            .connect_timeout(options.timeout)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()?;
         let state = Readings { history: ScrapeHistory::new(options.windows), ..Readings::default() };
-        let engines = EngineCatalog::default();
-        Ok(Self { http, options, clock, targets, pods, engines, state: Mutex::new(state) })
+        let tracker = CollectionTracker::new(clock.clone());
+        let kind = ScrapedKind::Engines(Arc::default());
+        Ok(Self { http, options, kind, clock, targets, pods, tracker, state: Mutex::new(state) })
     }
 
-    async fn scrape(&self, target: ScrapeTarget) -> (ScrapeTarget, Timestamp, Result<Vec<EngineReading>, String>) {
+    /// The same, reading answers for something else.
+    #[must_use]
+    pub fn reading(mut self, kind: ScrapedKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// The same, keeping account in `tracker`.
+    #[must_use]
+    pub fn tracked_by(mut self, tracker: CollectionTracker) -> Self {
+        self.tracker = tracker;
+        self
+    }
+
+    /// Scrapes every target each `period` (of the clock), and less often beyond 500 of them, until `shutdown`; a slow or
+    /// failing target delays no other. `refreshed` counts the times there were new signals.
+    pub async fn run(self: Arc<Self>, period: Duration, shutdown: CancellationToken, refreshed: watch::Sender<u64>) {
+        schedule::run(self, period, shutdown, refreshed).await;
+    }
+
+    /// Scrapes one target and records what it says. Returns whether it answered.
+    async fn scrape_once(&self, target: &ScrapeTarget) -> bool {
+        let started = Instant::now();
         let text = self.fetch(&target.url).await;
         // The pod samples its gauges when it answers.
         let sampled_at = self.clock.now();
-        let readings = text.map(|text| self.engines.readings(&text));
-        (target, sampled_at, readings)
+        let reading = text.map(|text| self.read(&text));
+        let duration = started.elapsed();
+        let mut state = self.state();
+        match reading {
+            Ok(reading) => {
+                let instances = match reading {
+                    Reading::Engines(readings) => {
+                        let instances = readings.len();
+                        state.history.record(sampled_at, target, readings);
+                        instances
+                    }
+                    Reading::Gateways(readings) => {
+                        let models = readings.len();
+                        state.history.record_gateway(sampled_at, target, readings);
+                        models
+                    }
+                };
+                state.outcomes.insert(target.clone(), Ok(instances));
+                state.recorded += 1;
+                state.last_success = Some(sampled_at);
+                drop(state);
+                self.tracker.query_succeeded(self.query_name(), duration, instances);
+                self.tracker.fetched(sampled_at, 0);
+                true
+            }
+            Err((reason, message)) => {
+                let message = format!("pod {}/{}: {message}", target.namespace, target.pod);
+                state.outcomes.insert(target.clone(), Err(message.clone()));
+                drop(state);
+                self.tracker.query_failed(self.query_name(), duration, reason, message);
+                false
+            }
+        }
     }
 
-    async fn fetch(&self, url: &str) -> Result<String, String> {
-        let response = self.http.get(url).send().await.map_err(|error| describe(&error))?;
+    fn read(&self, text: &str) -> Reading {
+        match &self.kind {
+            ScrapedKind::Engines(engines) => Reading::Engines(engines.readings(text)),
+            ScrapedKind::Gateways => Reading::Gateways(gateway_readings(text)),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self.kind {
+            ScrapedKind::Engines(_) => "pod scraping",
+            ScrapedKind::Gateways => "endpoint picker scraping",
+        }
+    }
+
+    fn query_name(&self) -> &'static str {
+        match self.kind {
+            ScrapedKind::Engines(_) => "pod_scrape",
+            ScrapedKind::Gateways => "gateway_scrape",
+        }
+    }
+
+    /// Forgets all but `targets`. Returns how many scrapes were ever answered.
+    fn keep_only(&self, targets: &HashSet<ScrapeTarget>) -> u64 {
+        let now = self.clock.now();
+        let mut state = self.state();
+        state.history.retain(now, |target| targets.contains(target));
+        state.outcomes.retain(|target, _| targets.contains(target));
+        state.recorded
+    }
+
+    /// The answer, or one word for the `reason` label and what went wrong.
+    async fn fetch(&self, url: &str) -> Result<String, (&'static str, String)> {
+        let failed = |error: reqwest::Error| {
+            let reason = if error.is_timeout() { "timeout" } else { "unreachable" };
+            (reason, with_causes(&error.without_url()))
+        };
+        let mut response = self.http.get(url).send().await.map_err(failed)?;
         let status = response.status();
         if !status.is_success() {
-            return Err(format!("it answered {status}"));
+            return Err(("bad_response", format!("it answered {status}")));
         }
         let mut body = Vec::new();
-        let mut chunks = response;
-        while let Some(chunk) = chunks.chunk().await.map_err(|error| describe(&error))? {
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if body.len() + chunk.len() > self.options.max_body_bytes {
-                return Err(format!("its answer exceeds {} bytes", self.options.max_body_bytes));
+                return Err(("bad_response", format!("its answer exceeds {} bytes", self.options.max_body_bytes)));
             }
             body.extend_from_slice(&chunk);
         }
-        String::from_utf8(body).map_err(|_| "its answer is not UTF-8".to_owned())
+        String::from_utf8(body).map_err(|_| ("bad_response", "its answer is not UTF-8".to_owned()))
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, Readings> {
@@ -123,48 +250,29 @@ impl ScrapeCollector {
     }
 
     async fn scrape_all(&self) -> Result<(), CollectorError> {
-        let targets = self.targets.scrape_targets();
-        let expected = targets.len();
-        let results: Vec<_> = stream::iter(targets)
-            .map(|target| self.scrape(target))
+        let targets: HashSet<ScrapeTarget> = self.targets.scrape_targets().into_iter().collect();
+        let answered: Vec<bool> = stream::iter(targets.clone())
+            .map(async |target| self.scrape_once(&target).await)
             .buffer_unordered(self.options.concurrency)
             .collect()
             .await;
-
-        let mut failures = Vec::new();
-        let mut answered = HashSet::with_capacity(expected);
-        let mut state = self.state();
-        for (target, sampled_at, outcome) in results {
-            match outcome {
-                Ok(readings) => state.history.record(sampled_at, &target, readings),
-                Err(message) => failures.push(format!("pod {}/{}: {message}", target.namespace, target.pod)),
-            }
-            answered.insert(target);
-        }
-        // Kept after a failure: its samples age until they are missing. Dropped with its target.
-        state.history.retain(self.clock.now(), |target| answered.contains(target));
-        let failed = failures.len();
-        state.last_error = failures.into_iter().next().map(|first| format!("{failed} of {expected} pods; {first}"));
-        if failed < expected || expected == 0 {
-            state.last_success = Some(self.clock.now());
+        self.keep_only(&targets);
+        if answered.iter().any(|answered| *answered) || answered.is_empty() {
+            self.state().last_success = Some(self.clock.now());
             return Ok(());
         }
-        let message = state.last_error.clone().unwrap_or_default();
-        Err(CollectorError::Unreachable { source_name: NAME.to_owned(), message })
+        let message = self.state().failure().unwrap_or_default();
+        Err(CollectorError::Unreachable { source_name: self.name().to_owned(), message })
     }
 }
 
-const NAME: &str = "pod scraping";
-
-fn describe(error: &reqwest::Error) -> String {
-    use std::error::Error;
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
+impl Readings {
+    /// How many targets failed last time, and why one of them did.
+    fn failure(&self) -> Option<String> {
+        let failures = || self.outcomes.values().filter_map(|outcome| outcome.as_ref().err());
+        let first = failures().min()?;
+        Some(format!("{} of {} pods; {first}", failures().count(), self.outcomes.len()))
     }
-    text
 }
 
 impl MetricsCollector for ScrapeCollector {
@@ -175,7 +283,7 @@ impl MetricsCollector for ScrapeCollector {
         Box::pin(async move {
             let state = self.state();
             if state.last_success.is_none() {
-                return Err(CollectorError::NotReadYet { source_name: NAME.to_owned() });
+                return Err(CollectorError::NotReadYet { source_name: self.name().to_owned() });
             }
             Ok(state.history.replica_metrics(model, |target| {
                 let pod = self.pods.identify(&target.namespace, &target.pod).filter(|pod| pod.ready);
@@ -188,22 +296,27 @@ impl MetricsCollector for ScrapeCollector {
         Box::pin(async move { self.state().history.model_metrics(model) })
     }
 
+    fn has_replicas(&self) -> bool {
+        matches!(self.kind, ScrapedKind::Engines(_))
+    }
+
+    fn served_models(&self) -> Vec<ServedModel> {
+        let state = self.state();
+        let served = state.history.instances().map(|(model, target, sampled_at)| ServedModel {
+            model: model.clone(),
+            pod: target.pod.clone(),
+            sampled_at,
+        });
+        served.collect()
+    }
+
     fn validate_metrics_availability<'a>(&'a self, model: &'a ModelKey) -> BoxFuture<'a, Result<(), CollectorError>> {
         Box::pin(async move {
-            let state = self.state();
-            let in_namespace = state.history.instances().filter(|(known, ..)| known.namespace == model.namespace);
-            let served: BTreeSet<&str> = in_namespace.map(|(known, ..)| &*known.model_id).collect();
-            if served.contains(&*model.model_id) {
+            if matches!(self.kind, ScrapedKind::Gateways) {
                 return Ok(());
             }
-            let served: Vec<&str> = served.into_iter().collect();
-            let found = if served.is_empty() {
-                "no pod there answers with metrics; check that its pods run and expose /metrics".to_owned()
-            } else {
-                format!("pods there serve {}; set spec.modelID to the model_name label", served.join(", "))
-            };
-            let missing = crate::constants::VLLM_KV_CACHE_USAGE_PERC.to_owned();
-            Err(CollectorError::MissingSeries { model: model.clone(), missing, found })
+            let state = self.state();
+            availability::check(model, &state.history, &state.outcomes, self.clock.now(), self.options.signal_age_limit)
         })
     }
 
@@ -213,7 +326,7 @@ impl MetricsCollector for ScrapeCollector {
 
     fn health(&self) -> SourceHealth {
         let state = self.state();
-        SourceHealth { name: NAME.into(), last_success: state.last_success, last_error: state.last_error.clone() }
+        SourceHealth { name: self.name().into(), last_success: state.last_success, last_error: state.failure() }
     }
 }
 

@@ -98,7 +98,7 @@ async fn a_model_nobody_serves_is_answered_with_the_models_that_are_served() {
     let wrong = ModelKey::new("prod", "M");
     assert_eq!(
         collector.fetch_saturation_metrics(&wrong).await.unwrap_err(),
-        CollectorError::NotReadYet { source_name: NAME.to_owned() }
+        CollectorError::NotReadYet { source_name: "pod scraping".to_owned() }
     );
     collector.refresh().await.unwrap();
     assert!(collector.validate_metrics_availability(&ModelKey::new("prod", "m")).await.is_ok());

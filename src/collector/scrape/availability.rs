@@ -1,0 +1,81 @@
+//! Why no usable signal of a model was scraped, in words a person can act on.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+use super::ScrapeTarget;
+use crate::{
+    collector::history::ScrapeHistory,
+    constants::{VLLM_KV_CACHE_USAGE_PERC, VLLM_NUM_REQUESTS_WAITING},
+    interfaces::{CollectorError, ModelKey, ReplicaMetrics, Signal},
+};
+
+/// A series that a decision needs: its name in messages and the signal it becomes.
+type Needed = (&'static str, fn(&ReplicaMetrics) -> Signal<f64>);
+
+/// Checks that at least one engine instance of `model` has each signal that a decision needs, where its engine has it.
+pub(super) fn check(
+    model: &ModelKey,
+    history: &ScrapeHistory,
+    outcomes: &HashMap<ScrapeTarget, Result<usize, String>>,
+    now: Timestamp,
+    age_limit: Duration,
+) -> Result<(), CollectorError> {
+    let replicas = history.replica_metrics(model, |_| None);
+    let is_usable = |signal: Signal<f64>| match signal.fresh(now, age_limit) {
+        Signal::Present { .. } | Signal::NotDefined => true,
+        Signal::Missing => false,
+    };
+    let needed: [Needed; 2] = [
+        (VLLM_KV_CACHE_USAGE_PERC, |replica| replica.kv_cache_usage),
+        (VLLM_NUM_REQUESTS_WAITING, |replica| replica.queue_length),
+    ];
+    let missing: Vec<_> = needed
+        .iter()
+        .filter(|(_, signal)| !replicas.iter().any(|replica| is_usable(signal(replica))))
+        .map(|(name, _)| *name)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let found = if let Some(replica) = replicas.first() {
+        format!(
+            "its {} scraped engine instance(s), such as pod {}, export no fresh number there; check that the pod answers \
+             and its engine's version",
+            replicas.len(),
+            replica.pod
+        )
+    } else {
+        what_is_served(model, history, outcomes)
+    };
+    Err(CollectorError::MissingSeries { model: model.clone(), missing: missing.join(" and "), found })
+}
+
+fn what_is_served(
+    model: &ModelKey,
+    history: &ScrapeHistory,
+    outcomes: &HashMap<ScrapeTarget, Result<usize, String>>,
+) -> String {
+    let in_namespace = history.instances().filter(|(known, ..)| known.namespace == model.namespace);
+    let served: BTreeSet<&str> = in_namespace.map(|(known, ..)| &*known.model_id).collect();
+    if !served.is_empty() {
+        let served: Vec<_> = served.into_iter().collect();
+        return format!("pods there serve {}; set spec.modelID to the model_name label", served.join(", "));
+    }
+    let of_namespace = || outcomes.iter().filter(|(target, _)| target.namespace == model.namespace);
+    if let Some(failure) = of_namespace().filter_map(|(_, outcome)| outcome.as_ref().err()).min() {
+        return format!("{failure}; check the pod, and that a network policy lets wva reach its metrics port");
+    }
+    match of_namespace().map(|(target, _)| target).min() {
+        Some(target) => format!(
+            "pod {} answers at {} without metrics of an engine that is known; check prometheus.io/port and \
+             prometheus.io/path on the pod, or describe its engine under collector.engines",
+            target.pod, target.url
+        ),
+        None => "no pod of a variant runs there; check that its pods run and expose /metrics".to_owned(),
+    }
+}
