@@ -2,17 +2,24 @@
 //!
 //! ```text
 //! decisions ─► DecisionStore (served at once) ─► DecisionMetrics (/metrics) ─► StatusWriter (in the background)
+//!                                                                          └─► DirectScaler (opt-in) ─► scale subresources
 //! ```
 //!
 //! Memory comes first: nothing that can be slow stands between a decision and the HPA that reads it.
 
-use std::{sync::Arc, time::Duration};
+mod direct;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 
+pub use self::direct::{DirectScaler, ScaleAction, ScaleSink};
 use crate::{
     decisions::DecisionStore,
-    interfaces::{Decision, Snapshot},
+    interfaces::{ActuationMode, Decision, Snapshot},
     telemetry::DecisionMetrics,
 };
 
@@ -27,6 +34,14 @@ pub struct Actuator {
     store: Arc<DecisionStore>,
     metrics: DecisionMetrics,
     status: Option<Box<dyn StatusSink>>,
+    direct: Option<Direct>,
+}
+
+/// Direct actuation, where there is a cluster. The mode may change between cycles.
+struct Direct {
+    mode: Box<dyn Fn() -> ActuationMode + Send + Sync>,
+    scaler: Mutex<DirectScaler>,
+    sink: Box<dyn ScaleSink>,
 }
 
 impl std::fmt::Debug for Actuator {
@@ -38,7 +53,18 @@ impl std::fmt::Debug for Actuator {
 impl Actuator {
     /// An actuator that serves from `store`, counts in `metrics` and, where there is a cluster, writes to `status`.
     pub fn new(store: Arc<DecisionStore>, metrics: DecisionMetrics, status: Option<Box<dyn StatusSink>>) -> Self {
-        Self { store, metrics, status }
+        Self { store, metrics, status, direct: None }
+    }
+
+    /// The same with direct actuation through `sink`, as far as `mode` has it.
+    #[must_use]
+    pub fn with_direct_actuation(
+        self,
+        mode: impl Fn() -> ActuationMode + Send + Sync + 'static,
+        sink: impl ScaleSink + 'static,
+    ) -> Self {
+        let direct = Direct { mode: Box::new(mode), scaler: Mutex::default(), sink: Box::new(sink) };
+        Self { direct: Some(direct), ..self }
     }
 
     /// Publishes the decisions made on `snapshot`. What is older than its limit for decisions is refused from then on.
@@ -50,6 +76,13 @@ impl Actuator {
         self.metrics.publish(&decisions);
         if let Some(status) = &self.status {
             status.publish(snapshot, &decisions);
+        }
+        if let Some(direct) = &self.direct {
+            let mut scaler = direct.scaler.lock().unwrap_or_else(PoisonError::into_inner);
+            let actions = scaler.actions((direct.mode)(), snapshot, &decisions);
+            if !actions.is_empty() {
+                direct.sink.scale(actions);
+            }
         }
     }
 

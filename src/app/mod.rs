@@ -7,6 +7,7 @@ mod certificate;
 mod cycle;
 mod high_availability;
 mod inputs;
+mod scaling;
 mod shutdown;
 mod status;
 mod tasks;
@@ -34,7 +35,7 @@ use crate::{
     decisions::DecisionStore,
     discovery::{self, ClusterState},
     executor::HybridExecutor,
-    interfaces::{AgeLimits, MetricsCollector, ModelKey, PodDirectory, SaturationScalingConfig},
+    interfaces::{AgeLimits, EngineOptions, MetricsCollector, ModelKey, PodDirectory, SaturationScalingConfig},
     serving::Bound,
     snapshot::Parameters,
     telemetry::{DecisionMetrics, MetricsRegistry, init_logging},
@@ -142,13 +143,17 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         config.controller_instance.as_deref(),
     );
     let received = Actuator::new(store.clone(), metrics.clone(), None);
+    let (scaler, scaling) = scaling::scaler(client.clone());
+    tasks.spawn("direct actuation", scaling.run(stop.clone()));
+    let mode = live.clone();
     let status = status::ClusterStatus { cluster: cluster.clone(), writer };
     let cycle = Arc::new(Cycle::new(
         clock.clone(),
         Arc::new(cluster.clone()),
         vec![collector.clone()],
         parameters(live.clone()),
-        Actuator::new(store.clone(), metrics, Some(Box::new(status))),
+        Actuator::new(store.clone(), metrics, Some(Box::new(status)))
+            .with_direct_actuation(move || mode.config().actuation.mode, scaler),
     ));
     let (work, elections) = if config.leader_election.enabled {
         let replica = high_availability::Replica { client: client.clone(), live: live.clone(), clock: clock.clone() };
@@ -239,6 +244,14 @@ impl Parameters for Config {
 
     fn saturation_of(&self, model: &ModelKey) -> Arc<SaturationScalingConfig> {
         self.saturation_for(model).clone()
+    }
+
+    fn retention_of(&self, model: &ModelKey) -> Option<Duration> {
+        self.retention_for(model)
+    }
+
+    fn engine(&self) -> EngineOptions {
+        EngineOptions { compensate_tolerance: self.actuation.compensate_tolerance, ..EngineOptions::default() }
     }
 }
 

@@ -162,14 +162,19 @@ impl Reader {
         let Some(entries) = self.mapping(keys::MODELS, node) else { return };
         let mut model_id = None;
         let mut namespace = None;
-        let mut saturation = None;
+        let mut sections = Vec::new();
         for (key, line, node) in entries {
             match key.as_str() {
                 "modelID" => model_id = self.name("models.modelID", node),
                 "namespace" => namespace = self.name("models.namespace", node),
-                keys::SATURATION => saturation = self.mapping("models.saturation", node),
+                keys::SATURATION | keys::SCALE_TO_ZERO => {
+                    if let Some(entries) = self.mapping(&format!("models.{key}"), node) {
+                        sections.push((key.as_str(), entries));
+                    }
+                }
                 _ => {
-                    let nearest = nearest(key, ["modelID", "namespace", keys::SATURATION].into_iter());
+                    let nearest =
+                        nearest(key, ["modelID", "namespace", keys::SATURATION, keys::SCALE_TO_ZERO].into_iter());
                     let given_by = self.at(*line);
                     self.layer.errors.push(ConfigError::UnknownKey { key: format!("models.{key}"), given_by, nearest });
                 }
@@ -186,12 +191,14 @@ impl Reader {
             return self.reject(selector.to_string(), "given twice", node.line, "one entry per model is enough");
         }
         self.layer.models.entry(selector.clone()).or_default();
-        self.saturation(&selector, saturation.unwrap_or_default());
+        for (section, entries) in sections {
+            self.model_section(&selector, section, entries);
+        }
     }
 
-    fn saturation(&mut self, selector: &ModelSelector, entries: &[(String, u64, Node)]) {
+    fn model_section(&mut self, selector: &ModelSelector, section: &str, entries: &[(String, u64, Node)]) {
         for (key, line, node) in entries {
-            let path = format!("{}.{key}", keys::SATURATION);
+            let path = format!("{section}.{key}");
             match keys::find(&path) {
                 Some(row) => {
                     if let Some(text) = self.scalar(row, &format!("{selector}.{path}"), node) {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     constants::MetricsGroup,
-    interfaces::{AgeLimits, SaturationScalingConfig},
+    interfaces::{ActuationMode, AgeLimits, SaturationScalingConfig},
 };
 
 /// A scalar key of type `T`.
@@ -234,6 +234,19 @@ keys! {
     QUEUE_SPARE_TRIGGER: Option<f64> = Key::new("saturation.queueSpareTrigger", &kinds::OPTIONAL_REQUESTS, || None,
         "Upstream's trigger: scale up when threshold − waiting requests averages below this.");
 
+    SCALE_TO_ZERO_ENABLED: bool = Key::new("scaleToZero.enabled", &kinds::SWITCH, || false,
+        "Whether a model whose variants all have a minimum of 0 gives up its last replicas when no request comes.")
+        .upstream_variable("WVA_SCALE_TO_ZERO");
+    SCALE_TO_ZERO_RETENTION: Duration = Key::new("scaleToZero.retentionPeriod", &kinds::DURATION, || seconds(600),
+        "Time without a request after which it does.");
+
+    ACTUATION_MODE: ActuationMode = Key::new("actuation.mode", &kinds::ACTUATION, ActuationMode::default,
+        "Who scales workloads: `hpa` alone; `fromZero`: wva also wakes targets that stand at zero; `direct`: wva also \
+         scales targets that no HPA reads its metric for. The latter two need the rights in `manifests/actuation`.");
+    ACTUATION_COMPENSATE_TOLERANCE: bool = Key::new("actuation.compensateTolerance", &kinds::SWITCH, || false,
+        "Whether to serve the least number that an HPA acts on where its tolerance would swallow a step up; for HPAs \
+         that cannot set `tolerance: 0`. Needs no rights.");
+
     SERVER_BIND_ADDRESS: std::net::IpAddr = Key::new("server.bindAddress", &kinds::ADDRESS,
         || Ipv4Addr::UNSPECIFIED.into(), "Address to listen on.").needs_restart();
     SERVER_PORT: u16 = Key::new("server.port", &kinds::PORT, || 6443, "Port to listen on; 0 is any free one.")
@@ -286,8 +299,10 @@ pub(super) const HEADERS: &str = "prometheus.headers";
 pub(super) const ENGINES: &str = "collector.engines";
 /// The list of per-model entries; documents only.
 pub(super) const MODELS: &str = "models";
-/// The section that per-model entries may hold.
+/// A section that per-model entries may hold.
 pub(super) const SATURATION: &str = "saturation";
+/// Another.
+pub(super) const SCALE_TO_ZERO: &str = "scaleToZero";
 
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)

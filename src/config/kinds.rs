@@ -9,7 +9,7 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use url::Url;
 
 use super::{Backend, GatewayAddress, LogFormat, Secret};
-use crate::constants::MetricsGroup;
+use crate::{constants::MetricsGroup, interfaces::ActuationMode};
 
 /// What is wrong with a text, worded to follow "but".
 pub(super) type Rule = String;
@@ -83,6 +83,22 @@ pub(super) static SWITCH: Kind<bool> = Kind {
     name: "true or false",
     parse: |text| text.parse().map_err(|_| "it must be true or false".to_owned()),
     show: ToString::to_string,
+    form: Form::Plain,
+};
+
+pub(super) static ACTUATION: Kind<ActuationMode> = Kind {
+    name: "hpa, fromZero or direct",
+    parse: |text| match text {
+        "hpa" => Ok(ActuationMode::Hpa),
+        "fromZero" => Ok(ActuationMode::FromZero),
+        "direct" => Ok(ActuationMode::Direct),
+        _ => Err("it must be hpa, fromZero or direct".to_owned()),
+    },
+    show: |mode| match mode {
+        ActuationMode::Hpa => "hpa".to_owned(),
+        ActuationMode::FromZero => "fromZero".to_owned(),
+        ActuationMode::Direct => "direct".to_owned(),
+    },
     form: Form::Plain,
 };
 

@@ -4,14 +4,15 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use http::{HeaderName, HeaderValue};
 
 use super::{
-    BearerToken, CertificatePaths, CollectorSettings, Config, ConfigError, ConfigErrors, CustomEngine, EngineSettings,
-    Layer, LeaderElectionSettings, LoggingSettings, ModelSelector, PrometheusSettings, ResolvedModel, ResolvedValue,
-    ResolvedView, Secret, ServerSettings, Source, checks, engines,
+    ActuationSettings, BearerToken, CertificatePaths, CollectorSettings, Config, ConfigError, ConfigErrors,
+    CustomEngine, EngineSettings, Layer, LeaderElectionSettings, LoggingSettings, ModelSelector, PrometheusSettings,
+    ResolvedModel, ResolvedValue, ResolvedView, Secret, ServerSettings, Source, checks, engines,
     keys::{self, Key},
     layer::{Entries, Entry, quotable},
 };
@@ -63,6 +64,11 @@ impl Config {
             settle: collector.peak_window,
         };
         let saturation = Arc::new(saturation(&mut scope));
+        let retention = retention(&mut scope);
+        let actuation = ActuationSettings {
+            mode: scope.get(&keys::ACTUATION_MODE),
+            compensate_tolerance: scope.get(&keys::ACTUATION_COMPENSATE_TOLERANCE),
+        };
         let server = ServerSettings {
             bind_address: scope.get(&keys::SERVER_BIND_ADDRESS),
             port: scope.get(&keys::SERVER_PORT),
@@ -80,6 +86,9 @@ impl Config {
             ages,
             saturation,
             saturation_per_model: BTreeMap::new(),
+            retention,
+            retention_per_model: BTreeMap::new(),
+            actuation,
             server,
             leader_election: LeaderElectionSettings {
                 enabled: scope.get(&keys::LEADER_ELECTION_ENABLED),
@@ -97,11 +106,15 @@ impl Config {
         let (mut values, winners) = (scope.values, scope.winners);
         checks::notes(&config, &mut values);
 
-        let (models, saturation_per_model) = models(&layers, &mut errors);
+        let (models, own) = models(&layers, &mut errors);
         ConfigErrors::check(errors)?;
         let warnings = layers.iter().flat_map(|layer| layer.warnings.clone()).collect();
         Ok(Resolved {
-            config: Arc::new(Config { saturation_per_model, ..config }),
+            config: Arc::new(Config {
+                saturation_per_model: own.saturation,
+                retention_per_model: own.retention,
+                ..config
+            }),
             view: Arc::new(ResolvedView { values, models, warnings }),
             winners,
         })
@@ -285,14 +298,27 @@ impl Scope<'_> {
     }
 }
 
-type PerModel = BTreeMap<ModelSelector, Arc<SaturationScalingConfig>>;
+fn retention(scope: &mut Scope<'_>) -> Option<Duration> {
+    let (is_enabled, period) = (scope.get(&keys::SCALE_TO_ZERO_ENABLED), scope.get(&keys::SCALE_TO_ZERO_RETENTION));
+    is_enabled.then_some(period)
+}
+
+/// What single models have of their own, merged over what holds for all.
+#[derive(Default)]
+struct PerModel {
+    saturation: BTreeMap<ModelSelector, Arc<SaturationScalingConfig>>,
+    retention: BTreeMap<ModelSelector, Option<Duration>>,
+}
 
 fn models(layers: &[&Layer], errors: &mut Vec<ConfigError>) -> (Vec<ResolvedModel>, PerModel) {
     let selectors: BTreeSet<&ModelSelector> = layers.iter().flat_map(|layer| layer.models.keys()).collect();
+    let mut own = PerModel::default();
     let resolve = |selector: &ModelSelector| {
         let mut scope = Scope::model(layers, selector, errors);
-        let saturation = Arc::new(saturation(&mut scope));
-        (ResolvedModel::new(selector, scope.values), (selector.clone(), saturation))
+        own.saturation.insert(selector.clone(), Arc::new(saturation(&mut scope)));
+        own.retention.insert(selector.clone(), retention(&mut scope));
+        ResolvedModel::new(selector, scope.values)
     };
-    selectors.into_iter().map(resolve).unzip()
+    let models = selectors.into_iter().map(resolve).collect();
+    (models, own)
 }

@@ -7,7 +7,7 @@ use url::Url;
 use super::CustomEngine;
 use crate::{
     constants::MetricsGroup,
-    interfaces::{AgeLimits, ModelKey, SaturationScalingConfig},
+    interfaces::{ActuationMode, AgeLimits, ModelKey, SaturationScalingConfig},
 };
 
 /// Configuration of one `wva` process. Made by [`Config::resolve`].
@@ -25,6 +25,12 @@ pub struct Config {
     pub saturation: Arc<SaturationScalingConfig>,
     /// Saturation thresholds per model, already merged over [`Config::saturation`].
     pub saturation_per_model: BTreeMap<ModelSelector, Arc<SaturationScalingConfig>>,
+    /// How long models without an entry of their own stay up without requests; `None` is for ever.
+    pub retention: Option<Duration>,
+    /// The same per model.
+    pub retention_per_model: BTreeMap<ModelSelector, Option<Duration>>,
+    /// Who scales workloads.
+    pub actuation: ActuationSettings,
     /// How metrics are served.
     pub server: ServerSettings,
     /// How several replicas share the work.
@@ -57,12 +63,30 @@ impl Config {
 
     /// Thresholds that hold for `model`: of its entry for its namespace, else of its entry for all, else the default.
     pub fn saturation_for(&self, model: &ModelKey) -> &Arc<SaturationScalingConfig> {
-        let entry = |namespace: Option<&Arc<str>>| {
-            let selector = ModelSelector { model_id: model.model_id.clone(), namespace: namespace.cloned() };
-            self.saturation_per_model.get(&selector)
-        };
-        entry(Some(&model.namespace)).or_else(|| entry(None)).unwrap_or(&self.saturation)
+        of_model(&self.saturation_per_model, model).unwrap_or(&self.saturation)
     }
+
+    /// After how long without a request `model` gives up all replicas, if ever.
+    pub fn retention_for(&self, model: &ModelKey) -> Option<Duration> {
+        *of_model(&self.retention_per_model, model).unwrap_or(&self.retention)
+    }
+}
+
+/// The entry for `model` in its namespace, else that for the model anywhere.
+fn of_model<'a, T>(entries: &'a BTreeMap<ModelSelector, T>, model: &ModelKey) -> Option<&'a T> {
+    let entry = |namespace: Option<&Arc<str>>| {
+        entries.get(&ModelSelector { model_id: model.model_id.clone(), namespace: namespace.cloned() })
+    };
+    entry(Some(&model.namespace)).or_else(|| entry(None))
+}
+
+/// Who scales workloads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActuationSettings {
+    /// HPAs alone, or `wva` too.
+    pub mode: ActuationMode,
+    /// Whether steps that an HPA would ignore are widened.
+    pub compensate_tolerance: bool,
 }
 
 /// Which models an entry of `models` speaks of.

@@ -152,6 +152,7 @@ fn snapshot() -> Snapshot {
         objectives: BTreeMap::new(),
         curves: BTreeMap::new(),
         engine: crate::interfaces::EngineOptions::default(),
+        scale_to_zero: BTreeMap::new(),
         ages: AgeLimits::default(),
         saturation: Arc::default(),
         saturation_per_model: BTreeMap::new(),

@@ -3,17 +3,19 @@
 //!
 //! ```text
 //!                                  ┌► saturation ─┐  each: demand D, capacity P, confidence, targets
-//! Snapshot ─► groups (model, role) ┤              ├► arbitration ─► Decision
+//! Snapshot ─► groups (model, role) ┤              ├► arbitration ─► zero ─► Decision
 //!      State ──────────────────────┴► slo ────────┘
 //!        ▲                            └► memory ─► State, with the capacity curves it asks for
 //! ```
 
 mod arbitration;
 mod bounds;
+mod compensation;
 mod group;
 mod saturation;
 mod slo;
 mod state;
+mod zero;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -21,6 +23,7 @@ use crate::interfaces::{Decision, ModelKey, Role, Snapshot, VariantObservation};
 
 pub use slo::{LengthMemory, LoadMemory, ModelMemory, PeakMemory, VariantMemory};
 pub use state::{STATE_VERSION, State, VariantState};
+pub use zero::Activity;
 
 /// Decides on every variant of `snapshot`; decisions are in the order of variant names, whatever the snapshot's order.
 ///
@@ -41,7 +44,9 @@ pub fn step(state: &State, snapshot: &Snapshot) -> (State, Vec<Decision>) {
         }
     }
     decisions.sort_by(|a, b| a.variant.cmp(&b.variant));
-    (state.after(snapshot, &decisions, memories), decisions)
+    let activity = zero::apply(state, snapshot, &mut decisions);
+    compensation::apply(snapshot, &mut decisions);
+    (state.after(snapshot, &decisions, memories, activity), decisions)
 }
 
 #[cfg(test)]

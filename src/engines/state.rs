@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::slo::ModelMemory;
+use super::{slo::ModelMemory, zero::Activity};
 use crate::interfaces::{
     CapacityQuestion, Decision, ModelKey, Outcome, ScaleObservation, Snapshot, TargetObservation, VariantKey, as_list,
 };
@@ -25,11 +25,14 @@ pub struct State {
     /// What the SLO engine remembers per model.
     #[serde(default, with = "as_list")]
     pub models: BTreeMap<ModelKey, Arc<ModelMemory>>,
+    /// When each model that may stand at zero was last active.
+    #[serde(default, with = "as_list")]
+    pub activity: BTreeMap<ModelKey, Activity>,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { version: STATE_VERSION, variants: BTreeMap::new(), models: BTreeMap::new() }
+        Self { version: STATE_VERSION, variants: BTreeMap::new(), models: BTreeMap::new(), activity: BTreeMap::new() }
     }
 }
 
@@ -73,6 +76,7 @@ impl State {
         snapshot: &Snapshot,
         decisions: &[Decision],
         models: BTreeMap<ModelKey, Arc<ModelMemory>>,
+        activity: BTreeMap<ModelKey, Activity>,
     ) -> Self {
         let outcomes: BTreeMap<&VariantKey, &Outcome> =
             decisions.iter().map(|decision| (&decision.variant, &decision.outcome)).collect();
@@ -85,7 +89,7 @@ impl State {
                 (key.clone(), remember(previous, snapshot.taken_at, &observation.target, outcomes.get(key).copied()))
             })
             .collect();
-        Self { version: STATE_VERSION, variants, models }
+        Self { version: STATE_VERSION, variants, models, activity }
     }
 }
 

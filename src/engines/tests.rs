@@ -12,12 +12,12 @@ use crate::interfaces::{
     SourceHealth, TargetObservation, TargetReference, Variant, VariantKey, VariantObservation, WithheldKind,
 };
 
-fn at(second: i64) -> Timestamp {
+pub(super) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
 }
 
 /// A variant of model `m` whose ready replicas all carry `load`, sampled at second `sampled`.
-fn variant(name: &str, cost: f64, ready: u32, load: (f64, f64), sampled: i64) -> VariantObservation {
+pub(super) fn variant(name: &str, cost: f64, ready: u32, load: (f64, f64), sampled: i64) -> VariantObservation {
     let key = VariantKey::new("default", name);
     let replicas = (0..ready)
         .map(|i| ReplicaMetrics {
@@ -65,12 +65,13 @@ fn pending(mut observation: VariantObservation, since: &[i64]) -> VariantObserva
     observation
 }
 
-fn snapshot(second: i64, variants: Vec<VariantObservation>) -> Snapshot {
+pub(super) fn snapshot(second: i64, variants: Vec<VariantObservation>) -> Snapshot {
     Snapshot {
         version: SNAPSHOT_VERSION,
         models: Vec::new(),
         inventory: None,
         objectives: std::collections::BTreeMap::new(),
+        scale_to_zero: std::collections::BTreeMap::new(),
         taken_at: at(second),
         variants,
         sources: vec![SourceHealth { name: "Prometheus at http://p".into(), last_success: None, last_error: None }],
@@ -94,7 +95,7 @@ fn decide_settled(snapshot: &Snapshot) -> Vec<Decision> {
     step(&step(&State::default(), &earlier).0, snapshot).1
 }
 
-fn desired(decisions: &[Decision], name: &str) -> Desired {
+pub(super) fn desired(decisions: &[Decision], name: &str) -> Desired {
     let decision = decisions.iter().find(|decision| &*decision.variant.name == name).unwrap();
     match &decision.outcome {
         Outcome::Desired(desired) => desired.clone(),

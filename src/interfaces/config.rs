@@ -36,6 +36,19 @@ impl Default for AgeLimits {
     }
 }
 
+/// Who scales workloads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ActuationMode {
+    /// HPAs alone: `wva` has no write verb on workloads.
+    #[default]
+    Hpa,
+    /// HPAs, but `wva` wakes targets that stand at zero, for clusters whose HPAs cannot.
+    FromZero,
+    /// `wva` also scales every target that no HPA reads its metric for.
+    Direct,
+}
+
 /// What the SLO engine makes use of. All is on by default; each switch exists so that an ablation can tell what its part
 /// is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +73,8 @@ pub struct EngineOptions {
     pub anticipated_supply: bool,
     /// Replacements are ready before what they replace goes.
     pub make_before_break: bool,
+    /// Larger steps up where an HPA's tolerance would swallow smaller ones. Off by default: not part of an ablation.
+    pub compensate_tolerance: bool,
 }
 
 impl Default for EngineOptions {
@@ -74,6 +89,7 @@ impl Default for EngineOptions {
             learning: true,
             anticipated_supply: true,
             make_before_break: true,
+            compensate_tolerance: false,
         }
     }
 }

@@ -154,6 +154,8 @@ pub enum EngineName {
     Saturation,
     /// The engine that aims at the service objective.
     Slo,
+    /// The engine that wakes models from zero and puts them to sleep.
+    ScaleFromZero,
     /// The bounds alone.
     Bounds,
 }
@@ -163,6 +165,7 @@ impl fmt::Display for EngineName {
         f.write_str(match self {
             Self::Saturation => "saturation",
             Self::Slo => "slo",
+            Self::ScaleFromZero => "scale from zero",
             Self::Bounds => "bounds",
         })
     }

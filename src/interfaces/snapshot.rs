@@ -1,6 +1,6 @@
 //! Everything a decision may depend on, at one moment.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,9 @@ pub struct Snapshot {
     /// Service objective per model, where the configuration has one.
     #[serde(default, with = "per_model")]
     pub objectives: BTreeMap<ModelKey, Arc<ServiceObjective>>,
+    /// Models that give up all replicas when no request came for so long.
+    #[serde(default, with = "per_model")]
+    pub scale_to_zero: BTreeMap<ModelKey, Duration>,
     /// Capacity curves computed so far, among them those that the state asked for.
     #[serde(default, with = "as_list")]
     pub curves: BTreeMap<Arc<CapacityQuestion>, Arc<CapacityCurve>>,

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -41,6 +42,12 @@ pub trait Parameters: Send + Sync {
     /// What the SLO engine makes use of.
     fn engine(&self) -> EngineOptions {
         EngineOptions::default()
+    }
+
+    /// After how long without a request `model` gives up all replicas; `None` where it never does.
+    fn retention_of(&self, model: &ModelKey) -> Option<Duration> {
+        let _ = model;
+        None
     }
 
     /// What requests of `model` are owed; `None` without a service class for it.
@@ -92,6 +99,8 @@ pub async fn take(
 
     let objectives = models.iter().filter_map(|model| Some((model.clone(), parameters.objective_of(model)?)));
     let objectives = objectives.collect();
+    let retained = models.iter().filter_map(|model| Some((model.clone(), parameters.retention_of(model)?)));
+    let scale_to_zero = retained.collect();
     let saturation = parameters.saturation();
     let own_thresholds = models.into_iter().filter_map(|model| {
         let of_model = parameters.saturation_of(&model);
@@ -106,6 +115,7 @@ pub async fn take(
         models: observed_models,
         inventory: cluster.inventory(),
         objectives,
+        scale_to_zero,
         ages: parameters.ages(),
         engine: parameters.engine(),
         curves: BTreeMap::new(),
