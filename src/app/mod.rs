@@ -121,15 +121,7 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let mut registry = MetricsRegistry::new();
     let tracker = CollectionTracker::new(clock.clone());
     tracker.register(registry.registry_mut());
-    let pods: Arc<dyn PodDirectory> = Arc::new(cluster.clone());
-    let sources = new_metrics_collector(&CollectorConfig::from(&*config), &pods, &clock, &tracker)?;
-    let collector: Arc<dyn MetricsCollector> = sources.collector;
-    let mut fetches = Vec::new();
-    for source in sources.each {
-        let (refreshed, refreshes) = tokio::sync::watch::channel(0);
-        fetches.push(refreshes);
-        tasks.spawn("metric collection", source.run(stop.clone(), refreshed));
-    }
+    let (collector, fetches) = collect(&config, &cluster, &clock, &tracker, &tasks, &stop)?;
 
     let (writer, worker) =
         StatusWriter::new(VariantAutoscalingsEngine::new(client.clone(), clock.clone(), env::var("POD_NAME").ok()));
@@ -209,6 +201,29 @@ async fn end_on_signal(live: Arc<LiveConfig>, readiness: Readiness, work: Work, 
     if let Err(error) = shutdown::on_signal(readiness, delay, work.resign(), serving).await {
         error!(%error, "signals cannot be received; the process ends only when killed");
     }
+}
+
+/// All metric sources as one, and what counts each one's fetches.
+type Collection = (Arc<dyn MetricsCollector>, Vec<tokio::sync::watch::Receiver<u64>>);
+
+/// Starts every metric source; gives all as one, and what counts each one's fetches.
+fn collect(
+    config: &Config,
+    cluster: &ClusterState,
+    clock: &Arc<dyn Clock>,
+    tracker: &CollectionTracker,
+    tasks: &Tasks,
+    stop: &CancellationToken,
+) -> anyhow::Result<Collection> {
+    let pods: Arc<dyn PodDirectory> = Arc::new(cluster.clone());
+    let sources = new_metrics_collector(&CollectorConfig::from(config), &pods, clock, tracker)?;
+    let mut fetches = Vec::new();
+    for source in sources.each {
+        let (refreshed, refreshes) = tokio::sync::watch::channel(0);
+        fetches.push(refreshes);
+        tasks.spawn("metric collection", source.run(stop.clone(), refreshed));
+    }
+    Ok((sources.collector, fetches))
 }
 
 /// A client of a cluster that answers: later errors need not ask whether the address is right.

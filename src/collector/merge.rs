@@ -273,7 +273,9 @@ mod tests {
 
     fn merged(sources: &[&[ReplicaMetrics]]) -> Vec<ReplicaMetrics> {
         let mut merged = BTreeMap::new();
-        sources.iter().for_each(|replicas| add(&mut merged, replicas.to_vec()));
+        for replicas in sources {
+            add(&mut merged, replicas.to_vec());
+        }
         merged.into_values().collect()
     }
 

@@ -67,7 +67,7 @@ fn seeded(spec: &LoadSpec, seed: u64) -> LoadSpec {
     let mut spec = spec.clone();
     match &mut spec {
         LoadSpec::Regular(generated) | LoadSpec::Poisson(generated) => {
-            generated.seed = generated.seed.wrapping_add(seed)
+            generated.seed = generated.seed.wrapping_add(seed);
         }
         LoadSpec::Trace(trace) => trace.seed = trace.seed.wrapping_add(seed),
     }

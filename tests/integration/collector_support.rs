@@ -75,15 +75,15 @@ pub(crate) struct Collecting {
 
 impl Collecting {
     pub(crate) fn new(config: &CollectorConfig) -> Result<Self, InvalidCollectorConfig> {
-        Self::at(config, Arc::new(SystemClock))
+        Self::at(config, &(Arc::new(SystemClock) as Arc<dyn Clock>))
     }
 
-    pub(crate) fn at(config: &CollectorConfig, clock: Arc<dyn Clock>) -> Result<Self, InvalidCollectorConfig> {
+    pub(crate) fn at(config: &CollectorConfig, clock: &Arc<dyn Clock>) -> Result<Self, InvalidCollectorConfig> {
         // Another test may have installed it.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let (tracker, pods) = (CollectionTracker::new(clock.clone()), Arc::<Pods>::default());
         let directory: Arc<dyn PodDirectory> = pods.clone();
-        let collector = new_metrics_collector(config, &directory, &clock, &tracker)?.collector;
+        let collector = new_metrics_collector(config, &directory, clock, &tracker)?.collector;
         Ok(Self { collector, tracker, pods })
     }
 

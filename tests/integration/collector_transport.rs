@@ -8,7 +8,7 @@ use wiremock::{
     matchers::{method, path},
 };
 use wva::{
-    clock::SimulatedClock,
+    clock::{Clock, SimulatedClock},
     config::{BearerToken, Secret},
     interfaces::{CollectorError, ModelKey, Signal},
 };
@@ -222,7 +222,7 @@ async fn a_failed_fetch_leaves_what_is_known_until_it_is_too_old() {
     let server = answering(SOUND).await;
     let clock = Arc::new(SimulatedClock::new(Timestamp::from_second(RECORDED).unwrap()));
     let config = configuration(&server.uri());
-    let collecting = Collecting::at(&config, clock.clone()).unwrap();
+    let collecting = Collecting::at(&config, &(clock.clone() as Arc<dyn Clock>)).unwrap();
     let not_read = collecting.collector.fetch_saturation_metrics(&model()).await.unwrap_err();
     assert!(matches!(not_read, CollectorError::NotReadYet { .. }), "{not_read:?}");
     let known = collecting.fetch(&model()).await;
@@ -285,7 +285,7 @@ async fn without_a_cache_reads_are_answered_by_the_last_fetch_and_ask_nothing() 
 async fn a_misspelt_model_is_answered_with_the_names_that_exist() {
     let server = answering(SOUND).await;
     let clock = Arc::new(SimulatedClock::new(Timestamp::from_second(RECORDED).unwrap()));
-    let collecting = Collecting::at(&configuration(&server.uri()), clock.clone()).unwrap();
+    let collecting = Collecting::at(&configuration(&server.uri()), &(clock.clone() as Arc<dyn Clock>)).unwrap();
     collecting.collector.refresh().await.unwrap();
     assert_eq!(collecting.collector.validate_metrics_availability(&model()).await, Ok(()));
     let misspelt = ModelKey::new("chat", "llama-3.1-8b");

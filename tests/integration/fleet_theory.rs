@@ -23,7 +23,7 @@ impl Uniform {
     }
 }
 
-fn single_server(options: PoolOptions) -> Pool {
+fn single_server(options: &PoolOptions) -> Pool {
     let profile = Profile {
         iteration_ms: ITERATION_SECONDS * 1e3,
         prefill_ms_per_token: 0.0,
@@ -32,7 +32,7 @@ fn single_server(options: PoolOptions) -> Pool {
         max_num_seqs: 1,
         ..Profile::built_in("llama-3.1-8b-h100").unwrap()
     };
-    let mut pool = Pool::new(PoolOptions { record_completions: true, ..options });
+    let mut pool = Pool::new(PoolOptions { record_completions: true, ..options.clone() });
     pool.add_variant(VariantSpec::new("server", profile));
     pool.add_replica("server", Picoseconds::ZERO).unwrap();
     pool
@@ -80,7 +80,7 @@ fn the_wait_is_pollaczek_and_khinchines_for_constant_exponential_and_two_point_s
     for (name, sampler) in cases {
         for load in [0.5, 0.7] {
             let rate = load / (200.0 * ITERATION_SECONDS);
-            let (completions, _) = play(&mut single_server(PoolOptions::default()), 60_000, rate, sampler);
+            let (completions, _) = play(&mut single_server(&PoolOptions::default()), 60_000, rate, sampler);
             let service: Vec<f64> = completions
                 .iter()
                 .map(|completion| f64::from(completion.request.output_tokens) * ITERATION_SECONDS)
@@ -106,7 +106,7 @@ fn a_bounded_queue_turns_away_the_share_that_m_m_1_k_says() {
         let mean_tokens = 2000.0;
         let rate = load / (mean_tokens * ITERATION_SECONDS);
         let sampler = |random: &mut Uniform| random.exponential(mean_tokens).round().max(1.0) as u32;
-        let (_, attainment) = play(&mut single_server(options), 40_000, rate, sampler);
+        let (_, attainment) = play(&mut single_server(&options), 40_000, rate, sampler);
         let expected = (1.0 - load) * load_power(load, places) / (1.0 - load_power(load, places + 1));
         let measured = attainment.rejected as f64 / attainment.arrived as f64;
         assert_close(measured, expected, 0.06, &format!("M/M/1/{places} at load {load}"));

@@ -1,4 +1,4 @@
-//! `apa`: AIBrix's Advanced Pod Autoscaler on mean KV-cache usage.
+//! `apa`: `AIBrix`'s Advanced Pod Autoscaler on mean KV-cache usage.
 //!
 //! Replicas times usage over target, outside a tolerance of 10 % either way, at most doubled or halved at once; usage is the
 //! mean over 180 s; a scale-down waits until no proposal of 300 s was higher. The controller sets replicas itself.
@@ -22,7 +22,7 @@ const COOLDOWN_DOWN: Duration = Duration::from_secs(300);
 const TOLERANCE: f64 = 0.1;
 const MAX_RATE: f64 = 2.0;
 
-/// AIBrix's autoscaler.
+/// `AIBrix`'s autoscaler.
 #[derive(Debug)]
 pub(in crate::simulate) struct Apa<'a> {
     scenario: &'a Scenario,
