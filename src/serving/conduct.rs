@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Shared by all requests of one connection; in their extensions.
 ///
 /// Somebody without rights who asks as fast as they can would take the processor from those with rights. After a refusal
-/// their further requests wait in one line, each for [`PAUSE`], until one is granted. Front proxies are exempt: they pass
+/// their further requests wait in one line, each for `PAUSE`, until one is granted. Front proxies are exempt: they pass
 /// on the requests of many.
 #[derive(Clone, Debug, Default)]
 pub struct Conduct(Arc<State>);
