@@ -14,7 +14,7 @@ mod tasks;
 
 use std::{env, sync::Arc, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use axum::{Json, Router, extract::State, routing::get};
 use clap::Args;
 use futures::FutureExt;
@@ -30,7 +30,7 @@ use crate::{
     auth::{Authenticator, Authorizer, KubeAccessReviewer, KubeTokenReviewer, TokenAuthenticator, watch_trust},
     clock::{Clock, SystemClock},
     collector::{CollectionTracker, CollectorConfig, new_metrics_collector},
-    config::{self, Config, ConfigFlags, ConfigLocations, Documents, Layer, LiveConfig, Locations},
+    config::{self, Backend, Config, ConfigFlags, ConfigLocations, Documents, Layer, LiveConfig, Locations},
     controller::{StatusWriter, VariantAutoscalingsEngine},
     decisions::DecisionStore,
     discovery::{self, ClusterState},
@@ -215,6 +215,11 @@ fn collect(
     tasks: &Tasks,
     stop: &CancellationToken,
 ) -> anyhow::Result<Collection> {
+    ensure!(
+        !config.collector.backends.contains(&Backend::Scrape),
+        "collector.backend names scrape, but wva serve cannot find the pods to scrape yet and would see no signal of \
+         them; set it to prometheus, epp or both"
+    );
     let pods: Arc<dyn PodDirectory> = Arc::new(cluster.clone());
     let sources = new_metrics_collector(&CollectorConfig::from(config), &pods, clock, tracker)?;
     let mut fetches = Vec::new();

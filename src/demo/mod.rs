@@ -31,7 +31,7 @@ use crate::{
     },
     decisions::DecisionStore,
     executor::HybridExecutor,
-    interfaces::{AgeLimits, MetricsCollector, ModelKey, SaturationScalingConfig},
+    interfaces::{AgeLimits, MetricsCollector},
     snapshot::Parameters,
     telemetry::{DecisionMetrics, MetricsRegistry},
 };
@@ -104,16 +104,4 @@ pub async fn run(args: DemoArgs, shutdown: CancellationToken) -> anyhow::Result<
 /// The decision parameters that ship.
 struct Defaults;
 
-impl Parameters for Defaults {
-    fn ages(&self) -> AgeLimits {
-        AgeLimits::default()
-    }
-
-    fn saturation(&self) -> Arc<SaturationScalingConfig> {
-        Arc::default()
-    }
-
-    fn saturation_of(&self, _: &ModelKey) -> Arc<SaturationScalingConfig> {
-        Arc::default()
-    }
-}
+impl Parameters for Defaults {}

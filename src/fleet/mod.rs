@@ -34,7 +34,7 @@ pub use command::{FleetArgs, run};
 pub use engine::{Engine, EngineMetrics, Histogram};
 pub use exposition::{CONTENT_TYPE, EngineScrape, Exposition, GatewayScrape, NameGeneration};
 pub use live::{FleetReport, LiveFleet, PoolReport, ReplicaReport};
-pub use load::{GeneratedLoad, Load, LoadError, LoadSpec, Step, TokenLengths, TraceError, TraceSpec};
+pub use load::{GeneratedLoad, Load, LoadError, LoadSpec, Step, TokenLengths, TraceError, TraceRows, TraceSpec};
 pub use models::Fleet;
 pub use plan::{LoadPlan, ModelLoad, ObjectiveSpec, PlanError, PreparedPlan};
 pub use pool::{Pool, PoolOptions, UnknownVariant, VariantSpec};

@@ -37,7 +37,7 @@ pub use self::{
     scenario::{Faults, ModelScenario, Scenario, Slow, Timing, VariantScenario, Window},
     source::{LoadSource, SourceError},
     timeline::{Point, Timeline},
-    trace::{TraceError, TraceSource, TraceSummary},
+    trace::{TraceSource, TraceSummary},
 };
 
 #[cfg(test)]

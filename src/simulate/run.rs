@@ -117,7 +117,8 @@ impl<'a> Simulation<'a> {
             self.world.advance_to(time)?;
             self.handle(time);
         }
-        let end = self.world.last_arrival();
+        // The first look after the last arrival, within a second of it: costs and hours are of one moment.
+        let end = self.world.now();
         let costs: Vec<f64> = self.world.models.iter().map(|model| model.pool.cost()).collect();
         let hours = self.replica_hours();
         let deadline = self.world.now() + self.scenario.timing.drain.into();

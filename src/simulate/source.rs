@@ -1,7 +1,7 @@
 //! Where requests come from: a trace that is streamed, or a generator.
 
-use super::trace::{Requests as TraceRequests, TraceError, TraceSource};
-use crate::fleet::{Load, LoadError, LoadSpec, Picoseconds, Request};
+use super::trace::{Requests as TraceRequests, TraceSource};
+use crate::fleet::{Load, LoadError, LoadSpec, Picoseconds, Request, TraceError};
 
 /// What arrives at a model.
 #[derive(Clone, Debug, PartialEq)]

@@ -55,8 +55,7 @@ fn every_policy_counts_every_request_and_stays_within_its_bounds() {
 fn a_fixed_number_of_replicas_costs_its_number_times_price_and_hours() {
     let scenario = one_variant();
     let outcome = &run(&scenario, "static@3", 1).models[0];
-    // The last requests are let finish beyond the ten minutes.
-    assert!((outcome.average_replicas - 3.0).abs() < 0.01, "{}", outcome.average_replicas);
+    assert!((outcome.average_replicas - 3.0).abs() < 1e-6, "{}", outcome.average_replicas);
     assert!((outcome.cost - 3.0 / 6.0).abs() < 0.01, "ten minutes of three at price 1: {}", outcome.cost);
     assert_eq!(outcome.scale_actions, 0);
 }
@@ -99,11 +98,25 @@ fn while_nothing_can_be_scraped_wva_lets_no_replica_go() {
 }
 
 #[test]
-fn a_slow_replica_makes_things_worse_and_lost_scrapes_do_not_break_anything() {
+fn a_slow_start_and_a_slow_replica_make_things_worse_and_lost_scrapes_do_not_break_anything() {
     let plain = run(&waves(), "static@3", 1).models[0].requests.met;
     let mut slow = waves();
     slow.faults.slow_replica = Some(Slow { at: Duration::from_secs(60), factor: 10.0 });
     assert!(run(&slow, "static@3", 1).models[0].requests.met < plain);
+
+    // One replica of those that the rise of the load calls for: it is late by four more cold starts, and no other is.
+    let mut plain = waves();
+    plain.models[0].variants[0].max_replicas = 4;
+    let mut late = plain.clone();
+    late.faults.slow_start = Some(Slow { at: Duration::from_secs(250), factor: 5.0 });
+    let reached = |scenario: &Scenario, count: u32| {
+        let points = run(scenario, "kpa@8", 1).timeline.points;
+        points.iter().find(|point| point.ready[0] >= count).map(|point| point.seconds).unwrap()
+    };
+    assert_eq!(reached(&late, 3), reached(&plain, 3));
+    let delay = reached(&late, 4) - reached(&plain, 4);
+    let cold_start = plain.models[0].variants[0].cold_start.as_secs_f64();
+    assert!((delay - 4.0 * cold_start).abs() <= 2.0, "{delay} s of {cold_start} s");
 
     let mut lossy = waves();
     lossy.faults.scrape_loss = 0.1;

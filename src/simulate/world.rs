@@ -55,7 +55,6 @@ pub(super) struct ModelWorld {
     sizing: Option<Sizing>,
     /// Seconds of a replica's work that arrived since [`ModelWorld::take_work`] was last called.
     work: f64,
-    last_arrival: Picoseconds,
     pub(super) ttft: Sketch,
     pub(super) itl: Sketch,
     /// Requests that arrived and that met their objective, by five minutes of arrival.
@@ -94,7 +93,6 @@ impl World {
                 objective: model.objective,
                 sizing: model.variants.first().map(|variant| Sizing::new(&variant.profile, &model.objective)),
                 work: 0.0,
-                last_arrival: Picoseconds::ZERO,
                 ttft: Sketch::default(),
                 itl: Sketch::default(),
                 segments: Vec::new(),
@@ -149,11 +147,6 @@ impl World {
     /// Whether all requests that arrived have ended.
     pub(super) fn all_ended(&self) -> bool {
         self.models.iter().all(|model| model.pool.attainment().in_flight() == 0)
-    }
-
-    /// When the last request arrived so far.
-    pub(super) fn last_arrival(&self) -> Picoseconds {
-        self.models.iter().map(|model| model.last_arrival).max().unwrap_or_default()
     }
 
     /// Lets time pass until `time`; requests arrive on their way.
@@ -300,7 +293,6 @@ impl ModelWorld {
     fn advance_to(&mut self, time: Picoseconds) -> Result<(), SourceError> {
         while let Some(request) = self.next.filter(|request| request.arrival <= time) {
             self.work += self.sizing.map_or(0.0, |sizing| sizing.seconds(&request));
-            self.last_arrival = request.arrival;
             self.segment(request.arrival).0 += 1;
             self.pool.submit(request);
             self.next = self.requests.next_request()?;

@@ -28,16 +28,23 @@ pub trait ClusterObserver: Send + Sync {
     }
 }
 
-/// Parameters that go into a snapshot, resolved.
+/// Parameters that go into a snapshot, resolved. What an implementation leaves out has the value that ships.
 pub trait Parameters: Send + Sync {
     /// How long observations count.
-    fn ages(&self) -> AgeLimits;
+    fn ages(&self) -> AgeLimits {
+        AgeLimits::default()
+    }
 
     /// Saturation thresholds of models without thresholds of their own.
-    fn saturation(&self) -> Arc<SaturationScalingConfig>;
+    fn saturation(&self) -> Arc<SaturationScalingConfig> {
+        Arc::default()
+    }
 
     /// Saturation thresholds of `model`.
-    fn saturation_of(&self, model: &ModelKey) -> Arc<SaturationScalingConfig>;
+    fn saturation_of(&self, model: &ModelKey) -> Arc<SaturationScalingConfig> {
+        let _ = model;
+        self.saturation()
+    }
 
     /// What the SLO engine makes use of.
     fn engine(&self) -> EngineOptions {

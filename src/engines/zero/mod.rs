@@ -9,7 +9,7 @@
 //!
 //! What is not known is not idle: while replicas are ready and say nothing, the model counts as active.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -49,10 +49,13 @@ struct Ask<'a> {
 
 /// Changes the decisions of models that sleep, wake or fall asleep; gives what to remember of each.
 pub(super) fn apply(state: &State, snapshot: &Snapshot, decisions: &mut [Decision]) -> BTreeMap<ModelKey, Activity> {
+    let may_sleep = |observation: &&VariantObservation| observation.variant.bounds.min == 0;
+    let sleepers: BTreeSet<&ModelKey> =
+        snapshot.variants.iter().filter(may_sleep).map(|observation| &observation.variant.model).collect();
     let known: BTreeMap<&ModelKey, &ModelMetrics> =
         snapshot.models.iter().map(|model| (&model.model, &model.metrics)).collect();
     let mut models: BTreeMap<&ModelKey, Model<'_>> = BTreeMap::new();
-    for observation in &snapshot.variants {
+    for observation in snapshot.variants.iter().filter(|observation| sleepers.contains(&observation.variant.model)) {
         let TargetObservation::Found(scale) = &observation.target else { continue };
         let bounds = EffectiveBounds::of(&observation.variant, &observation.autoscalers);
         let key = &observation.variant.model;

@@ -3,6 +3,7 @@
 
 mod arrivals;
 mod lengths;
+mod rows;
 mod trace;
 
 use std::path::PathBuf;
@@ -13,7 +14,8 @@ use thiserror::Error;
 pub use self::{
     arrivals::Step,
     lengths::TokenLengths,
-    trace::{TraceError, TraceSpec},
+    rows::{TraceError, TraceRows},
+    trace::TraceSpec,
 };
 use self::{
     arrivals::{ArrivalTimes, Spacing},

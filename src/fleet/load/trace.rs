@@ -1,23 +1,13 @@
-//! Recorded requests: CSV with the header `t_seconds,prompt_tokens,output_tokens`, sorted by time, gzipped if the name
-//! ends in `.gz`. A fourth column `prefix_hit_tokens_infinite_cache` holds the leading tokens seen before.
+//! A whole trace as a load, multiplied.
 
-use std::{
-    fs::File,
-    io::{self, BufRead, BufReader},
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
-use flate2::read::MultiGzDecoder;
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as friendly;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde::Deserialize;
-use thiserror::Error;
 
+use super::rows::{TraceError, TraceRows};
 use crate::fleet::{request::Request, time::Picoseconds};
-
-const HEADER: &str = "t_seconds,prompt_tokens,output_tokens";
-const PREFIX_COLUMN: &str = "prefix_hit_tokens_infinite_cache";
 
 /// A trace and how it is played.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -52,99 +42,17 @@ impl Default for TraceSpec {
     }
 }
 
-/// Why a trace cannot be used.
-#[derive(Debug, Error)]
-pub enum TraceError {
-    /// It cannot be read.
-    #[error("trace {}: {source}: check the path and that the file is whole", file.display())]
-    Read {
-        /// The file.
-        file: PathBuf,
-        /// What went wrong.
-        source: io::Error,
-    },
-    /// A line makes no sense.
-    #[error("trace {} line {line}: {problem}", file.display())]
-    Line {
-        /// The file.
-        file: PathBuf,
-        /// Counted from 1, the header included.
-        line: usize,
-        /// What is wrong with it.
-        problem: String,
-    },
-}
-
 /// The requests of a trace in order of arrival.
 pub(super) fn read(spec: &TraceSpec) -> Result<Vec<Request>, TraceError> {
-    let file = &spec.file;
-    let opened = File::open(file).map_err(|source| TraceError::Read { file: file.clone(), source })?;
-    let recorded = if file.extension().is_some_and(|extension| extension == "gz") {
-        parse(BufReader::new(MultiGzDecoder::new(opened)), file, spec.prefix_caching)?
-    } else {
-        parse(BufReader::new(opened), file, spec.prefix_caching)?
-    };
-    Ok(multiply(&recorded, spec))
+    Ok(multiply(&collect(TraceRows::open(&spec.file, spec.prefix_caching)?)?, spec))
 }
 
-fn parse(mut reader: impl BufRead, file: &Path, prefix_caching: bool) -> Result<Vec<Request>, TraceError> {
+fn collect(mut rows: TraceRows) -> Result<Vec<Request>, TraceError> {
     let mut requests = Vec::new();
-    let mut text = String::new();
-    let mut earliest = Picoseconds::ZERO;
-    for line in 1.. {
-        let at_line = |problem| TraceError::Line { file: file.to_owned(), line, problem };
-        text.clear();
-        let read = reader.read_line(&mut text).map_err(|source| TraceError::Read { file: file.to_owned(), source })?;
-        if read == 0 {
-            break;
-        }
-        let row = text.trim_end();
-        if line == 1 {
-            check_header(row, prefix_caching).map_err(at_line)?;
-        } else if !row.is_empty() {
-            let request = parse_row(row, earliest, prefix_caching).map_err(at_line)?;
-            earliest = request.arrival;
-            requests.push(request);
-        }
+    while let Some(request) = rows.next_row()? {
+        requests.push(request);
     }
-    if requests.is_empty() {
-        return Err(TraceError::Line { file: file.to_owned(), line: 1, problem: "no request follows".to_owned() });
-    }
-    Ok(requests)
-}
-
-fn check_header(row: &str, prefix_caching: bool) -> Result<(), String> {
-    let rest = row.strip_prefix(HEADER).ok_or_else(|| format!("the header is {row:?}, expected {HEADER:?}"))?;
-    if prefix_caching && rest.strip_prefix(',') != Some(PREFIX_COLUMN) {
-        return Err(format!("prefix caching needs the fourth column {PREFIX_COLUMN:?}"));
-    }
-    Ok(())
-}
-
-fn parse_row(row: &str, earliest: Picoseconds, prefix_caching: bool) -> Result<Request, String> {
-    let mut fields = row.split(',');
-    let mut field = |name: &str| fields.next().map(str::trim).ok_or_else(|| format!("{name} is missing"));
-    let seconds = field("t_seconds")?;
-    let arrival = seconds.parse::<f64>().ok().filter(|seconds| seconds.is_finite() && *seconds >= 0.0);
-    let arrival = arrival.ok_or_else(|| format!("t_seconds is {seconds:?}, expected seconds from 0 up"))?;
-    let arrival = Picoseconds::from_secs_f64(arrival);
-    if arrival < earliest {
-        return Err(format!("t_seconds is {seconds}, before the line above: sort the trace by time"));
-    }
-    let prompt = positive("prompt_tokens", field("prompt_tokens")?)?;
-    let output = positive("output_tokens", field("output_tokens")?)?;
-    let mut request = Request::new(arrival, prompt, output);
-    if prefix_caching {
-        let cached = field(PREFIX_COLUMN)?;
-        let parsed = cached.parse().map_err(|_| format!("{PREFIX_COLUMN} is {cached:?}, expected a count of tokens"));
-        request.cached_tokens = parsed?;
-    }
-    Ok(request)
-}
-
-fn positive(name: &str, text: &str) -> Result<u32, String> {
-    let tokens = text.parse().ok().filter(|&tokens| tokens > 0);
-    tokens.ok_or_else(|| format!("{name} is {text:?}, expected a count of tokens from 1 up"))
+    if requests.is_empty() { Err(rows.at_line("no request follows".to_owned())) } else { Ok(requests) }
 }
 
 fn multiply(recorded: &[Request], spec: &TraceSpec) -> Vec<Request> {
@@ -169,14 +77,19 @@ fn multiply(recorded: &[Request], spec: &TraceSpec) -> Vec<Request> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::{fs::File, io::Write, path::Path};
 
     use super::*;
 
     const GOOD: &str = "t_seconds,prompt_tokens,output_tokens\n0.0,374,44\n4.3146,396,109\n";
 
     fn parsed(text: &str) -> Result<Vec<Request>, TraceError> {
-        parse(text.as_bytes(), Path::new("some.csv"), false)
+        parse(text, false)
+    }
+
+    fn parse(text: &str, prefix_caching: bool) -> Result<Vec<Request>, TraceError> {
+        let reader = Box::new(std::io::Cursor::new(text.to_owned()));
+        collect(TraceRows::new(reader, Path::new("some.csv"), prefix_caching)?)
     }
 
     #[test]
@@ -228,8 +141,8 @@ mod tests {
     fn the_prefix_column_counts_only_when_asked_for() {
         let text = "t_seconds,prompt_tokens,output_tokens,prefix_hit_tokens_infinite_cache\n0.0,2290,316,512\n";
         assert_eq!(parsed(text).unwrap()[0].cached_tokens, 0);
-        assert_eq!(parse(text.as_bytes(), Path::new("some.csv"), true).unwrap()[0].cached_tokens, 512);
-        let error = parse(GOOD.as_bytes(), Path::new("some.csv"), true).unwrap_err().to_string();
+        assert_eq!(parse(text, true).unwrap()[0].cached_tokens, 512);
+        let error = parse(GOOD, true).unwrap_err().to_string();
         assert!(error.contains("line 1: prefix caching needs the fourth column"), "{error}");
     }
 

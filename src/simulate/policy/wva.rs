@@ -15,10 +15,9 @@ use crate::{
     fleet::Profile,
     hpa::{Behavior, Policy as HpaPolicy, PolicyKind, ScalingRules, Select},
     interfaces::{
-        AgeLimits, CollectorError, Decision, HpaObservation, HpaTarget, MetricsCollector, ModelKey, ModelMetrics,
-        Outcome, ReplicaBounds, ReplicaMetrics, Role, SaturationScalingConfig, ScaleObservation, ServiceObjective,
-        ServiceProfile, Snapshot, SourceHealth, TargetObservation, TargetReference, Variant, VariantKey,
-        VariantObservation, age,
+        CollectorError, Decision, HpaObservation, HpaTarget, MetricsCollector, ModelKey, ModelMetrics, Outcome,
+        ReplicaBounds, ReplicaMetrics, Role, ScaleObservation, ServiceObjective, ServiceProfile, Snapshot,
+        SourceHealth, TargetObservation, TargetReference, Variant, VariantKey, VariantObservation, age,
     },
     simulate::scenario::{Scenario, VariantScenario},
     snapshot::{self, ClusterObserver, Parameters},
@@ -211,18 +210,6 @@ impl ClusterObserver for Cluster {
 struct Objectives(Vec<(ModelKey, Arc<ServiceObjective>)>);
 
 impl Parameters for Objectives {
-    fn ages(&self) -> AgeLimits {
-        AgeLimits::default()
-    }
-
-    fn saturation(&self) -> Arc<SaturationScalingConfig> {
-        Arc::default()
-    }
-
-    fn saturation_of(&self, _: &ModelKey) -> Arc<SaturationScalingConfig> {
-        Arc::default()
-    }
-
     fn objective_of(&self, model: &ModelKey) -> Option<Arc<ServiceObjective>> {
         self.0.iter().find(|(key, _)| key == model).map(|(_, objective)| objective.clone())
     }
