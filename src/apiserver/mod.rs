@@ -13,6 +13,7 @@
 
 mod accept;
 mod custom;
+mod delegate;
 mod discovery;
 mod external;
 mod group;
@@ -48,6 +49,15 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub use self::{
+    delegate::Delegate,
+    health::{Readiness, ReadinessCheck},
+    provider::{
+        Labels, MetricsProvider, ObjectReference, Of, Refusal, Sample, Selector, Series, SeriesQuery, Summary,
+        UnknownMetric,
+    },
+    request_metrics::RequestMetrics,
+};
 use self::{
     discovery::{GroupsDocument, PlainDocument},
     group::versions,
@@ -55,14 +65,6 @@ use self::{
     middleware::Access,
     read::Reads,
     status::ApiError,
-};
-pub use self::{
-    health::{Readiness, ReadinessCheck},
-    provider::{
-        Labels, MetricsProvider, ObjectReference, Of, Refusal, Sample, Selector, Series, SeriesQuery, Summary,
-        UnknownMetric,
-    },
-    request_metrics::RequestMetrics,
 };
 use crate::{
     auth::{Authenticator, Authorizer},
@@ -81,6 +83,8 @@ pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
 pub struct ApiServer {
     /// Knows the values.
     pub provider: Arc<dyn MetricsProvider>,
+    /// Knows external metrics that are not ours, if there is such an adapter.
+    pub delegate: Option<Arc<dyn Delegate>>,
     /// API groups that are served, in the order in which discovery lists them.
     pub groups: Vec<MetricsGroup>,
     /// Finds out who asks.
@@ -106,12 +110,21 @@ impl fmt::Debug for ApiServer {
 /// The service that answers requests. They should carry a [`crate::serving::Peer`] extension; without it, client
 /// certificates are unknown and only bearer tokens authenticate.
 pub fn router(server: ApiServer) -> Router {
-    let ApiServer { provider, groups, authenticator, authorizer, readiness, requests, metrics_text, extra_routes } =
-        server;
+    let ApiServer {
+        provider,
+        delegate,
+        groups,
+        authenticator,
+        authorizer,
+        readiness,
+        requests,
+        metrics_text,
+        extra_routes,
+    } = server;
     let metrics = requests.with_resources(provider.metric_names());
     let access = Access { authenticator, authorizer, metrics: metrics.clone() };
     discovery_routes(&groups, provider.metric_names())
-        .merge(value_routes(&groups, &provider, &metrics))
+        .merge(value_routes(&groups, &provider, delegate.as_ref(), &metrics))
         .merge(process_routes(readiness, metrics_text))
         .merge(openapi::routes(&groups))
         .merge(extra_routes)
@@ -144,9 +157,15 @@ fn discovery_routes(groups: &[MetricsGroup], metrics: &[&'static str]) -> Router
 }
 
 /// Everything below a group version.
-fn value_routes(groups: &[MetricsGroup], provider: &Arc<dyn MetricsProvider>, metrics: &RequestMetrics) -> Router {
+fn value_routes(
+    groups: &[MetricsGroup],
+    provider: &Arc<dyn MetricsProvider>,
+    delegate: Option<&Arc<dyn Delegate>>,
+    metrics: &RequestMetrics,
+) -> Router {
     groups.iter().flat_map(|group| versions(*group)).fold(Router::new(), |router, version| {
-        let reads = Reads { provider: Arc::clone(provider), version, metrics: metrics.clone() };
+        let delegate = delegate.filter(|_| version.group == MetricsGroup::External).cloned();
+        let reads = Reads { provider: Arc::clone(provider), delegate, version, metrics: metrics.clone() };
         let path = format!("/apis/{}/{{*rest}}", version.api_version);
         router.merge(Router::new().route(&path, any(read::read)).with_state(reads))
     })

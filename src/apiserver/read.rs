@@ -13,7 +13,7 @@ use http::{
 };
 
 use super::{
-    MetricsProvider, Sample, Selector, Series,
+    Delegate, MetricsProvider, Sample, Selector, Series,
     accept::{Encoding, JSON, Offer, PLAIN, PROTOBUF, TABLE, YAML, negotiate},
     custom, external,
     group::{Form, GroupVersion, ObjectKind},
@@ -44,6 +44,8 @@ const EXTERNAL_OFFERS: [Offer; 4] = [JSON, YAML, PROTOBUF, TABLE];
 #[derive(Clone)]
 pub(super) struct Reads {
     pub(super) provider: Arc<dyn MetricsProvider>,
+    /// Of the group that is shared with other adapters.
+    pub(super) delegate: Option<Arc<dyn Delegate>>,
     pub(super) version: &'static GroupVersion,
     pub(super) metrics: RequestMetrics,
 }
@@ -57,8 +59,27 @@ pub(super) async fn read(
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
+    if let Some(delegate) = delegate_for(&reads, &method, &attributes, &uri) {
+        let answer = delegate.forward(&uri, &headers).await;
+        return answer.unwrap_or_else(|refusal| ApiError::Unavailable(refusal.message).into_response());
+    }
     let request = Request { reads: &reads, identity: &identity, uri: &uri, headers: &headers };
     request.respond(&method, &attributes).unwrap_or_else(ApiError::into_response)
+}
+
+/// The other adapter, where the read is for it.
+fn delegate_for<'a>(reads: &'a Reads, method: &Method, attributes: &Attributes, uri: &Uri) -> Option<&'a dyn Delegate> {
+    let delegate = reads.delegate.as_deref()?;
+    let Attributes::Resource(ResourceAttributes { verb, resource, namespace: Some(_), name: None, .. }) = attributes
+    else {
+        return None;
+    };
+    if method != Method::GET || verb != "list" || reads.provider.metric_names().contains(&resource.as_str()) {
+        return None;
+    }
+    // What cannot be understood is answered here.
+    let options = ListOptions::from_uri(uri).ok()?;
+    delegate.claims(resource, &options.selector).then_some(delegate)
 }
 
 /// One read, while it is answered.

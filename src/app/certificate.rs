@@ -6,13 +6,13 @@ use kube::Client;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::DEFAULT_NAMESPACE;
+use super::{DEFAULT_NAMESPACE, tasks::Tasks};
 use crate::{
-    authority::{Authority, AuthorityError, AuthorityOptions},
+    authority::{Authority, AuthorityError, AuthorityOptions, Pair},
     clock::Clock,
     config::Config,
-    constants::{EXTERNAL_METRICS_GROUP, EXTERNAL_METRICS_VERSION},
-    serving::{CertificateHandle, CertificateSource, ServingOptions, default_certificate_names},
+    constants::MetricsGroup,
+    serving::{Bound, CertificateHandle, CertificateSource, ServingOptions, default_certificate_names},
 };
 
 /// Name of our Service.
@@ -35,7 +35,13 @@ pub(super) async fn own_authority(
         service: SERVICE.to_owned(),
         names: names(config),
         validity: config.server.certificate_validity,
-        api_services: vec![format!("{EXTERNAL_METRICS_VERSION}.{EXTERNAL_METRICS_GROUP}")],
+        api_services: config
+            .server
+            .groups
+            .iter()
+            .flat_map(|group| api_services(*group))
+            .map(|name| (*name).to_owned())
+            .collect(),
     };
     Authority::open(client.clone(), options, clock).await.map(Some)
 }
@@ -56,13 +62,33 @@ pub(super) fn serving_options(config: &Config, authority: Option<&Authority>) ->
     options
 }
 
-/// Keeps the listener's certificate the authority's current one.
-pub(super) async fn keep(authority: Authority, certificate: CertificateHandle, stop: CancellationToken) {
-    let install = move |pair: &crate::authority::Pair| match certificate.replace(&pair.certificate, &pair.key) {
-        Ok(()) => info!("serving certificate replaced"),
-        Err(error) => warn!(%error, "serving certificate not replaced, the old one stays"),
+/// Keeps the certificate of all `listeners` the authority's current one, where there is an authority.
+pub(super) fn keep<'a>(
+    authority: Option<Authority>,
+    listeners: impl Iterator<Item = &'a Bound>,
+    tasks: &Tasks,
+    stop: &CancellationToken,
+) {
+    let Some(authority) = authority else { return };
+    let listeners: Vec<CertificateHandle> = listeners.map(Bound::certificate).collect();
+    let install = move |pair: &Pair| {
+        for listener in &listeners {
+            match listener.replace(&pair.certificate, &pair.key) {
+                Ok(()) => info!("serving certificate replaced"),
+                Err(error) => warn!(%error, "serving certificate not replaced, the old one stays"),
+            }
+        }
     };
-    authority.run(install, stop).await;
+    tasks.spawn("serving certificate", authority.run(install, stop.clone()));
+}
+
+/// Names of the `APIService`s of a group.
+fn api_services(group: MetricsGroup) -> &'static [&'static str] {
+    match group {
+        MetricsGroup::External => &["v1beta1.external.metrics.k8s.io"],
+        MetricsGroup::Custom => &["v1beta1.custom.metrics.k8s.io", "v1beta2.custom.metrics.k8s.io"],
+        MetricsGroup::Own => &["v1beta1.external.metrics.llmd.ai"],
+    }
 }
 
 /// The namespace of everything that is ours.

@@ -7,6 +7,7 @@ mod certificate;
 mod cycle;
 mod high_availability;
 mod inputs;
+mod neighbours;
 mod scaling;
 mod shutdown;
 mod status;
@@ -101,13 +102,13 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     // The port first: a wrong address or certificate ends the process before anything else begins.
     let authority = certificate::own_authority(&config, &client, clock.clone()).await?;
     let bound = Bound::bind(certificate::serving_options(&config, authority.as_ref())).await?;
+    let (keda, delegate) = neighbours::bind(&config, authority.as_ref(), clock.clone()).await?;
     let readiness = Readiness::default();
     let (stop, serving) = (CancellationToken::new(), CancellationToken::new());
     let tasks = Tasks::new(stop.clone(), serving.clone());
 
-    if let Some(authority) = authority {
-        tasks.spawn("serving certificate", certificate::keep(authority, bound.certificate(), stop.clone()));
-    }
+    let listeners = keda.iter().map(|keda| &keda.bound).chain([&bound]);
+    certificate::keep(authority, listeners, &tasks, &stop);
 
     let (trust, follow_trust) = watch_trust(client.clone(), stop.clone()).await?;
     tasks.spawn("trust watch", follow_trust);
@@ -175,7 +176,8 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let requests = RequestMetrics::register(registry.registry_mut());
     let registry = Arc::new(registry);
     let router = apiserver::router(ApiServer {
-        provider: store,
+        provider: store.clone(),
+        delegate,
         authenticator: Authenticator::new(trust, TokenAuthenticator::new(KubeTokenReviewer::new(client.clone()))),
         authorizer: Authorizer::new(KubeAccessReviewer::new(client)),
         readiness: readiness.clone(),
@@ -186,6 +188,7 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     });
     tasks.spawn_once(end_on_signal(live, readiness, work, serving.clone()));
 
+    neighbours::start(keda, store, &tasks, &serving, &stop);
     info!(address = %bound.local_address(), "serving");
     bound.serve(router, serving).await;
     stop.cancel();

@@ -34,6 +34,21 @@ pub(super) fn relations(config: &Config, scope: &mut Scope<'_>) {
     if config.collector.scrape_interval >= config.ages.signal {
         scope.reject("collector.scrape.interval", "it must be shorter than ages.signal");
     }
+    let delegation = &config.delegation;
+    let has_rule =
+        ![&delegation.metrics, &delegation.prefixes, &delegation.label_keys].iter().all(|rule| rule.is_empty());
+    if delegation.url.is_some() && !has_rule {
+        scope.reject(
+            "delegation.url",
+            "none of delegation.metrics, delegation.prefixes and delegation.labelKeys is set",
+        );
+    }
+    if config.keda.enabled && config.keda.client_ca_path.is_none() {
+        scope.reject(
+            "keda.enabled",
+            "keda.clientCaPath is not set; set it to the authority of KEDA's client certificate",
+        );
+    }
     if config.prometheus.insecure_skip_verify && config.prometheus.ca_cert_path.is_some() {
         let rule = "prometheus.insecureSkipVerify leaves it without effect; drop one of them";
         scope.reject("prometheus.caCertPath", rule);

@@ -88,6 +88,8 @@ pub(super) fn heading(path: &str) -> &'static str {
         Some("engine" | "ages") => "Decisions",
         Some("saturation") => "Saturation",
         Some("server") => "Server",
+        Some("delegation") => "Delegation",
+        Some("keda") => "KEDA",
         Some("leaderElection") => "High availability",
         Some("logging") => "Logging",
         _ => "Scope",

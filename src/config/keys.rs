@@ -277,6 +277,33 @@ keys! {
     LEADER_ELECTION_LEASE_DURATION: Duration = Key::new("leaderElection.leaseDuration", &kinds::LEASE,
         || seconds(15), "Time after which another replica takes over from a leader that is gone.").needs_restart();
 
+    DELEGATION_URL: Option<Url> = Key::new("delegation.url", &kinds::URL, || None,
+        "Address of another external-metrics adapter, such as `https://keda-operator-metrics-apiserver.keda.svc`, that \
+         reads of its metrics are passed on to, after our own authorisation and with our own credentials. It needs one \
+         of the three keys below.").needs_restart();
+    DELEGATION_METRICS: Vec<String> = Key::new("delegation.metrics", &kinds::TEXTS, Vec::new,
+        "Names of metrics that are its, separated by commas.").needs_restart();
+    DELEGATION_PREFIXES: Vec<String> = Key::new("delegation.prefixes", &kinds::TEXTS, Vec::new,
+        "Beginnings of names that are its, separated by commas.").needs_restart();
+    DELEGATION_LABEL_KEYS: Vec<String> = Key::new("delegation.labelKeys", &kinds::TEXTS, Vec::new,
+        "Label keys in the selector by which a read is its, separated by commas; `scaledobject.keda.sh/name` is KEDA's.")
+        .needs_restart();
+    DELEGATION_CA_CERT_PATH: Option<PathBuf> = Key::new("delegation.caCertPath", &kinds::PATH, || None,
+        "PEM file of the certificates that may sign its own, instead of the system's.").needs_restart();
+    DELEGATION_BEARER_TOKEN_PATH: PathBuf = Key::new("delegation.bearerTokenPath", &kinds::SET_PATH,
+        || PathBuf::from("/var/run/secrets/kubernetes.io/serviceaccount/token"),
+        "File of the bearer token it is asked with; read again as it rotates.").needs_restart();
+    DELEGATION_TIMEOUT: Duration = Key::new("delegation.timeout", &kinds::SHORT, || seconds(3),
+        "Time its answer may take; an HPA worker waits for it.").needs_restart();
+
+    KEDA_ENABLED: bool = Key::new("keda.enabled", &kinds::SWITCH, || false,
+        "Whether to serve KEDA as an external scaler, over gRPC with mutual TLS.").needs_restart();
+    KEDA_PORT: u16 = Key::new("keda.port", &kinds::PORT, || 9443, "Port to listen on for KEDA; 0 is any free one.")
+        .needs_restart();
+    KEDA_CLIENT_CA_PATH: Option<PathBuf> = Key::new("keda.clientCaPath", &kinds::PATH, || None,
+        "PEM file of the authorities whose client certificates may ask; read again as it rotates. Needed.")
+        .needs_restart();
+
     WATCH_NAMESPACE: Option<String> = Key::new("watchNamespace", &kinds::NAMESPACE, || None,
         "The one namespace to watch; all where unset.").needs_restart();
     CONTROLLER_INSTANCE: Option<String> = Key::new("controllerInstance", &kinds::LABEL, || None,

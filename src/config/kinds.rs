@@ -123,6 +123,21 @@ pub(super) static DELAY: Kind<Duration> = Kind {
     form: Form::Plain,
 };
 
+pub(super) static SET_PATH: Kind<PathBuf> = Kind {
+    name: "path",
+    parse: |text| if text.is_empty() { Err("it must be a path".to_owned()) } else { Ok(PathBuf::from(text)) },
+    show: |path| path.display().to_string(),
+    form: Form::Text,
+};
+
+/// Shorter than the time limit of a request, so that its own message is seen.
+pub(super) static SHORT: Kind<Duration> = Kind {
+    name: "duration",
+    parse: |text| within(text, Duration::from_millis(1), "it must be longer than 0s", Duration::from_secs(4)),
+    show: show_duration,
+    form: Form::Plain,
+};
+
 pub(super) static LEASE: Kind<Duration> = Kind {
     name: "duration",
     parse: |text| within(text, Duration::from_secs(3), "it must be at least 3s", Duration::from_mins(5)),
@@ -135,6 +150,13 @@ pub(super) static LIFE: Kind<Duration> = Kind {
     parse: |text| within(text, SHORTEST_LIFE, "it must be at least 1m", LONGEST_LIFE),
     show: show_duration,
     form: Form::Plain,
+};
+
+pub(super) static TEXTS: Kind<Vec<String>> = Kind {
+    name: "list of texts",
+    parse: |text| Ok(text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()),
+    show: |texts| texts.join(","),
+    form: Form::Text,
 };
 
 pub(super) static OBJECT_NAME: Kind<Option<String>> =

@@ -41,9 +41,9 @@ pub use locations::{ConfigLocations, Location, Locations};
 pub use reference::reference_markdown;
 pub use resolve::Resolved;
 pub use schema::{
-    ActuationSettings, Backend, BearerToken, CertificatePaths, CollectorSettings, Config, EngineSettings,
-    GatewayAddress, LeaderElectionSettings, LogFormat, LoggingSettings, ModelSelector, PrometheusSettings, Secret,
-    ServerSettings,
+    ActuationSettings, Backend, BearerToken, CertificatePaths, CollectorSettings, Config, DelegationSettings,
+    EngineSettings, GatewayAddress, KedaSettings, LeaderElectionSettings, LogFormat, LoggingSettings, ModelSelector,
+    PrometheusSettings, Secret, ServerSettings,
 };
 pub use view::{ResolvedModel, ResolvedValue, ResolvedView};
 pub use watch::{LoadError, load, watch};

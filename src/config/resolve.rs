@@ -11,8 +11,9 @@ use http::{HeaderName, HeaderValue};
 
 use super::{
     ActuationSettings, BearerToken, CertificatePaths, CollectorSettings, Config, ConfigError, ConfigErrors,
-    CustomEngine, EngineSettings, Layer, LeaderElectionSettings, LoggingSettings, ModelSelector, PrometheusSettings,
-    ResolvedModel, ResolvedValue, ResolvedView, Secret, ServerSettings, Source, checks, engines,
+    CustomEngine, DelegationSettings, EngineSettings, KedaSettings, Layer, LeaderElectionSettings, LoggingSettings,
+    ModelSelector, PrometheusSettings, ResolvedModel, ResolvedValue, ResolvedView, Secret, ServerSettings, Source,
+    checks, engines,
     keys::{self, Key},
     layer::{Entries, Entry, quotable},
 };
@@ -93,6 +94,20 @@ impl Config {
             leader_election: LeaderElectionSettings {
                 enabled: scope.get(&keys::LEADER_ELECTION_ENABLED),
                 lease_duration: scope.get(&keys::LEADER_ELECTION_LEASE_DURATION),
+            },
+            delegation: DelegationSettings {
+                url: scope.get(&keys::DELEGATION_URL),
+                metrics: scope.get(&keys::DELEGATION_METRICS),
+                prefixes: scope.get(&keys::DELEGATION_PREFIXES),
+                label_keys: scope.get(&keys::DELEGATION_LABEL_KEYS),
+                ca_cert_path: scope.get(&keys::DELEGATION_CA_CERT_PATH),
+                bearer_token_path: scope.get(&keys::DELEGATION_BEARER_TOKEN_PATH),
+                timeout: scope.get(&keys::DELEGATION_TIMEOUT),
+            },
+            keda: KedaSettings {
+                enabled: scope.get(&keys::KEDA_ENABLED),
+                port: scope.get(&keys::KEDA_PORT),
+                client_ca_path: scope.get(&keys::KEDA_CLIENT_CA_PATH),
             },
             watch_namespace: scope.get(&keys::WATCH_NAMESPACE),
             controller_instance: scope.get(&keys::CONTROLLER_INSTANCE),

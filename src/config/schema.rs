@@ -35,6 +35,10 @@ pub struct Config {
     pub server: ServerSettings,
     /// How several replicas share the work.
     pub leader_election: LeaderElectionSettings,
+    /// Another adapter, whose metrics are read through us.
+    pub delegation: DelegationSettings,
+    /// Whether and how KEDA is served.
+    pub keda: KedaSettings,
     /// The one namespace that is watched; `None` is all.
     pub watch_namespace: Option<String>,
     /// Name of this installation, where several share a cluster.
@@ -267,6 +271,36 @@ pub struct ServerSettings {
     pub shutdown_grace: Duration,
     /// API groups that metrics are served under; at least one.
     pub groups: Vec<MetricsGroup>,
+}
+
+/// Another external-metrics adapter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DelegationSettings {
+    /// Its address; `None` where there is none.
+    pub url: Option<Url>,
+    /// Names of its metrics.
+    pub metrics: Vec<String>,
+    /// Beginnings of names of its metrics.
+    pub prefixes: Vec<String>,
+    /// Label keys by which a selector is about its metrics.
+    pub label_keys: Vec<String>,
+    /// Certificates that may sign its own; the system's where unset.
+    pub ca_cert_path: Option<PathBuf>,
+    /// File of the bearer token it is asked with.
+    pub bearer_token_path: PathBuf,
+    /// Time its answer may take.
+    pub timeout: Duration,
+}
+
+/// How KEDA is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KedaSettings {
+    /// Whether it is.
+    pub enabled: bool,
+    /// Port to listen on.
+    pub port: u16,
+    /// Authorities of the clients that may ask; set where it is enabled.
+    pub client_ca_path: Option<PathBuf>,
 }
 
 /// How several replicas share the work.

@@ -51,6 +51,7 @@ impl DemoServer {
         let readiness = Readiness::default();
         let routes = router(ApiServer {
             provider: store,
+            delegate: None,
             authenticator: Authenticator::new(Trust::default(), tokens),
             authorizer: Authorizer::new(StaticAccessReviewer::new(USER)),
             readiness,

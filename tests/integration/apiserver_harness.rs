@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wva::{
     apiserver::{
-        ApiServer, MetricsProvider, ObjectReference, Of, Readiness, Refusal, RequestMetrics, Sample, Series,
+        ApiServer, Delegate, MetricsProvider, ObjectReference, Of, Readiness, Refusal, RequestMetrics, Sample, Series,
         SeriesQuery, Summary, UnknownMetric, router,
     },
     auth::{
@@ -46,6 +46,13 @@ pub(crate) struct Authority {
 pub(crate) struct ClientCertificate {
     certificate: CertificateDer<'static>,
     key: Vec<u8>,
+}
+
+impl ClientCertificate {
+    /// As a TLS client takes it.
+    pub(crate) fn into_pair(self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        (vec![self.certificate], PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.key)))
+    }
 }
 
 impl Authority {
@@ -223,7 +230,24 @@ impl TestServer {
         Self::run(tokens, Authorizer::new(reviewer), &MetricsGroup::ALL, Router::new(), |_| {}).await
     }
 
+    /// Beside another adapter.
+    pub(crate) async fn start_beside(delegate: Arc<dyn Delegate>) -> Self {
+        let (tokens, authorizer) = (TokenAuthenticator::new(Tokens), Authorizer::new(Bindings));
+        Self::run_with(Some(delegate), tokens, authorizer, &MetricsGroup::ALL, Router::new(), |_| {}).await
+    }
+
     async fn run(
+        tokens: TokenAuthenticator,
+        authorizer: Authorizer,
+        groups: &[MetricsGroup],
+        extra_routes: Router,
+        change: impl FnOnce(&mut ServingOptions),
+    ) -> Self {
+        Self::run_with(None, tokens, authorizer, groups, extra_routes, change).await
+    }
+
+    async fn run_with(
+        delegate: Option<Arc<dyn Delegate>>,
         tokens: TokenAuthenticator,
         authorizer: Authorizer,
         groups: &[MetricsGroup],
@@ -235,6 +259,7 @@ impl TestServer {
         let readiness = Readiness::default();
         let api = router(ApiServer {
             provider: Arc::new(Values),
+            delegate,
             authenticator: Authenticator::new(trust.clone(), tokens),
             authorizer,
             readiness: readiness.clone(),

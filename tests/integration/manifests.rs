@@ -239,7 +239,10 @@ fn wva_may_read_workloads_and_write_only_its_status_and_events() {
         of::<ClusterRole>().into_iter().find(|role| role.metadata.name.as_deref() == Some("wva-serving-certificate"));
     assert_eq!(
         rights(certificate.unwrap().rules),
-        ["apiregistration.k8s.io/apiservices[v1beta1.external.metrics.k8s.io]:get,patch"],
+        [concat!(
+            "apiregistration.k8s.io/apiservices[v1beta1.external.metrics.k8s.io,v1beta1.custom.metrics.k8s.io,",
+            "v1beta2.custom.metrics.k8s.io,v1beta1.external.metrics.llmd.ai]:get,patch"
+        )],
         "and a ValidatingAdmissionPolicy narrows it to one field"
     );
 }

@@ -51,6 +51,11 @@ impl Selector {
         self.0.is_empty()
     }
 
+    /// Keys of the labels that it speaks of.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|requirement| requirement.key.as_str())
+    }
+
     /// The only values that the label `key` may have, if the selector lists them.
     pub fn values_listed_for(&self, key: &str) -> Option<&BTreeSet<String>> {
         self.0.iter().filter(|requirement| requirement.key == key).find_map(|requirement| match &requirement.operator {
