@@ -9,6 +9,8 @@
 )]
 
 mod bad_input;
+mod clients;
+mod differential;
 mod harness;
 mod high_availability;
 mod install;
@@ -21,4 +23,5 @@ mod security;
 mod serving_certificate;
 mod slow_connections;
 mod startup;
+mod stock_hpa;
 mod without_metrics;

@@ -29,7 +29,7 @@ use wva::{
         TokenAuthenticator, TokenReviewer, Trust, TrustBundle,
     },
     constants::MetricsGroup,
-    serving::{Bound, CertificateSource, ServingOptions},
+    serving::{Bound, CertificateSource, Peer, ServingOptions},
 };
 
 pub(crate) const HPA: &str = "system:serviceaccount:kube-system:horizontal-pod-autoscaler";
@@ -194,6 +194,24 @@ fn object(of: Of<'_>, variant: &str) -> Option<ObjectReference> {
     let deployment =
         || ObjectReference { api_version: "apps/v1".into(), kind: "Deployment".into(), name: variant.into() };
     matches!(of, Of::Object { group: "apps", kind: "Deployment", .. }).then(deployment)
+}
+
+/// What a server answers with, and a front proxy that asks it; without sockets.
+pub(crate) fn router_for_tests() -> (Router, Peer) {
+    let (cluster, front_proxy) = (Authority::new("kubernetes"), Authority::new("front-proxy-ca"));
+    let trust = Trust::new(trust_bundle(&cluster, &front_proxy));
+    let router = router(ApiServer {
+        provider: Arc::new(Values),
+        authenticator: Authenticator::new(trust, TokenAuthenticator::new(Tokens)),
+        authorizer: Authorizer::new(Bindings),
+        readiness: Readiness::default(),
+        groups: MetricsGroup::ALL.to_vec(),
+        requests: RequestMetrics::default(),
+        metrics_text: Arc::new(|| "# EOF\n".to_owned()),
+        extra_routes: Router::new(),
+    });
+    let certificates = [front_proxy.client("front-proxy-client", "").certificate].into();
+    (router, Peer { address: (Ipv4Addr::LOCALHOST, 1).into(), certificates })
 }
 
 /// A running server, and the authorities it trusts.

@@ -3,6 +3,7 @@
 
 mod apiserver;
 mod apiserver_access;
+mod apiserver_fuzz;
 mod apiserver_harness;
 mod apiserver_shutdown;
 mod architecture;

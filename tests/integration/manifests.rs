@@ -290,7 +290,11 @@ fn the_hpa_and_people_may_read_our_metrics_by_name_only() {
         let reads: Vec<_> =
             role.rules.unwrap().into_iter().filter(|reads| reads.api_groups.iter().flatten().any(ours)).collect();
         assert_eq!(reads.len(), 1, "{name}");
-        assert_eq!(reads[0].resources.as_deref().unwrap(), OUR_METRICS, "{name}");
+        let mut resources = reads[0].resources.clone().unwrap();
+        if name == "wva-view" {
+            assert_eq!(resources.pop().unwrap(), "wva_desired_replicas/explain");
+        }
+        assert_eq!(resources, OUR_METRICS, "{name}");
         assert_eq!(reads[0].verbs, ["get", "list"], "{name}");
     }
 }
@@ -304,22 +308,28 @@ fn names_agree_from_the_api_service_to_the_pods() {
     let namespaces = of::<Namespace>();
     assert!(namespaces.iter().any(|n| n.metadata.name.as_deref() == namespace));
 
-    let api = the::<APIService>();
-    let spec = api.spec.unwrap();
-    assert_eq!(
-        api.metadata.name.unwrap(),
-        format!("{}.{}", spec.version.clone().unwrap(), spec.group.clone().unwrap())
-    );
-    assert_eq!(spec.group.as_deref(), Some(constants::EXTERNAL_METRICS_GROUP));
-    assert_eq!(spec.version.as_deref(), Some(constants::EXTERNAL_METRICS_VERSION));
-    assert_eq!((spec.group_priority_minimum, spec.version_priority), (100, 100));
-    let reference = spec.service.unwrap();
-    assert_eq!((reference.name, reference.namespace), (service.metadata.name, service.metadata.namespace.clone()));
-    assert_eq!((spec.insecure_skip_tls_verify, spec.ca_bundle), (None, None), "verified; wva writes the authority");
+    let mut groups = BTreeSet::new();
+    let mut port_of_service = None;
+    for api in of::<APIService>() {
+        let spec = api.spec.unwrap();
+        let (group, version) = (spec.group.unwrap(), spec.version.unwrap());
+        assert_eq!(api.metadata.name.unwrap(), format!("{version}.{group}"));
+        // kube-apiserver prefers the version of the higher priority.
+        let priority = if version == "v1beta2" { 200 } else { 100 };
+        assert_eq!((spec.group_priority_minimum, spec.version_priority), (100, priority), "{version}.{group}");
+        let reference = spec.service.unwrap();
+        let name_and_namespace = (reference.name, reference.namespace);
+        assert_eq!(name_and_namespace, (service.metadata.name.clone(), service.metadata.namespace.clone()));
+        assert_eq!((spec.insecure_skip_tls_verify, spec.ca_bundle), (None, None), "verified; wva writes the authority");
+        port_of_service = reference.port;
+        groups.insert(group);
+    }
+    let served: BTreeSet<_> = constants::MetricsGroup::ALL.map(|group| group.name().to_owned()).into();
+    assert_eq!(groups, served);
 
     let service_spec = service.spec.unwrap();
     let port = &service_spec.ports.unwrap()[0];
-    assert_eq!(reference.port, Some(port.port));
+    assert_eq!(port_of_service, Some(port.port));
     let pod = deployment.spec.unwrap().template;
     let labels = pod.metadata.unwrap().labels.unwrap();
     assert!(service_spec.selector.unwrap().iter().all(|(key, value)| labels.get(key) == Some(value)));

@@ -126,7 +126,7 @@ func advertised(client discovery.DiscoveryInterface) []string {
 func isMetrics(text string) bool {
 	text = strings.TrimPrefix(text, "apis/")
 	group, _, _ := strings.Cut(text, "/")
-	return slices.Contains([]string{"external.metrics.k8s.io", "custom.metrics.k8s.io", "metrics.llmd.ai"}, group)
+	return slices.Contains([]string{"external.metrics.k8s.io", "custom.metrics.k8s.io", "external.metrics.llmd.ai"}, group)
 }
 
 func show(name string, value any, err error) {

@@ -20,8 +20,12 @@ pub struct Bed {
     pub key: String,
     /// The certificate by which kube-apiserver's front proxy is known, and its key.
     pub front_proxy: [String; 2],
+    /// The adapter library's own adapter.
+    pub test_adapter: String,
     kubectl: String,
+    metrics_client: String,
     script: String,
+    state: String,
 }
 
 impl Bed {
@@ -45,6 +49,9 @@ impl Bed {
         Self {
             script: variable("WVA_TESTBED"),
             kubectl: variable("KUBECTL"),
+            test_adapter: variable("WVA_TEST_ADAPTER"),
+            metrics_client: variable("WVA_METRICS_CLIENT"),
+            state: variable("WVA_TESTBED_STATE"),
             kubeconfig: variable("KUBECONFIG"),
             prometheus_url: variable("PROMETHEUS_URL"),
             authority: variable("WVA_CA"),
@@ -57,6 +64,16 @@ impl Bed {
     /// Runs `hack/testbed` with these arguments.
     pub fn testbed(&self, arguments: &[&str]) -> String {
         run(Command::new(&self.script).args(arguments), None).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// What the clients of client-go got.
+    pub fn metrics_client(&self, arguments: &[&str]) -> String {
+        run(Command::new(&self.metrics_client).args(arguments), None).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The log of a component.
+    pub fn log(&self, component: &str) -> PathBuf {
+        PathBuf::from(&self.state).join("logs").join(format!("{component}.log"))
     }
 
     /// What `kubectl` prints; with an administrator's rights, in the root of the repository.

@@ -6,6 +6,7 @@ mod fleet;
 mod process;
 mod reader;
 mod scenario;
+mod scripted;
 mod timeline;
 mod wait;
 mod workload;
@@ -18,6 +19,7 @@ pub use self::{
     process::Process,
     reader::Reader,
     scenario::{Scenario, install, install_once},
+    scripted::{Script, Served, publish, store},
     timeline::{Sample, Timeline},
     wait::{eventually, report, seconds},
     workload::{MODEL, Variant},

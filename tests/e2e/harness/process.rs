@@ -28,10 +28,21 @@ pub struct Process {
 impl Process {
     /// Starts it with nothing but `environment` in its environment; what it prints goes into a file in `folder`.
     pub fn start(name: &'static str, arguments: &[&str], environment: &[(&str, &str)], folder: &Path) -> Self {
+        Self::of(env!("CARGO_BIN_EXE_wva"), name, arguments, environment, folder)
+    }
+
+    /// The same with another program.
+    pub fn of(
+        program: &str,
+        name: &'static str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+        folder: &Path,
+    ) -> Self {
         let number = fs::read_dir(folder).unwrap().count();
         let log = folder.join(format!("{number}-{name}.log"));
         let output = File::create(&log).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_wva"))
+        let child = Command::new(program)
             .args(arguments)
             .env_clear()
             .envs(environment.iter().copied())
