@@ -35,8 +35,7 @@ pub(crate) struct Arguments {
     /// Name that its certificate must hold.
     #[arg(long, default_value = "localhost")]
     server_name: String,
-    /// PEM file of the authority of its certificate; unset, none is verified, as a certificate of the server's own making
-    /// needs it.
+    /// PEM file of the authority of its certificate.
     #[arg(long)]
     ca: PathBuf,
     /// PEM file of the front proxy's certificate.
@@ -48,6 +47,9 @@ pub(crate) struct Arguments {
     /// Path and query; `{}` becomes a number below `--variants`.
     #[arg(long)]
     path: String,
+    /// Whom the front proxy speaks for; the HPA controller is refused what it would add up.
+    #[arg(long, default_value = "system:serviceaccount:kube-system:horizontal-pod-autoscaler")]
+    user: String,
     /// Numbers that `{}` takes in turn.
     #[arg(long, default_value_t = 1)]
     variants: u64,
@@ -160,48 +162,46 @@ async fn closed(plan: &Plan, mut sender: Sender) -> Seen {
     let mut seen = Seen::default();
     while Instant::now() < plan.end {
         let began = Instant::now();
-        note(plan, &mut seen, began, send(plan, &mut sender).await);
+        note(plan, &mut seen, began, &send(plan, &mut sender).await);
     }
     seen
 }
 
 /// Latency counts from when a request was due, so that a stalled server cannot hide the requests it kept from being sent.
-async fn open(plan: &Plan, sender: Sender, rate: f64, index: usize, start: Instant) -> Seen {
+async fn open(plan: &Arc<Plan>, sender: Sender, rate: f64, index: usize, start: Instant) -> Seen {
     let every = Duration::from_secs_f64(plan.arguments.connections as f64 / rate);
     let mut due = start + every.mul_f64(index as f64 / plan.arguments.connections as f64);
     let mut running = JoinSet::new();
     let mut seen = Seen::default();
-    let plan_of = Arc::new((plan.arguments.path.clone(), plan.arguments.variants));
     while due < plan.end {
         sleep_until(due.into()).await;
         let mut sender = sender.clone();
         let number = plan.sent.fetch_add(1, Ordering::Relaxed);
-        let of = Arc::clone(&plan_of);
-        let began = due;
-        running.spawn(async move { (began, exchange(&mut sender, &of.0, number % of.1).await, Instant::now()) });
+        let (of, began) = (Arc::clone(plan), due);
+        running.spawn(async move { (began, exchange(&mut sender, &of.arguments, number).await, Instant::now()) });
         due += every;
     }
     while let Some(Ok((began, outcome, ended))) = running.join_next().await {
         if began >= plan.measure_from {
-            seen.add(ended - began, outcome);
+            seen.add(ended - began, &outcome);
         }
     }
     seen
 }
 
 async fn send(plan: &Plan, sender: &mut Sender) -> anyhow::Result<u64> {
-    let number = plan.sent.fetch_add(1, Ordering::Relaxed) % plan.arguments.variants;
-    exchange(sender, &plan.arguments.path, number).await
+    let number = plan.sent.fetch_add(1, Ordering::Relaxed);
+    exchange(sender, &plan.arguments, number).await
 }
 
-fn note(plan: &Plan, seen: &mut Seen, began: Instant, outcome: anyhow::Result<u64>) {
+fn note(plan: &Plan, seen: &mut Seen, began: Instant, outcome: &anyhow::Result<u64>) {
     if began >= plan.measure_from {
         seen.add(began.elapsed(), outcome);
     }
 }
 
 impl Seen {
-    fn add(&mut self, latency: Duration, outcome: anyhow::Result<u64>) {
+    fn add(&mut self, latency: Duration, outcome: &anyhow::Result<u64>) {
         match outcome {
             Ok(bytes) => {
                 self.latencies.push(latency);
@@ -212,12 +212,13 @@ impl Seen {
     }
 }
 
-/// One request; the size of its answer.
-async fn exchange(sender: &mut Sender, path: &str, number: u64) -> anyhow::Result<u64> {
-    let request = Request::get(format!("https://localhost{}", path.replace("{}", &number.to_string())))
+/// The request of this number; the size of its answer.
+async fn exchange(sender: &mut Sender, arguments: &Arguments, number: u64) -> anyhow::Result<u64> {
+    let path = arguments.path.replace("{}", &(number % arguments.variants).to_string());
+    let request = Request::get(format!("https://localhost{path}"))
         .header("accept", "application/json")
         .header("user-agent", "kube-controller-manager/v1.37.2")
-        .header("x-remote-user", "system:serviceaccount:kube-system:horizontal-pod-autoscaler")
+        .header("x-remote-user", &arguments.user)
         // Neither server asks kube-apiserver about rights then.
         .header("x-remote-group", "system:masters")
         .header("x-remote-group", "system:authenticated")

@@ -47,6 +47,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let requests = RequestMetrics::register(registry.registry_mut());
     let api = router(ApiServer {
         provider: store,
+        delegate: None,
         groups: MetricsGroup::ALL.to_vec(),
         authenticator: Authenticator::new(
             Trust::new(trust(&std::fs::read_to_string(front_proxy_ca)?)?),

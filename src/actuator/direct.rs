@@ -97,14 +97,13 @@ impl DirectScaler {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use jiff::Timestamp;
 
     use super::*;
     use crate::interfaces::{
-        AgeLimits, Desired, Direction, HpaObservation, HpaTarget, ModelKey, Reason, ReplicaBounds, Role,
-        SNAPSHOT_VERSION, SaturationLevel, ScaleObservation, Variant,
+        Desired, Direction, HpaObservation, HpaTarget, ModelKey, Reason, ReplicaBounds, Role, SaturationLevel,
+        ScaleObservation, Variant,
     };
 
     fn at(second: i64) -> Timestamp {
@@ -142,22 +141,7 @@ mod tests {
             replicas: Vec::new(),
             autoscalers: if with_hpa { vec![hpa] } else { Vec::new() },
         };
-        Snapshot {
-            version: SNAPSHOT_VERSION,
-            taken_at: at(second),
-            variants: vec![observation],
-            sources: Vec::new(),
-            unavailable: BTreeMap::new(),
-            models: Vec::new(),
-            inventory: None,
-            objectives: BTreeMap::new(),
-            scale_to_zero: BTreeMap::new(),
-            curves: BTreeMap::new(),
-            engine: crate::interfaces::EngineOptions::default(),
-            ages: AgeLimits::default(),
-            saturation: Arc::default(),
-            saturation_per_model: BTreeMap::new(),
-        }
+        Snapshot { variants: vec![observation], ..Snapshot::at(at(second)) }
     }
 
     fn decision(spec: u32, replicas: u32, engine: EngineName) -> Decision {

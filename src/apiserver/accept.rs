@@ -74,8 +74,9 @@ pub(super) fn negotiate<'a>(headers: &HeaderMap, offers: &'a [Offer]) -> Result<
     clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
     let best = clauses.iter().find_map(|clause| offers.iter().find(|offer| clause.accepts(offer)));
     best.ok_or_else(|| {
-        let mut media_types: Vec<_> = offers.iter().map(|offer| offer.media_type).collect();
-        media_types.dedup();
+        // Shapes are not media types of their own.
+        let plain = offers.iter().filter(|offer| offer.shape.is_none());
+        let media_types: Vec<_> = plain.map(|offer| offer.media_type).collect();
         ApiError::NotAcceptable(media_types.join(", "))
     })
 }

@@ -57,7 +57,9 @@ impl ListOptions {
 
 /// Whether the query of `uri` asks to watch; authorisation needs to know before the rest is looked at.
 pub(super) fn asks_to_watch(uri: &Uri) -> bool {
-    Parameters::of(uri).is_ok_and(|parameters| parameters.flag("watch") == Some(true))
+    // Most queries do not say `watch` in any form: no need to take them apart a second time.
+    let may_ask = uri.query().is_some_and(|query| query.contains("watch") || query.contains('%'));
+    may_ask && Parameters::of(uri).is_ok_and(|parameters| parameters.flag("watch") == Some(true))
 }
 
 /// Whether the query of `uri` has the parameter `name`.
@@ -99,7 +101,9 @@ fn is_duration(value: &str) -> Result<(), ApiError> {
         let unit_to = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(unit_to);
         if number.parse::<f64>().is_err() || !UNITS.contains(&unit) {
-            return Err(ApiError::BadRequest(format!("invalid timeout: time: invalid duration {value:?}")));
+            return Err(ApiError::BadRequest(format!(
+                "invalid timeout specified in the request URL - time: invalid duration {value:?}"
+            )));
         }
         rest = tail;
     }
@@ -148,8 +152,8 @@ mod tests {
         for (query, message) in [
             ("limit=many", r#"strconv.ParseInt: parsing "many": invalid syntax"#),
             ("timeoutSeconds=1.5", r#"strconv.ParseInt: parsing "1.5": invalid syntax"#),
-            ("timeout=abc", r#"invalid timeout: time: invalid duration "abc""#),
-            ("timeout=5", r#"invalid timeout: time: invalid duration "5""#),
+            ("timeout=abc", r#"invalid timeout specified in the request URL - time: invalid duration "abc""#),
+            ("timeout=5", r#"invalid timeout specified in the request URL - time: invalid duration "5""#),
             (
                 "fieldSelector=spec.x%3Dy",
                 r#""spec.x" is not a known field selector: only "metadata.name", "metadata.namespace""#,

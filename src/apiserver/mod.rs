@@ -3,15 +3,17 @@
 //! It knows nothing of engines: values come through [`MetricsProvider`], from memory. [`router`] puts it together:
 //!
 //! ```text
-//!  request ─► label (audit id, log, metrics) ─► panics, time limit ─► guard (who, may they) ─┬─► discovery   constant
-//!                                                                                            ├─► read   provider ─► values ─► JSON, YAML,
-//!                                                                                            │                      protobuf, table
-//!                                                                                            └─► health, version, metrics, extra routes
+//!  request ─► Gate: audit id, log, metrics ─► panics, time limit ─► who, may they ─┐
+//!        ┌──────────────────────────────────────────────────────────────────────────┘
+//!        ├─► read        provider ─► values ─► JSON, YAML, protobuf, table
+//!        ├─► discovery   constant
+//!        └─► health, version, metrics, extra routes
 //! ```
 //!
 //! Errors are one enum everywhere; only `status` knows their HTTP codes.
 
 mod accept;
+mod audit;
 mod custom;
 mod delegate;
 mod discovery;
@@ -40,14 +42,12 @@ use std::{fmt, mem::take, sync::Arc};
 use axum::{
     Router,
     extract::{DefaultBodyLimit, State},
-    middleware::{from_fn, from_fn_with_state},
     response::Response,
-    routing::{MethodRouter, any, get},
+    routing::{MethodRouter, get},
 };
 use http::{HeaderMap, Uri};
 use serde_json::json;
 use tokio::sync::Semaphore;
-use tower_http::catch_panic::CatchPanicLayer;
 
 pub use self::{
     delegate::Delegate,
@@ -60,9 +60,9 @@ pub use self::{
 };
 use self::{
     discovery::{GroupsDocument, PlainDocument},
-    group::versions,
+    group::{GroupVersion, all_versions, versions},
     list_options::has_parameter,
-    middleware::Access,
+    middleware::Gate,
     read::Reads,
     status::ApiError,
 };
@@ -122,20 +122,22 @@ pub fn router(server: ApiServer) -> Router {
         extra_routes,
     } = server;
     let metrics = requests.with_resources(provider.metric_names());
-    let access = Access { authenticator, authorizer, metrics: metrics.clone() };
-    discovery_routes(&groups, provider.metric_names())
-        .merge(value_routes(&groups, &provider, delegate.as_ref(), &metrics))
+    let rest = discovery_routes(&groups, provider.metric_names())
         .merge(process_routes(readiness, metrics_text))
         .merge(openapi::routes(&groups))
         .merge(extra_routes)
         .fallback(|| async { ApiError::NoSuchPath })
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(from_fn_with_state(Arc::new(Semaphore::new(middleware::REQUESTS)), middleware::limit_requests))
-        .layer(from_fn_with_state(access, middleware::guard))
-        .layer(from_fn(middleware::limit_time))
-        .layer(CatchPanicLayer::custom(middleware::panicked))
-        .layer(from_fn_with_state(metrics, middleware::label))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT));
+    let gate = Gate {
+        values: values(&groups, &provider, delegate.as_ref(), &metrics),
+        slots: Semaphore::new(middleware::REQUESTS),
+        authenticator,
+        authorizer,
+        metrics,
+        rest,
+    };
+    Router::new().fallback(middleware::pass).with_state(Arc::new(gate))
 }
 
 /// Each path with and without a trailing slash: a redirect would reach the client as `502` from kube-apiserver.
@@ -156,19 +158,20 @@ fn discovery_routes(groups: &[MetricsGroup], metrics: &[&'static str]) -> Router
     router
 }
 
-/// Everything below a group version.
-fn value_routes(
+/// What is below each group version.
+fn values(
     groups: &[MetricsGroup],
     provider: &Arc<dyn MetricsProvider>,
     delegate: Option<&Arc<dyn Delegate>>,
     metrics: &RequestMetrics,
-) -> Router {
-    groups.iter().flat_map(|group| versions(*group)).fold(Router::new(), |router, version| {
-        let delegate = delegate.filter(|_| version.group == MetricsGroup::External).cloned();
-        let reads = Reads { provider: Arc::clone(provider), delegate, version, metrics: metrics.clone() };
-        let path = format!("/apis/{}/{{*rest}}", version.api_version);
-        router.merge(Router::new().route(&path, any(read::read)).with_state(reads))
-    })
+) -> Vec<Reads> {
+    let reads = |version: &'static GroupVersion| Reads {
+        provider: Arc::clone(provider),
+        delegate: delegate.filter(|_| version.group == MetricsGroup::External).cloned(),
+        version,
+        metrics: metrics.clone(),
+    };
+    all_versions(groups).map(reads).collect()
 }
 
 fn process_routes(readiness: Readiness, metrics_text: MetricsText) -> Router {

@@ -2,14 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Extension,
-    extract::State,
-    response::{IntoResponse as _, Response},
-};
+use axum::response::{IntoResponse as _, Response};
 use http::{
     HeaderMap, HeaderValue, Method, Uri,
     header::{USER_AGENT, WARNING},
+    request::Parts,
 };
 
 use super::{
@@ -26,7 +23,7 @@ use super::{
     values::{Answer, Question, answer, matching, one},
 };
 use crate::{
-    auth::{Attributes, Identity, ResourceAttributes},
+    auth::{Identity, ResourceAttributes},
     constants::{LABEL_EXPORTED_NAMESPACE, LABEL_NAMESPACE},
 };
 
@@ -50,30 +47,31 @@ pub(super) struct Reads {
     pub(super) metrics: RequestMetrics,
 }
 
-/// Answers what is below `/apis/<group>/<version>/`. Reads the attributes the request was authorised for, not its path.
+/// Answers what is below `/apis/<group>/<version>/`, in the words of `attributes`, which the request was authorised for.
 pub(super) async fn read(
-    State(reads): State<Reads>,
-    Extension(identity): Extension<Arc<Identity>>,
-    Extension(attributes): Extension<Arc<Attributes>>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
+    reads: &Reads,
+    identity: &Identity,
+    attributes: &ResourceAttributes,
+    request: &Parts,
 ) -> Response {
-    if let Some(delegate) = delegate_for(&reads, &method, &attributes, &uri) {
-        let answer = delegate.forward(&uri, &headers).await;
+    let Parts { method, uri, headers, .. } = request;
+    if let Some(delegate) = delegate_for(reads, method, attributes, uri) {
+        let answer = delegate.forward(uri, headers).await;
         return answer.unwrap_or_else(|refusal| ApiError::Unavailable(refusal.message).into_response());
     }
-    let request = Request { reads: &reads, identity: &identity, uri: &uri, headers: &headers };
-    request.respond(&method, &attributes).unwrap_or_else(ApiError::into_response)
+    let request = Request { reads, identity, uri, headers };
+    request.respond(method, attributes).unwrap_or_else(ApiError::into_response)
 }
 
 /// The other adapter, where the read is for it.
-fn delegate_for<'a>(reads: &'a Reads, method: &Method, attributes: &Attributes, uri: &Uri) -> Option<&'a dyn Delegate> {
+fn delegate_for<'a>(
+    reads: &'a Reads,
+    method: &Method,
+    attributes: &ResourceAttributes,
+    uri: &Uri,
+) -> Option<&'a dyn Delegate> {
     let delegate = reads.delegate.as_deref()?;
-    let Attributes::Resource(ResourceAttributes { verb, resource, namespace: Some(_), name: None, .. }) = attributes
-    else {
-        return None;
-    };
+    let ResourceAttributes { verb, resource, namespace: Some(_), name: None, .. } = attributes else { return None };
     if method != Method::GET || verb != "list" || reads.provider.metric_names().contains(&resource.as_str()) {
         return None;
     }
@@ -109,6 +107,8 @@ impl<'a> Asked<'a> {
         let ResourceAttributes { namespace, resource, name, subresource, .. } = attributes;
         let namespace = namespace.as_deref();
         match (form, namespace, name.as_deref(), subresource.as_deref()) {
+            // A place, and not a metric.
+            (_, None, None, None) if resource == "namespaces" => None,
             (Form::External, namespace, None, None) => Some(Self::Series { namespace, metric: resource }),
             (Form::External, Some(namespace), Some(name), None) => {
                 Some(Self::Variant { namespace, metric: resource, name })
@@ -126,8 +126,7 @@ impl<'a> Asked<'a> {
 }
 
 impl Request<'_> {
-    fn respond(&self, method: &Method, attributes: &Attributes) -> Result<Response, ApiError> {
-        let Attributes::Resource(attributes) = attributes else { return Err(ApiError::NoSuchPath) };
+    fn respond(&self, method: &Method, attributes: &ResourceAttributes) -> Result<Response, ApiError> {
         // Anything deeper than what was authorised is another path.
         let asked = Asked::of(self.reads.version.form, attributes)
             .filter(|_| segments(self.uri) == depth(attributes))

@@ -1,6 +1,10 @@
 //! Metrics of requests, under the names of `k8s.io/apiserver`, so that dashboards and alerts for it work.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
 
 use http::StatusCode;
 use jiff::Timestamp;
@@ -29,9 +33,14 @@ type DurationFamily = Family<Request, Histogram, fn() -> Histogram>;
 type FreshnessFamily = Family<Group, Histogram, fn() -> Histogram>;
 
 /// Counts requests; clones share their counts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct RequestMetrics {
     known: &'static [&'static str],
+    families: Arc<Families>,
+}
+
+#[derive(Debug)]
+struct Families {
     total: Family<Response, Counter>,
     duration: DurationFamily,
     size: DurationFamily,
@@ -39,6 +48,21 @@ pub struct RequestMetrics {
     authentication: Family<Attempt, Counter>,
     authorization: Family<Attempt, Counter>,
     freshness: FreshnessFamily,
+    /// Of each answer that was given before: found with one look instead of three.
+    cells: RwLock<HashMap<Response, Cells>>,
+    /// The one series of [`Self::in_flight`].
+    reading: Gauge,
+    /// Series of [`Self::authentication`] and [`Self::authorization`], good and bad.
+    authenticated: [Counter; 2],
+    authorized: [Counter; 2],
+}
+
+/// Where an answer is counted.
+#[derive(Clone, Debug)]
+struct Cells {
+    total: Counter,
+    duration: Histogram,
+    size: Histogram,
 }
 
 /// What a request was about.
@@ -86,22 +110,31 @@ struct Group {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// Valid; allowed.
-    Good,
+    Good = 0,
     /// Not valid; denied.
-    Bad,
+    Bad = 1,
 }
 
-impl Default for RequestMetrics {
+impl Default for Families {
     fn default() -> Self {
+        let (in_flight, authentication, authorization) =
+            (Family::<InFlight, Gauge>::default(), Family::default(), Family::default());
+        let reading = in_flight.get_or_create(&InFlight { request_kind: "readOnly" }).clone();
+        let both = |family: &Family<Attempt, Counter>, good, bad| {
+            [good, bad].map(|result| family.get_or_create(&Attempt { result }).clone())
+        };
         Self {
-            known: &[],
             total: Family::default(),
             duration: Family::new_with_constructor(|| Histogram::new(DURATIONS)),
             size: Family::new_with_constructor(|| Histogram::new(SIZES)),
-            in_flight: Family::default(),
-            authentication: Family::default(),
-            authorization: Family::default(),
             freshness: Family::new_with_constructor(|| Histogram::new(FRESHNESS)),
+            cells: RwLock::default(),
+            reading,
+            authenticated: both(&authentication, "success", "failure"),
+            authorized: both(&authorization, "allowed", "denied"),
+            in_flight,
+            authentication,
+            authorization,
         }
     }
 }
@@ -110,32 +143,37 @@ impl RequestMetrics {
     /// Metrics shown by `registry`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        registry.register("apiserver_request", "Requests, by what they asked and were answered", metrics.total.clone());
+        let families = &metrics.families;
+        registry.register(
+            "apiserver_request",
+            "Requests, by what they asked and were answered",
+            families.total.clone(),
+        );
         registry.register(
             "apiserver_request_duration_seconds",
             "Time to answer, in seconds, reviews of identity and access included",
-            metrics.duration.clone(),
+            families.duration.clone(),
         );
-        registry.register("apiserver_response_sizes", "Sizes of bodies, in bytes", metrics.size.clone());
+        registry.register("apiserver_response_sizes", "Sizes of bodies, in bytes", families.size.clone());
         registry.register(
             "apiserver_current_inflight_requests",
             "Requests that are being answered",
-            metrics.in_flight.clone(),
+            families.in_flight.clone(),
         );
         registry.register(
             "authentication_attempts",
             "Requests by whether their credentials were valid",
-            metrics.authentication.clone(),
+            families.authentication.clone(),
         );
         registry.register(
             "authorization_attempts",
             "Requests by whether their authors may do it",
-            metrics.authorization.clone(),
+            families.authorization.clone(),
         );
         registry.register(
             "metrics_apiserver_metric_freshness_seconds",
             "Age of values when they were served, in seconds",
-            metrics.freshness.clone(),
+            families.freshness.clone(),
         );
         metrics
     }
@@ -148,43 +186,45 @@ impl RequestMetrics {
 
     /// A request begins.
     pub(super) fn begin(&self) -> InFlightRequest {
-        let gauge = self.in_flight.get_or_create(&InFlight { request_kind: "readOnly" }).clone();
+        let gauge = self.families.reading.clone();
         gauge.inc();
         InFlightRequest { gauge, since: Instant::now() }
     }
 
     /// A request was answered.
     pub(super) fn end(&self, request: &InFlightRequest, of: Option<&Attributes>, code: StatusCode, size: Option<u64>) {
-        let request_labels = self.labels(of);
-        let Request { verb, group, version, resource, subresource, scope, component } = request_labels;
-        let response = Response {
-            verb,
-            dry_run: "",
-            group,
-            version,
-            resource,
-            subresource,
-            scope,
-            component,
-            code: code.as_u16(),
-        };
-        self.total.get_or_create(&response).inc();
-        self.duration.get_or_create(&request_labels).observe(request.since.elapsed().as_secs_f64());
+        let Cells { total, duration, size: sizes } = self.cells(&self.labels(of), code.as_u16());
+        total.inc();
+        duration.observe(request.since.elapsed().as_secs_f64());
         if let Some(size) = size {
-            self.size.get_or_create(&request_labels).observe(size as f64);
+            sizes.observe(size as f64);
         }
+    }
+
+    fn cells(&self, request: &Request, code: u16) -> Cells {
+        let Request { verb, group, version, resource, subresource, scope, component } = *request;
+        let response = Response { verb, dry_run: "", group, version, resource, subresource, scope, component, code };
+        let families = &self.families;
+        let known = families.cells.read().unwrap_or_else(PoisonError::into_inner).get(&response).cloned();
+        known.unwrap_or_else(|| {
+            let cells = Cells {
+                total: families.total.get_or_create(&response).clone(),
+                duration: families.duration.get_or_create(request).clone(),
+                size: families.size.get_or_create(request).clone(),
+            };
+            families.cells.write().unwrap_or_else(PoisonError::into_inner).insert(response, cells.clone());
+            cells
+        })
     }
 
     /// Credentials were judged.
     pub(super) fn authenticated(&self, verdict: Verdict) {
-        let result = if verdict == Verdict::Good { "success" } else { "failure" };
-        self.authentication.get_or_create(&Attempt { result }).inc();
+        self.families.authenticated[verdict as usize].inc();
     }
 
     /// Rights were judged.
     pub(super) fn authorized(&self, verdict: Verdict) {
-        let result = if verdict == Verdict::Good { "allowed" } else { "denied" };
-        self.authorization.get_or_create(&Attempt { result }).inc();
+        self.families.authorized[verdict as usize].inc();
     }
 
     /// These values were served.
@@ -193,7 +233,7 @@ impl RequestMetrics {
             return;
         }
         let now = Timestamp::now();
-        let histogram = self.freshness.get_or_create(&Group { group: group.name() });
+        let histogram = self.families.freshness.get_or_create(&Group { group: group.name() });
         for (_, sample) in series {
             let age = Duration::try_from(now.duration_since(sample.timestamp)).unwrap_or_default();
             histogram.observe(age.as_secs_f64());

@@ -166,6 +166,8 @@ impl ApiError {
                 }
                 Attributes::NonResource { .. } => None,
             },
+            // Empty, as the reference has it.
+            Self::NoSuchPath | Self::MethodNotAllowed => Some(StatusDetails::default()),
             Self::WatchNotSupported { group } => Some(of(None, group, "*")),
             Self::Invalid { field, message } => Some(StatusDetails {
                 causes: vec![StatusCause {
@@ -235,11 +237,12 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_path_has_no_details() {
+    fn a_missing_path_is_a_status_without_particulars() {
         assert_eq!(
             status(&ApiError::NoSuchPath),
             json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-                   "message": "the server could not find the requested resource", "reason": "NotFound", "code": 404})
+                   "message": "the server could not find the requested resource", "reason": "NotFound", "details": {},
+                   "code": 404})
         );
     }
 

@@ -12,8 +12,8 @@ use crate::{
         WVA_CURRENT_REPLICAS, WVA_DESIRED_RATIO, WVA_DESIRED_REPLICAS, WVA_SATURATION_LEVEL, WVA_SCALING_DECISION,
     },
     interfaces::{
-        AgeLimits, Desired, Direction, EngineName, ModelKey, Outcome, Reason, SNAPSHOT_VERSION, SaturationLevel,
-        Signal, VariantKey, Withheld, WithheldKind,
+        AgeLimits, Desired, Direction, EngineName, ModelKey, Outcome, Reason, SaturationLevel, Signal, VariantKey,
+        Withheld, WithheldKind,
     },
 };
 
@@ -141,21 +141,9 @@ fn snapshot() -> Snapshot {
         .unwrap()
     };
     Snapshot {
-        version: SNAPSHOT_VERSION,
-        taken_at: start(),
         // Not in the order of decisions.
         variants: vec![observation("b", "StatefulSet", "b"), observation("a", "Deployment", "deployment-a")],
-        sources: Vec::new(),
-        unavailable: BTreeMap::new(),
-        models: Vec::new(),
-        inventory: None,
-        objectives: BTreeMap::new(),
-        curves: BTreeMap::new(),
-        engine: crate::interfaces::EngineOptions::default(),
-        scale_to_zero: BTreeMap::new(),
-        ages: AgeLimits::default(),
-        saturation: Arc::default(),
-        saturation_per_model: BTreeMap::new(),
+        ..Snapshot::at(start())
     }
 }
 

@@ -7,9 +7,9 @@ use proptest::prelude::*;
 
 use super::{State, step};
 use crate::interfaces::{
-    AgeLimits, Decision, Desired, Direction, EngineKind, HpaObservation, HpaTarget, Limit, ModelKey, Outcome,
-    ReplicaBounds, ReplicaMetrics, Role, SNAPSHOT_VERSION, SaturationScalingConfig, ScaleObservation, Signal, Snapshot,
-    SourceHealth, TargetObservation, TargetReference, Variant, VariantKey, VariantObservation, WithheldKind,
+    Decision, Desired, Direction, EngineKind, HpaObservation, HpaTarget, Limit, ModelKey, Outcome, ReplicaBounds,
+    ReplicaMetrics, Role, ScaleObservation, Signal, Snapshot, SourceHealth, TargetObservation, TargetReference,
+    Variant, VariantKey, VariantObservation, WithheldKind,
 };
 
 pub(super) fn at(second: i64) -> Timestamp {
@@ -67,20 +67,9 @@ fn pending(mut observation: VariantObservation, since: &[i64]) -> VariantObserva
 
 pub(super) fn snapshot(second: i64, variants: Vec<VariantObservation>) -> Snapshot {
     Snapshot {
-        version: SNAPSHOT_VERSION,
-        models: Vec::new(),
-        inventory: None,
-        objectives: std::collections::BTreeMap::new(),
-        scale_to_zero: std::collections::BTreeMap::new(),
-        taken_at: at(second),
         variants,
         sources: vec![SourceHealth { name: "Prometheus at http://p".into(), last_success: None, last_error: None }],
-        curves: std::collections::BTreeMap::new(),
-        engine: crate::interfaces::EngineOptions::default(),
-        ages: AgeLimits::default(),
-        saturation: Arc::new(SaturationScalingConfig::default()),
-        saturation_per_model: std::collections::BTreeMap::new(),
-        unavailable: std::collections::BTreeMap::new(),
+        ..Snapshot::at(at(second))
     }
 }
 

@@ -57,6 +57,26 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// A moment at which nothing was seen, under the default limits.
+    pub fn at(taken_at: Timestamp) -> Self {
+        Self {
+            version: SNAPSHOT_VERSION,
+            taken_at,
+            variants: Vec::new(),
+            sources: Vec::new(),
+            unavailable: BTreeMap::new(),
+            models: Vec::new(),
+            inventory: None,
+            objectives: BTreeMap::new(),
+            scale_to_zero: BTreeMap::new(),
+            curves: BTreeMap::new(),
+            engine: EngineOptions::default(),
+            ages: AgeLimits::default(),
+            saturation: Arc::default(),
+            saturation_per_model: BTreeMap::new(),
+        }
+    }
+
     /// Thresholds that hold for `model`.
     pub fn saturation_of(&self, model: &ModelKey) -> &SaturationScalingConfig {
         self.saturation_per_model.get(model).unwrap_or(&self.saturation)

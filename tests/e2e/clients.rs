@@ -107,8 +107,8 @@ fn assert_client_go(cluster: &Cluster) {
     assert!(documents.iter().all(|document| document.as_str().unwrap().ends_with(" true")), "{documents:?}");
 }
 
-/// Error lines of kube-apiserver's log that name one of our groups, but for those on connections that are refused: the
-/// server of another test is gone by then.
+/// Error lines of kube-apiserver's log that name one of our groups, but for those that this harness causes: the server of
+/// another test is gone by then, and an APIService is changed while its status is written.
 fn kube_apiserver_errors() -> Vec<String> {
     let log = std::fs::read_to_string(Bed::get().log("kube-apiserver")).unwrap();
     let ours = |line: &&str| line.starts_with('E') && (line.contains(".metrics.k8s.io") || line.contains("llmd.ai"));

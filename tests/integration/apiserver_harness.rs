@@ -202,6 +202,7 @@ pub(crate) fn router_for_tests() -> (Router, Peer) {
     let trust = Trust::new(trust_bundle(&cluster, &front_proxy));
     let router = router(ApiServer {
         provider: Arc::new(Values),
+        delegate: None,
         authenticator: Authenticator::new(trust, TokenAuthenticator::new(Tokens)),
         authorizer: Authorizer::new(Bindings),
         readiness: Readiness::default(),

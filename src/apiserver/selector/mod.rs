@@ -217,7 +217,7 @@ mod tests {
             ),
             (
                 "a/b/c=d",
-                "unable to parse requirement: <nil>: Invalid value: \"a/b/c\": a qualified name must consist of",
+                "unable to parse requirement: <nil>: Invalid value: \"a/b/c\": a valid label key must consist of",
             ),
             ("/b=d", "unable to parse requirement: <nil>: Invalid value: \"/b\": prefix part must be non-empty"),
             (

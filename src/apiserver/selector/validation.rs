@@ -23,7 +23,7 @@ pub(super) fn validate_key(key: &str) -> Result<(), String> {
         None => key,
         Some((_, name)) if name.contains('/') => {
             return invalid(vec![format!(
-                "a qualified name {KEY_RULE} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+                "a valid label key {KEY_RULE} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
             )]);
         }
         Some((prefix, name)) => {

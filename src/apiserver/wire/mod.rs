@@ -6,7 +6,7 @@ pub(super) mod protobuf;
 mod status;
 mod table;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
 use prost::Message;
 use serde::{Serialize, Serializer};
 
@@ -85,5 +85,6 @@ impl<I: Item> Document for List<I> {
 
 /// `metav1.Time`: RFC 3339 in UTC, whole seconds.
 fn to_the_second<S: Serializer>(timestamp: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&timestamp.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(0));
+    serializer.serialize_str(&PRINTER.timestamp_to_string(timestamp))
 }

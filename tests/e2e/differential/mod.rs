@@ -25,11 +25,11 @@ impl MetricsProvider for SameValues {
             "other-external-metric" => &[(None, 44)],
             _ => return Err(UnknownMetric),
         };
-        let series = values.iter().map(|(foo, value)| Series {
+        let series = values.iter().map(|(label, value)| Series {
             namespace: query.namespace.unwrap_or("default").into(),
-            subject: foo.unwrap_or("none").into(),
+            subject: label.unwrap_or("none").into(),
             object: None,
-            labels: foo.map(|foo| ("foo", foo)).into_iter().collect::<Labels>(),
+            labels: label.map(|value| ("foo", value)).into_iter().collect::<Labels>(),
             value: Ok(Sample { milli: value * 1000, timestamp: jiff::Timestamp::now(), window: None }),
         });
         let meant = |series: &Series| match query.of {
@@ -108,9 +108,11 @@ async fn start_reference(folder: &std::path::Path) -> (Process, u16) {
     ];
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let process = Process::of(&bed.test_adapter, "test-adapter", &arguments, &[], folder);
-    let http = Wva::http(None);
+    let http = Wva::http(Some(&bed.front_proxy));
+    // Its readiness says nothing of whether it knows the front proxy yet.
     eventually("the test-adapter is ready", Duration::from_secs(30), async || {
-        let answer = http.get(format!("https://localhost:{port}/readyz")).send().await;
+        let metrics = http.get(format!("https://localhost:{port}/metrics"));
+        let answer = metrics.header("X-Remote-User", "alice").header("X-Remote-Group", "system:masters").send().await;
         match answer {
             Ok(answer) if answer.status().is_success() => Ok(()),
             other => Err(format!("{other:?}: {}", process.log())),

@@ -104,7 +104,8 @@ pub(super) const REQUESTS: &[Asked] = &[
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/my-external-metric?labelSelector=foo%3Dbar")
         .accepting("*/*"),
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/my-external-metric?labelSelector=foo%3Dbar")
-        .accepting("application/*"),
+        .accepting("application/*")
+        .improved("a range of subtypes is understood"),
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/my-external-metric?labelSelector=foo%3Dbar")
         .accepting("application/yaml"),
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/my-external-metric?labelSelector=foo%3Dbar")
@@ -114,9 +115,11 @@ pub(super) const REQUESTS: &[Asked] = &[
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/my-external-metric?labelSelector=foo%3Dbar")
         .accepting("application/json;q=0.5,application/yaml"),
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/my-external-metric?labelSelector=foo%3Dbar")
-        .accepting("application/cbor"),
+        .accepting("application/cbor")
+        .improved("every 406 says the same"),
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/my-external-metric?labelSelector=foo%3Dbar")
-        .accepting("text/html"),
+        .accepting("text/html")
+        .improved("every 406 says the same"),
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/my-external-metric?labelSelector=foo%3Dbar")
         .accepting("text/html,*/*;q=0.1"),
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/my-external-metric?labelSelector=foo%3Dbar")
@@ -138,8 +141,8 @@ pub(super) const REQUESTS: &[Asked] = &[
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/my-external-metric/a/b/c"),
     get("/apis/external.metrics.k8s.io/v1"),
     get("/apis/external.metrics.k8s.io/v2/namespaces/default/x"),
-    get("/apis/nonsense.k8s.io"),
-    get("/apis/nonsense.k8s.io/v1/x"),
+    get("/apis/nonsense.k8s.io").improved("404 as a Status, not an index of paths"),
+    get("/apis/nonsense.k8s.io/v1/x").improved("404 as a Status, not an index of paths"),
     get("/apis/external.metrics.k8s.io/v1beta1/my-external-metric")
         .improved("values of all namespaces, for kubectl get -A"),
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/my-external-metric/bar")
@@ -153,7 +156,7 @@ pub(super) const REQUESTS: &[Asked] = &[
     get("/apis/external.metrics.k8s.io/v1beta1").improved("one resource with its name and kind, of verbs get and list"),
     get("/apis/external.metrics.k8s.io/v1beta1/")
         .improved("one resource with its name and kind, of verbs get and list"),
-    get("/apis/custom.metrics.k8s.io"),
+    get("/apis/custom.metrics.k8s.io").improved("both versions"),
     get("/apis/custom.metrics.k8s.io/v1beta2")
         .improved("the metrics of objects; theirs knows only those that were written to it"),
     get("/openapi/v3").improved("links to the served groups alone"),

@@ -14,8 +14,8 @@ use wva::{
     constants::MetricsGroup,
     decisions::DecisionStore,
     interfaces::{
-        AgeLimits, Decision, Desired, Direction, EngineName, ModelKey, Outcome, Reason, SNAPSHOT_VERSION,
-        SaturationLevel, Signal, Snapshot, VariantKey, VariantObservation,
+        Decision, Desired, Direction, EngineName, ModelKey, Outcome, Reason, SaturationLevel, Signal, Snapshot,
+        VariantKey, VariantObservation,
     },
     serving::{Bound, CertificateSource, ServingOptions},
 };
@@ -46,6 +46,7 @@ impl Served {
         tokio::spawn(follow);
         let api = router(ApiServer {
             provider,
+            delegate: None,
             groups: MetricsGroup::ALL.to_vec(),
             authenticator: Authenticator::new(trust, TokenAuthenticator::new(KubeTokenReviewer::new(client.clone()))),
             authorizer: Authorizer::new(KubeAccessReviewer::new(client)),
@@ -93,17 +94,8 @@ pub struct Script<'a> {
 pub fn publish(store: &DecisionStore, namespace: &str, scripts: &[Script<'_>]) {
     let now = Timestamp::now();
     let snapshot = Snapshot {
-        version: SNAPSHOT_VERSION,
-        taken_at: now,
         variants: scripts.iter().map(|script| observation(namespace, script.name)).collect(),
-        sources: Vec::new(),
-        unavailable: std::collections::BTreeMap::new(),
-        models: Vec::new(),
-        inventory: None,
-        objectives: std::collections::BTreeMap::new(),
-        ages: AgeLimits::default(),
-        saturation: Arc::default(),
-        saturation_per_model: std::collections::BTreeMap::new(),
+        ..Snapshot::at(now)
     };
     store.publish_with(Arc::new(snapshot), scripts.iter().map(|script| decision(namespace, *script, now)).collect());
 }
