@@ -15,7 +15,7 @@ mod search;
 
 use super::{Choice, Offer, OptimizerSettings};
 use crate::interfaces::Growth;
-use item::Item;
+use item::{Item, Price};
 
 /// A plan: replicas per offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,14 +89,36 @@ fn keep_asking(offers: &[Offer], plan: &mut Plan, hoped_for: &Plan) {
 }
 
 fn solve(offers: &[Offer], ranges: &[Range], demand: f64, settings: &OptimizerSettings) -> Plan {
-    let grid = item::Grid::of(offers);
+    solve_with(offers, ranges, demand, settings, &[])
+}
+
+/// The plan that is cheapest when every replica costs a surcharge, one per offer, on top.
+pub(super) fn solve_with(
+    offers: &[Offer],
+    ranges: &[Range],
+    demand: f64,
+    settings: &OptimizerSettings,
+    surcharges: &[f64],
+) -> Plan {
+    let grid = item::Grid::of(offers, surcharges);
     let items: Vec<Item<'_>> = offers
         .iter()
         .zip(ranges)
         .enumerate()
-        .map(|(index, (offer, range))| Item::new(index, offer, *range, &grid, demand, settings.switching_cost))
+        .map(|(index, (offer, range))| {
+            let surcharge = surcharges.get(index).copied().unwrap_or(0.0);
+            Item::new(index, offer, *range, &grid, demand, Price { switching: settings.switching_cost, surcharge })
+        })
         .collect();
     search::cheapest(items, &grid, demand)
+}
+
+/// The most replicas of an offer that may be asked for.
+pub(super) fn most_replicas(offer: &Offer, range: Range) -> u32 {
+    match offer.growth {
+        Growth::Impossible => range.max.min(offer.spec.max(range.min)),
+        Growth::Likely | Growth::Doubtful => range.max,
+    }
 }
 
 fn each_alone(offers: &[Offer], ranges: &[Range], demand: f64) -> Plan {

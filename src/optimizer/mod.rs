@@ -2,7 +2,7 @@
 //! accelerators there are. Pure, and usable without Kubernetes.
 //!
 //! ```text
-//! ModelDemand ─► cover (per model, exact) ─► supply (across models) ─► Allotment
+//! ModelDemand ─► cover (per model, exact) ─► limited (across models) ─► Allotment
 //!  D, C(n), cost, bounds                      accelerators, quotas
 //! ```
 //!
@@ -38,20 +38,26 @@
 
 mod cover;
 mod curve;
+mod limited;
 mod model;
+pub mod upstream;
 
+pub use crate::interfaces::SaturationPolicy;
 pub use curve::CapacityCurve;
-pub use model::{
-    Allotment, Bound, Choice, ModelAllotment, ModelDemand, Offer, OptimizerSettings, SaturationPolicy, Supply,
-};
+pub use model::{Allotment, Bound, Choice, ModelAllotment, ModelDemand, Offer, OptimizerSettings, Supply};
 
 use cover::{Plan, Range};
+pub(crate) use limited::{Stock, Usage};
 
 /// Replicas for every variant of `models`; one answer per model, in their order, with its variants in their order.
 pub fn optimize(models: &[ModelDemand], supply: &Supply<'_>, settings: &OptimizerSettings) -> Vec<ModelAllotment> {
-    // Limits of the inventory follow; until then they bind nothing.
-    let _ = supply;
-    models.iter().map(|model| within_bounds(model, settings)).collect()
+    let mut answers: Vec<ModelAllotment> = models.iter().map(|model| within_bounds(model, settings)).collect();
+    match supply {
+        Supply::Unlimited => {}
+        Supply::Unknown => limited::without_inventory(models, &mut answers, settings),
+        Supply::Limited(inventory) => limited::within(inventory, models, &mut answers, settings),
+    }
+    answers
 }
 
 /// One model, as though there were accelerators for all it could want.
@@ -67,6 +73,13 @@ fn within_bounds(model: &ModelDemand, settings: &OptimizerSettings) -> ModelAllo
         cover::cheapest(&model.variants, &ranges, model.demand, settings)
     };
     answer(model, &ranges, &unconstrained, &bounded)
+}
+
+/// The cheapest replicas for one model when every replica costs a surcharge, one per offer, on top; `None` where it is not
+/// certain that there are none cheaper.
+pub(crate) fn cheapest_at(model: &ModelDemand, surcharges: &[f64], settings: &OptimizerSettings) -> Option<Vec<u32>> {
+    let plan = cover::solve_with(&model.variants, &ranges(model), model.demand, settings, surcharges);
+    (plan.sufficient && plan.exact).then_some(plan.replicas)
 }
 
 fn ranges(model: &ModelDemand) -> Vec<Range> {

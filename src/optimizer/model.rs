@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::CapacityCurve;
-use crate::interfaces::{Growth, Inventory, Limit, ModelKey, ReplicaBounds, Role, VariantKey};
+use crate::interfaces::{Growth, Inventory, Limit, ModelKey, ReplicaBounds, Role, SaturationPolicy, VariantKey};
 
 /// One model's demand and the variants that can carry it. A disaggregated model makes one of these per role.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -84,22 +84,6 @@ pub enum Choice {
     CheapestCover,
     /// Each variant carries what arrives at it, whatever it costs elsewhere (the package reference's unlimited mode).
     EachVariantAlone,
-}
-
-/// Who gets what is left when accelerators do not suffice for all (upstream's saturation policies). Minimums and, in the
-/// order of priority, models whose whole demand can still be met come first in any case.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub enum SaturationPolicy {
-    /// Nobody: a model whose demand cannot be met grows no further than it stands.
-    None,
-    /// In the order of priority, each as much as it can use.
-    PriorityExhaustive,
-    /// Models of equal priority share, replica by replica, the least satisfied first.
-    #[default]
-    PriorityRoundRobin,
-    /// All models share, whatever their priority.
-    RoundRobin,
 }
 
 /// How to optimize.

@@ -188,6 +188,33 @@ proptest! {
     }
 
     #[test]
+    fn the_cost_is_never_above_upstreams_greedy(offers in any_offers(), demand in 0.0..120.0_f64) {
+        let linear: Vec<Offer> = offers
+            .into_iter()
+            .map(|offer| {
+                let (min, max) = offer.range();
+                let spec = offer.spec.clamp(min, max);
+                Offer { capacity: CapacityCurve::linear(offer.capacity.at(1)), spec, ..offer }
+            })
+            .collect();
+        let theirs = linear.iter().map(|offer| upstream::UpstreamVariant {
+            name: offer.variant.name.to_string(),
+            cost: offer.cost,
+            capacity: offer.capacity.at(1),
+            current: offer.spec,
+            min: offer.range().0,
+            max: offer.bounds.max,
+            accelerators: 1,
+        });
+        let supply = carried(&linear, &linear.iter().map(|offer| offer.spec).collect::<Vec<u32>>());
+        let theirs = upstream::cost_aware(demand - supply, supply - demand, &theirs.collect::<Vec<_>>());
+        if carried(&linear, &theirs) >= demand {
+            let ours = desired(demand, linear.clone(), &free_moves());
+            prop_assert!(cost_of(&linear, &ours, 0.0) <= cost_of(&linear, &theirs, 0.0) * (1.0 + 1e-6));
+        }
+    }
+
+    #[test]
     fn more_demand_never_gives_less_capacity(offers in any_offers(), demand in 0.0..120.0_f64, more in 0.0..60.0_f64) {
         let capacity = |demand| carried(&offers, &desired(demand, offers.clone(), &OptimizerSettings::default()));
         prop_assert!(capacity(demand + more) >= capacity(demand) * (1.0 - 1e-6));

@@ -3,10 +3,7 @@
 use std::cmp::Ordering;
 
 use super::Range;
-use crate::{
-    interfaces::{Growth, VariantKey},
-    optimizer::Offer,
-};
+use crate::{interfaces::VariantKey, optimizer::Offer};
 
 /// Share of the demand that may be missing through rounding.
 pub(super) const TOLERANCE: f64 = 1e-9;
@@ -21,14 +18,19 @@ pub(super) struct Grid {
 }
 
 impl Grid {
-    pub(super) fn of(offers: &[Offer]) -> Self {
+    pub(super) fn of(offers: &[Offer], surcharges: &[f64]) -> Self {
         let greatest = |values: &mut dyn Iterator<Item = f64>| {
             let greatest = values.filter(|value| value.is_finite()).fold(0.0, f64::max);
             // The smallest numbers have no billionth.
             if greatest > f64::MIN_POSITIVE * STEPS { greatest / STEPS } else { 1.0 }
         };
         Self {
-            cost: greatest(&mut offers.iter().map(|offer| offer.cost)),
+            cost: greatest(
+                &mut offers
+                    .iter()
+                    .enumerate()
+                    .map(|(index, offer)| offer.cost + surcharges.get(index).copied().unwrap_or(0.0)),
+            ),
             capacity: greatest(&mut offers.iter().map(|offer| {
                 let known = offer.capacity.bends_until();
                 offer.capacity.at(known) / f64::from(known.max(1))
@@ -50,6 +52,15 @@ impl Grid {
     }
 }
 
+/// What is paid for a replica beside its cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Price {
+    /// To start it, in its cost.
+    pub(super) switching: f64,
+    /// To have it.
+    pub(super) surcharge: f64,
+}
+
 /// A variant from which `lowest..=highest` replicas may be chosen.
 pub(super) struct Item<'a> {
     /// Place among the offers.
@@ -65,21 +76,11 @@ pub(super) struct Item<'a> {
 }
 
 impl<'a> Item<'a> {
-    pub(super) fn new(
-        index: usize,
-        offer: &'a Offer,
-        range: Range,
-        grid: &Grid,
-        demand: f64,
-        switching_cost: f64,
-    ) -> Self {
+    pub(super) fn new(index: usize, offer: &'a Offer, range: Range, grid: &Grid, demand: f64, price: Price) -> Self {
         let lowest = range.min.max(offer.keep.min(range.max));
-        let highest = match offer.growth {
-            Growth::Impossible => range.max.min(offer.spec),
-            Growth::Likely | Growth::Doubtful => range.max,
-        };
-        let replica = grid.cost(offer.cost);
-        let price = if switching_cost.is_finite() { switching_cost.clamp(0.0, STEPS) } else { 0.0 };
+        let highest = super::most_replicas(offer, range);
+        let replica = grid.cost(offer.cost + price.surcharge);
+        let switching = if price.switching.is_finite() { price.switching.clamp(0.0, STEPS) } else { 0.0 };
         let mut item = Self {
             index,
             offer,
@@ -87,7 +88,7 @@ impl<'a> Item<'a> {
             highest: highest.max(lowest),
             grid_capacity: grid.capacity,
             replica,
-            start: (replica * price).round(),
+            start: (grid.cost(offer.cost) * switching).round(),
             step: grid.capacity(offer.capacity.step()),
         };
         let useful = item.replicas_for(grid.demand(demand)).unwrap_or_else(|| item.most_useful());
@@ -99,7 +100,7 @@ impl<'a> Item<'a> {
         &self.offer.variant
     }
 
-    /// Cost of `replicas`, those started included, beyond nothing.
+    /// Cost of `replicas`, those started included, in steps of the grid.
     pub(super) fn cost(&self, replicas: u32) -> f64 {
         let started = replicas.saturating_sub(self.offer.spec);
         self.replica.mul_add(f64::from(replicas), self.start * f64::from(started))
