@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!                                  ┌► saturation ─┐  each: demand D, capacity P, confidence, targets
-//! Snapshot ─► groups (model, role) ┤              ├► arbitration ─► zero ─► Decision
+//! Snapshot ─► groups (model, role) ┤              ├► arbitration ─► zero ─► limits ─► overrides ─► Decision
 //!      State ──────────────────────┴► slo ────────┘
 //!        ▲                            └► memory ─► State, with the capacity curves it asks for
 //! ```
@@ -12,6 +12,8 @@ mod arbitration;
 mod bounds;
 mod compensation;
 mod group;
+mod limits;
+mod overrides;
 mod saturation;
 mod slo;
 mod state;
@@ -46,6 +48,8 @@ pub fn step(state: &State, snapshot: &Snapshot) -> (State, Vec<Decision>) {
     decisions.sort_by(|a, b| a.variant.cmp(&b.variant));
     let activity = zero::apply(state, snapshot, &mut decisions);
     compensation::apply(snapshot, &mut decisions);
+    limits::apply(snapshot, &mut decisions);
+    overrides::apply(snapshot, &mut decisions);
     (state.after(snapshot, &decisions, memories, activity), decisions)
 }
 

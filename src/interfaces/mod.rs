@@ -18,6 +18,7 @@ mod labels;
 mod model;
 mod objective;
 mod performance;
+mod planning;
 mod reading;
 mod replica;
 mod signal;
@@ -40,6 +41,10 @@ pub use labels::wire_labels;
 pub use model::{LengthDistribution, ModelMetrics, ModelObservation};
 pub use objective::{ServiceObjective, ServiceProfile};
 pub use performance::{FinishedRates, Latency, LoraAdapters, PerformanceSignals};
+pub use planning::{
+    AcceleratorMode, AppliedOverride, Override, OverrideKind, OverrideScope, Planning, SaturationPolicy, Schedule,
+    Weekday,
+};
 pub use reading::{EngineReading, GatewayReading, HistogramReading, Quantities, Quantity, QuantityKind};
 pub use replica::{EngineKind, ReplicaMetrics};
 pub use signal::Signal;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AgeLimits, CapacityCurve, CapacityQuestion, EngineOptions, HpaObservation, Inventory, ModelKey, ModelObservation,
-    ReplicaMetrics, SaturationScalingConfig, ScaleObservation, ServiceObjective, SourceHealth, Variant,
+    Planning, ReplicaMetrics, SaturationScalingConfig, ScaleObservation, ServiceObjective, SourceHealth, Variant,
 };
 
 /// Version of the snapshot schema; raised when an old snapshot would no longer replay to the same decisions.
@@ -54,6 +54,9 @@ pub struct Snapshot {
     /// Saturation thresholds per model, already merged over the default.
     #[serde(default, with = "per_model")]
     pub saturation_per_model: BTreeMap<ModelKey, Arc<SaturationScalingConfig>>,
+    /// What people impose on decisions.
+    #[serde(default)]
+    pub planning: Planning,
 }
 
 impl Snapshot {
@@ -74,6 +77,7 @@ impl Snapshot {
             ages: AgeLimits::default(),
             saturation: Arc::default(),
             saturation_per_model: BTreeMap::new(),
+            planning: Planning::default(),
         }
     }
 

@@ -11,9 +11,9 @@ use jiff::Timestamp;
 use crate::{
     clock::Clock,
     interfaces::{
-        AgeLimits, CollectorError, EngineOptions, Inventory, MetricsCollector, ModelKey, ModelMetrics,
-        ModelObservation, ReplicaMetrics, SNAPSHOT_VERSION, SaturationScalingConfig, ServiceObjective, Signal,
-        Snapshot, VariantKey, VariantObservation,
+        AgeLimits, AppliedOverride, CollectorError, EngineOptions, Inventory, MetricsCollector, ModelKey, ModelMetrics,
+        ModelObservation, Planning, ReplicaMetrics, SNAPSHOT_VERSION, SaturationScalingConfig, ServiceObjective,
+        Signal, Snapshot, VariantKey, VariantObservation,
     },
 };
 
@@ -25,6 +25,11 @@ pub trait ClusterObserver: Send + Sync {
     /// Accelerators of the cluster; `None` while they are unknown.
     fn inventory(&self) -> Option<Arc<Inventory>> {
         None
+    }
+
+    /// Overrides that the variants' owners declared.
+    fn overrides(&self) -> Vec<AppliedOverride> {
+        Vec::new()
     }
 }
 
@@ -61,6 +66,12 @@ pub trait Parameters: Send + Sync {
     fn objective_of(&self, model: &ModelKey) -> Option<Arc<ServiceObjective>> {
         let _ = model;
         None
+    }
+
+    /// What is imposed on decisions, overrides of `models` included.
+    fn planning(&self, models: &BTreeSet<ModelKey>) -> Planning {
+        let _ = models;
+        Planning::default()
     }
 }
 
@@ -104,6 +115,8 @@ pub async fn take(
         variant.replicas = replicas.remove(&key).unwrap_or_default();
     }
 
+    let mut planning = parameters.planning(&models);
+    planning.overrides.extend(cluster.overrides());
     let objectives = models.iter().filter_map(|model| Some((model.clone(), parameters.objective_of(model)?)));
     let objectives = objectives.collect();
     let retained = models.iter().filter_map(|model| Some((model.clone(), parameters.retention_of(model)?)));
@@ -128,6 +141,7 @@ pub async fn take(
         curves: BTreeMap::new(),
         saturation_per_model: own_thresholds.collect(),
         saturation,
+        planning,
     }
 }
 
