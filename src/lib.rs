@@ -39,6 +39,7 @@ pub mod replication;
 pub mod saturation;
 pub mod serving;
 pub mod simulate;
+pub mod size;
 pub mod snapshot;
 pub mod solver;
 pub mod telemetry;

@@ -36,7 +36,10 @@ use crate::{
     decisions::DecisionStore,
     discovery::{self, ClusterState},
     executor::HybridExecutor,
-    interfaces::{AgeLimits, EngineOptions, MetricsCollector, ModelKey, PodDirectory, SaturationScalingConfig},
+    interfaces::{
+        AgeLimits, EngineOptions, MetricsCollector, ModelKey, PodDirectory, SaturationScalingConfig, ServiceObjective,
+        ServiceProfile,
+    },
     serving::Bound,
     snapshot::Parameters,
     telemetry::{DecisionMetrics, MetricsRegistry, init_logging},
@@ -275,6 +278,14 @@ impl Parameters for Config {
 
     fn engine(&self) -> EngineOptions {
         EngineOptions { compensate_tolerance: self.actuation.compensate_tolerance, ..EngineOptions::default() }
+    }
+
+    fn objective_of(&self, model: &ModelKey) -> Option<Arc<ServiceObjective>> {
+        self.service_classes.objective_of(model).cloned()
+    }
+
+    fn profile_of(&self, model: &ModelKey, accelerator: &str) -> Option<ServiceProfile> {
+        self.profiles.get(&model.model_id, accelerator).copied()
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
     demo::{self, DemoArgs},
     fleet::{self, FleetArgs},
     simulate::{self, BenchDecisionsArgs, SimulateArgs},
+    size::{self, SizeArgs},
     telemetry::init_logging,
 };
 
@@ -38,6 +39,8 @@ enum Command {
     /// Compare all policies on all scenarios; behind hack/bench-decisions
     #[command(hide = true)]
     BenchDecisions(BenchDecisionsArgs),
+    /// Tell how many replicas a load needs, and what latencies its requests will see
+    Size(Box<SizeArgs>),
     /// Play kubelet and scheduler with simulated vLLM engines, for a control plane without them
     Fleet(Box<FleetArgs>),
     /// Print the CustomResourceDefinition of VariantAutoscaling
@@ -54,6 +57,7 @@ impl Cli {
             Command::Fleet(args) => simulate_fleet(*args).await,
             Command::Simulate(args) => simulate::run(&args),
             Command::BenchDecisions(args) => simulate::bench_decisions(&args),
+            Command::Size(args) => size::run(&args),
             Command::Crd => crd::yaml().map_err(Into::into).and_then(|yaml| print(&yaml)),
         };
         match outcome {

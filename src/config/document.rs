@@ -7,7 +7,7 @@ use super::{
     keys::{self, Row},
     kinds::{self, Form},
     layer::{Entry, Rank, nearest, nearest_path},
-    upstream,
+    profiles, service_classes, upstream,
     yaml::{self, Content, Node},
 };
 
@@ -98,6 +98,10 @@ impl Reader {
                 self.engines(node);
             } else if path == keys::MODELS {
                 self.models(node);
+            } else if path == service_classes::SECTION {
+                self.service_classes(node);
+            } else if path == profiles::SECTION {
+                self.profiles(node);
             } else if let Some(row) = keys::find(&path) {
                 if let Some(text) = self.scalar(row, &path, node) {
                     self.layer.set(row, text, self.at(*line));
@@ -249,7 +253,7 @@ impl Reader {
         }
     }
 
-    fn mapping<'a>(&mut self, key: &str, node: &'a Node) -> Option<&'a [(String, u64, Node)]> {
+    pub(super) fn mapping<'a>(&mut self, key: &str, node: &'a Node) -> Option<&'a [(String, u64, Node)]> {
         match &node.content {
             Content::Map(entries) => Some(entries),
             Content::Empty => None,

@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use super::{
-    ConfigError, ModelSelector,
+    ConfigError, ModelSelector, Profiles, ServiceClasses,
     keys::{self, Row},
     kinds::Form,
+    profiles, service_classes,
 };
 
 /// Keys and values from one place. Faults found while reading it are kept, so that resolving reports all at once.
@@ -17,6 +18,8 @@ pub struct Layer {
     /// Engines by `name.key`.
     pub(super) engines: Entries,
     pub(super) models: BTreeMap<ModelSelector, Entries>,
+    pub(super) service_classes: ServiceClasses,
+    pub(super) profiles: Profiles,
     pub(super) errors: Vec<ConfigError>,
     pub(super) warnings: Vec<String>,
 }
@@ -87,6 +90,8 @@ impl Layer {
             headers: Entries::new(),
             engines: Entries::new(),
             models: BTreeMap::new(),
+            service_classes: ServiceClasses::default(),
+            profiles: Profiles::default(),
             errors: Vec::new(),
             warnings: Vec::new(),
         }
@@ -152,7 +157,15 @@ pub(super) fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str>) -> 
 
 /// The YAML path that `path` resembles most: by the whole path, else by the last part alone.
 pub(super) fn nearest_path(path: &str) -> Option<String> {
-    let paths = || keys::table().iter().map(|row| row.spec().path).chain([keys::HEADERS, keys::ENGINES, keys::MODELS]);
+    let paths = || {
+        keys::table().iter().map(|row| row.spec().path).chain([
+            keys::HEADERS,
+            keys::ENGINES,
+            keys::MODELS,
+            service_classes::SECTION,
+            profiles::SECTION,
+        ])
+    };
     let last = |path: &'static str| path.rsplit('.').next().unwrap_or(path);
     let given_last = path.rsplit('.').next().unwrap_or(path);
     let section = path.strip_suffix(given_last).unwrap_or_default();

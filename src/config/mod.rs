@@ -23,9 +23,11 @@ mod kinds;
 mod layer;
 mod live;
 mod locations;
+mod profiles;
 mod reference;
 mod resolve;
 mod schema;
+mod service_classes;
 mod upstream;
 mod view;
 mod watch;
@@ -38,6 +40,7 @@ pub use flags::ConfigFlags;
 pub use layer::{Layer, Source};
 pub use live::{Documents, LiveConfig, ReloadError, ReloadStatus, RestartNeeded};
 pub use locations::{ConfigLocations, Location, Locations};
+pub use profiles::Profiles;
 pub use reference::reference_markdown;
 pub use resolve::Resolved;
 pub use schema::{
@@ -45,5 +48,6 @@ pub use schema::{
     EngineSettings, GatewayAddress, KedaSettings, LeaderElectionSettings, LogFormat, LoggingSettings, ModelSelector,
     PrometheusSettings, Secret, ServerSettings,
 };
+pub use service_classes::ServiceClasses;
 pub use view::{ResolvedModel, ResolvedValue, ResolvedView};
 pub use watch::{LoadError, load, watch};

@@ -12,8 +12,8 @@ use http::{HeaderName, HeaderValue};
 use super::{
     ActuationSettings, BearerToken, CertificatePaths, CollectorSettings, Config, ConfigError, ConfigErrors,
     CustomEngine, DelegationSettings, EngineSettings, KedaSettings, Layer, LeaderElectionSettings, LoggingSettings,
-    ModelSelector, PrometheusSettings, ResolvedModel, ResolvedValue, ResolvedView, Secret, ServerSettings, Source,
-    checks, engines,
+    ModelSelector, Profiles, PrometheusSettings, ResolvedModel, ResolvedValue, ResolvedView, Secret, ServerSettings,
+    ServiceClasses, Source, checks, engines,
     keys::{self, Key},
     layer::{Entries, Entry, quotable},
 };
@@ -90,6 +90,8 @@ impl Config {
             retention,
             retention_per_model: BTreeMap::new(),
             actuation,
+            service_classes: highest(&layers, |layer| &layer.service_classes, ServiceClasses::is_empty),
+            profiles: highest(&layers, |layer| &layer.profiles, Profiles::is_empty),
             server,
             leader_election: LeaderElectionSettings {
                 enabled: scope.get(&keys::LEADER_ELECTION_ENABLED),
@@ -125,15 +127,26 @@ impl Config {
         ConfigErrors::check(errors)?;
         let warnings = layers.iter().flat_map(|layer| layer.warnings.clone()).collect();
         Ok(Resolved {
+            view: Arc::new(ResolvedView {
+                values,
+                models,
+                service_classes: config.service_classes.clone(),
+                profiles: config.profiles.clone(),
+                warnings,
+            }),
             config: Arc::new(Config {
                 saturation_per_model: own.saturation,
                 retention_per_model: own.retention,
                 ..config
             }),
-            view: Arc::new(ResolvedView { values, models, warnings }),
             winners,
         })
     }
+}
+
+/// A section that only documents hold, of the highest layer that has it.
+fn highest<T: Clone + Default>(layers: &[&Layer], section: fn(&Layer) -> &T, is_empty: fn(&T) -> bool) -> T {
+    layers.iter().map(|layer| section(layer)).find(|section| !is_empty(section)).cloned().unwrap_or_default()
 }
 
 /// Where keys are looked up: entries in falling precedence, each with what to call its keys in messages.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, sync::Arc, tim
 
 use url::Url;
 
-use super::CustomEngine;
+use super::{CustomEngine, Profiles, ServiceClasses};
 use crate::{
     constants::MetricsGroup,
     interfaces::{ActuationMode, AgeLimits, ModelKey, SaturationScalingConfig},
@@ -31,6 +31,10 @@ pub struct Config {
     pub retention_per_model: BTreeMap<ModelSelector, Option<Duration>>,
     /// Who scales workloads.
     pub actuation: ActuationSettings,
+    /// What requests of which models are owed.
+    pub service_classes: ServiceClasses,
+    /// Service times of models on accelerators.
+    pub profiles: Profiles,
     /// How metrics are served.
     pub server: ServerSettings,
     /// How several replicas share the work.

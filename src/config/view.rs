@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{ModelSelector, Source};
+use super::{ModelSelector, Profiles, ServiceClasses, Source};
 
 /// What `wva config` prints and `/debug/config/resolved` serves.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ResolvedView {
     /// Every key by its path.
@@ -15,6 +15,12 @@ pub struct ResolvedView {
     /// Every model with an entry of its own.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<ResolvedModel>,
+    /// Service classes, most important first.
+    #[serde(skip_serializing_if = "ServiceClasses::is_empty")]
+    pub service_classes: ServiceClasses,
+    /// Service profiles; times in seconds.
+    #[serde(skip_serializing_if = "Profiles::is_empty")]
+    pub profiles: Profiles,
     /// Settings that were found but have no effect.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

@@ -13,6 +13,7 @@ use crate::{
     interfaces::{
         AgeLimits, AppliedOverride, CollectorError, EngineOptions, Inventory, MetricsCollector, ModelKey, ModelMetrics,
         ModelObservation, Planning, ReplicaMetrics, SNAPSHOT_VERSION, SaturationScalingConfig, ServiceObjective,
+        ServiceProfile,
         Signal, Snapshot, VariantKey, VariantObservation,
     },
 };
@@ -73,6 +74,12 @@ pub trait Parameters: Send + Sync {
         let _ = models;
         Planning::default()
     }
+
+    /// Service times of `model` on `accelerator`; `None` where nobody gave them.
+    fn profile_of(&self, model: &ModelKey, accelerator: &str) -> Option<ServiceProfile> {
+        let _ = (model, accelerator);
+        None
+    }
 }
 
 /// Takes a snapshot of `cluster` and `collectors`. Reads memory only: no backend is asked.
@@ -111,6 +118,10 @@ pub async fn take(
         }
     }
     for variant in &mut variants {
+        let declared = &mut variant.variant;
+        if let (None, Some(accelerator)) = (&declared.profile, &declared.accelerator) {
+            declared.profile = parameters.profile_of(&declared.model, accelerator);
+        }
         let key = (variant.variant.model.clone(), variant.variant.key.clone());
         variant.replicas = replicas.remove(&key).unwrap_or_default();
     }

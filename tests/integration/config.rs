@@ -8,6 +8,7 @@ mod live;
 mod precedence;
 mod properties;
 mod saturation;
+mod service_classes;
 mod watching;
 
 use std::path::Path;
