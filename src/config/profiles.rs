@@ -90,13 +90,11 @@ impl Reader {
         let mut names = BTreeMap::new();
         for key in ["modelID", "accelerator"] {
             let path = format!("{SECTION}.{key}");
-            match field(entries, key) {
-                Some(node) => names.insert(key, self.name(&path, node)?),
-                None => {
-                    self.reject(path, "missing", node.line, "each profile needs it");
-                    return None;
-                }
+            let Some(node) = field(entries, key) else {
+                self.reject(path, "missing", node.line, "each profile needs it");
+                return None;
             };
+            names.insert(key, self.name(&path, node)?);
         }
         let (model_id, accelerator) = (names.remove("modelID")?, names.remove("accelerator")?);
         let path = format!("{SECTION}[{model_id} on {accelerator}]");

@@ -51,9 +51,6 @@ pub(super) fn table(sized: &Sized) -> String {
             }
         }
     }
-    for line in text.lines().map(str::trim_end).collect::<Vec<_>>() {
-        debug_assert!(line.len() < 120, "{line}");
-    }
     let rows: Vec<_> = text.lines().map(str::trim_end).collect();
     format!("{}\n\nrate/r: most requests/s that one replica carries within the targets\n{reasons}", rows.join("\n"))
 }

@@ -29,7 +29,7 @@ const IDLE: f64 = 0.1;
 
 /// Token lengths of one kind of load: mean, standard deviation of the logarithm and greatest, of prompts and outputs.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Shape {
+struct Shape {
     name: &'static str,
     prompts: (f64, f64, u32),
     outputs: (f64, f64, u32),
@@ -110,15 +110,14 @@ fn statistics(mut values: Vec<f64>) -> LatencyStatistics {
 }
 
 /// Relative errors of the model in percent: mean, P95 and P99 of the time to first token, then of the time between tokens.
-fn errors(analysis: &Analysis, simulated: &Simulated) -> [f64; 6] {
+fn errors(analysis: &Analysis, simulated: &Simulated) -> Vec<f64> {
     let [first_token, gap] = simulated.statistics();
     let percent = |model: f64, simulated: f64| 100.0 * (model / simulated - 1.0);
     let of = |model: LatencyStatistics, simulated: LatencyStatistics| {
         [percent(model.mean, simulated.mean), percent(model.p95, simulated.p95), percent(model.p99, simulated.p99)]
     };
-    let [a, b, c] = of(analysis.time_to_first_token, first_token);
-    let [d, e, f] = of(analysis.inter_token_latency, gap);
-    [a, b, c, d, e, f]
+    let latencies = [of(analysis.time_to_first_token, first_token), of(analysis.inter_token_latency, gap)];
+    latencies.as_flattened().to_vec()
 }
 
 /// Prints the error table, and the errors of the greatest rate under an objective.
@@ -142,7 +141,7 @@ pub(super) fn run(requests: usize, out: &mut impl Write) -> anyhow::Result<()> {
                 let rate = capacity * utilization;
                 let cell =
                     errors(&analyzer.analyze(rate.min(limit * 0.99))?, &simulate(&profile, shape, rate, requests)?);
-                let cell = cell.map(|error| format!("{error:+.0} %")).join(" | ");
+                let cell = cell.iter().map(|error| format!("{error:+.0} %")).collect::<Vec<_>>().join(" | ");
                 writeln!(out, "| {name} | {} | {utilization} | {cell} |", shape.name)?;
                 progress.inc(1);
             }
