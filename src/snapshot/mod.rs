@@ -13,8 +13,7 @@ use crate::{
     interfaces::{
         AgeLimits, AppliedOverride, CollectorError, EngineOptions, Inventory, MetricsCollector, ModelKey, ModelMetrics,
         ModelObservation, Planning, ReplicaMetrics, SNAPSHOT_VERSION, SaturationScalingConfig, ServiceObjective,
-        ServiceProfile,
-        Signal, Snapshot, VariantKey, VariantObservation,
+        ServiceProfile, Signal, Snapshot, VariantKey, VariantObservation,
     },
 };
 

@@ -51,7 +51,11 @@ fn now() -> Timestamp {
     "2026-11-25T10:00:00Z".parse().unwrap()
 }
 
-fn decide(variants: Vec<VariantObservation>, inventory: impl Into<Option<Inventory>>, mode: AcceleratorMode) -> Vec<Outcome> {
+fn decide(
+    variants: Vec<VariantObservation>,
+    inventory: impl Into<Option<Inventory>>,
+    mode: AcceleratorMode,
+) -> Vec<Outcome> {
     let snapshot = Snapshot {
         variants,
         inventory: inventory.into().map(Arc::new),
