@@ -34,6 +34,7 @@ const MODEL_KEYS: [&str; 11] = [
     "slo-itl",
     "slo-tps",
 ];
+const RATE_RULE: &str = "it must be a number of tokens per second from 0 to 1e9";
 /// Share of requests that must meet the targets where a class does not say.
 const DEFAULT_SHARE: f64 = 0.99;
 
@@ -125,18 +126,13 @@ impl Reader {
         let share = self.share(&path, entries);
         let default =
             field(entries, "default").and_then(|node| self.parsed(&format!("{path}.default"), node, &kinds::SWITCH));
-        let class = Objective {
-            class: name.as_str().into(),
-            priority: priority.unwrap_or(100.0).round() as u32,
-            share: share.unwrap_or(DEFAULT_SHARE),
-        };
-        let mut objectives = BTreeMap::new();
+        let mut given = BTreeMap::new();
         for key in ["models", "data"] {
             match field(entries, key).map(|node| (node.line, &node.content)) {
                 None | Some((_, Content::Empty)) => {}
                 Some((_, Content::List(models))) => {
                     for node in models {
-                        self.model_objective(&path, node, &class, &mut objectives);
+                        self.targets(&path, node, &mut given);
                     }
                 }
                 Some((line, _)) => {
@@ -144,6 +140,13 @@ impl Reader {
                 }
             }
         }
+        let class = Class {
+            name: name.as_str().into(),
+            priority: priority.unwrap_or(100.0).round() as u32,
+            share: share.unwrap_or(DEFAULT_SHARE),
+        };
+        let objectives: BTreeMap<_, _> =
+            given.keys().map(|selector| (selector.clone(), Arc::new(class.objective(selector, &given)))).collect();
         let shown = |(selector, objective): (&ModelSelector, &Arc<ServiceObjective>)| ModelObjective {
             model_id: selector.model_id.clone(),
             namespace: selector.namespace.clone(),
@@ -151,7 +154,7 @@ impl Reader {
         };
         let models = objectives.iter().map(shown).collect();
         Some(ServiceClass {
-            name: class.class,
+            name: class.name,
             priority: class.priority,
             default: default.unwrap_or(false),
             objectives,
@@ -159,13 +162,8 @@ impl Reader {
         })
     }
 
-    fn model_objective(
-        &mut self,
-        path: &str,
-        node: &Node,
-        class: &Objective,
-        objectives: &mut BTreeMap<ModelSelector, Arc<ServiceObjective>>,
-    ) {
+    /// Reads what one entry says of its model.
+    fn targets(&mut self, path: &str, node: &Node, given: &mut BTreeMap<ModelSelector, Targets>) {
         let Some(entries) = self.mapping(&format!("{path}.models"), node) else { return };
         let named = field(entries, "modelID").or_else(|| field(entries, "model"));
         let Some(model_id) = named.and_then(|node| self.name(&format!("{path}.models.modelID"), node)) else {
@@ -177,40 +175,46 @@ impl Reader {
         let selector = ModelSelector { model_id: model_id.into(), namespace: namespace.map(Into::into) };
         let path = format!("{path}.{selector}");
         self.only(&path, entries, &MODEL_KEYS);
-        let rate = "it must be a number of tokens per second from 0 to 1e9";
-        let objective = ServiceObjective {
-            class: class.class.clone(),
-            priority: class.priority,
-            time_to_first_token: self.latency(&path, entries, &["timeToFirstToken"], &["slo-ttft"]),
-            inter_token_latency: self.latency(&path, entries, &["interTokenLatency"], &["slo-tpot", "slo-itl"]),
-            tokens_per_second: ["tokensPerSecond", "slo-tps"]
-                .into_iter()
-                .find_map(|key| self.number(&path, entries, key, (0.0, 1e9), rate))
-                .filter(|rate| *rate > 0.0),
-            target_share: self.share(&path, entries).unwrap_or(class.share),
+        let targets = Targets {
+            time_to_first_token: self.latency(&path, entries, "timeToFirstToken", &["slo-ttft"]),
+            inter_token_latency: self.latency(&path, entries, "interTokenLatency", &["slo-tpot", "slo-itl"]),
+            tokens_per_second: self.target(&path, entries, &["tokensPerSecond", "slo-tps"], (0.0, 1e9), RATE_RULE),
+            share: self.share(&path, entries),
         };
-        if objectives.insert(selector, Arc::new(objective)).is_some() {
+        if given.insert(selector, targets).is_some() {
             self.reject(path, "given twice", node.line, "one entry per model is enough");
         }
     }
 
-    /// A latency in seconds: a duration, or upstream's number of milliseconds, where 0 is no target.
-    fn latency(
+    /// A latency in seconds: a duration, or upstream's number of milliseconds.
+    fn latency(&mut self, path: &str, entries: &[(String, u64, Node)], ours: &str, upstreams: &[&str]) -> Given {
+        let Some(node) = field(entries, ours) else {
+            let rule = "it must be a number of milliseconds from 0 to 1e7";
+            let found = self.target(path, entries, upstreams, (0.0, 1e7), rule)?;
+            return Some(found.map(|milliseconds| milliseconds / 1000.0));
+        };
+        if is_none(node) {
+            return Some(None);
+        }
+        let duration = self.parsed(&format!("{path}.{ours}"), node, &kinds::DURATION)?;
+        Some(Some(duration.as_secs_f64()))
+    }
+
+    /// A number by whichever of `keys` is given; 0 and `none` are no target.
+    fn target(
         &mut self,
         path: &str,
         entries: &[(String, u64, Node)],
-        ours: &[&str],
-        upstreams: &[&str],
-    ) -> Option<f64> {
-        for key in ours {
-            if let Some(node) = field(entries, key) {
-                let duration = self.parsed(&format!("{path}.{key}"), node, &kinds::DURATION);
-                return duration.map(|duration| duration.as_secs_f64());
-            }
+        keys: &[&str],
+        range: (f64, f64),
+        rule: &str,
+    ) -> Given {
+        let key = keys.iter().find(|key| field(entries, key).is_some())?;
+        if field(entries, key).is_some_and(is_none) {
+            return Some(None);
         }
-        let rule = "it must be a number of milliseconds from 0 to 1e7";
-        let found = upstreams.iter().find_map(|key| self.number(path, entries, key, (0.0, 1e7), rule));
-        found.map(|milliseconds| milliseconds / 1000.0).filter(|seconds| *seconds > 0.0)
+        let number = self.number(path, entries, key, range, rule)?;
+        Some(Some(number).filter(|number| *number > 0.0))
     }
 
     fn share(&mut self, path: &str, entries: &[(String, u64, Node)]) -> Option<f64> {
@@ -225,11 +229,48 @@ impl Reader {
     }
 }
 
+/// A target as an entry gives it: not at all, as none, or as a number.
+type Given = Option<Option<f64>>;
+
+/// What one entry says; what it leaves out, it inherits.
+#[derive(Clone, Copy, Debug, Default)]
+struct Targets {
+    time_to_first_token: Given,
+    inter_token_latency: Given,
+    tokens_per_second: Given,
+    share: Option<f64>,
+}
+
 /// What the objectives of one class share.
-struct Objective {
-    class: Arc<str>,
+struct Class {
+    name: Arc<str>,
     priority: u32,
     share: f64,
+}
+
+impl Class {
+    /// The objective of `selector`, key by key: as its entry says, else the entry of its model in any namespace, else
+    /// that of the class's `default` model.
+    fn objective(&self, selector: &ModelSelector, given: &BTreeMap<ModelSelector, Targets>) -> ServiceObjective {
+        let any_namespace = ModelSelector { namespace: None, ..selector.clone() };
+        let default = ModelSelector { model_id: DEFAULT_MODEL.into(), namespace: None };
+        let chain =
+            [selector, &any_namespace, &default].map(|selector| given.get(selector).copied().unwrap_or_default());
+        let first = |key: fn(&Targets) -> Given| chain.iter().find_map(key).flatten();
+        ServiceObjective {
+            class: self.name.clone(),
+            priority: self.priority,
+            time_to_first_token: first(|targets| targets.time_to_first_token),
+            inter_token_latency: first(|targets| targets.inter_token_latency),
+            tokens_per_second: first(|targets| targets.tokens_per_second),
+            target_share: chain.iter().find_map(|targets| targets.share).unwrap_or(self.share),
+        }
+    }
+}
+
+/// Whether an inherited target is taken back.
+fn is_none(node: &Node) -> bool {
+    matches!(&node.content, Content::Text(text) | Content::Plain(text) if text == "none")
 }
 
 impl Reader {

@@ -1,9 +1,15 @@
 use std::path::Path;
 
+use jiff::Timestamp;
 use wva::{
+    clock::SimulatedClock,
     config::{Document, Layer, Resolved},
-    interfaces::ModelKey,
-    snapshot::Parameters,
+    engines,
+    interfaces::{
+        ModelKey, ReplicaBounds, Role, ScaleObservation, TargetObservation, TargetReference, Variant, VariantKey,
+        VariantObservation,
+    },
+    snapshot::{self, ClusterObserver, Parameters},
 };
 
 use super::{messages, resolve};
@@ -60,6 +66,86 @@ fn without_a_default_class_a_model_that_no_class_names_is_owed_nothing() {
     assert_eq!(read("").unwrap().config.objective_of(&ModelKey::new("staging", "llama")), None);
 }
 
+/// A class whose `default` entry is what the others inherit from.
+const INHERITING: &str = "
+serviceClasses:
+  - name: Premium
+    priority: 1
+    targetShare: 95%
+    models:
+      - modelID: default
+        timeToFirstToken: 2s
+        interTokenLatency: 50ms
+        tokensPerSecond: 500
+      - modelID: llama
+        timeToFirstToken: 500ms
+        targetShare: 99%
+      - modelID: llama
+        namespace: production
+        interTokenLatency: 24ms
+      - modelID: batch
+        timeToFirstToken: none
+        slo-tps: 0
+";
+
+#[test]
+fn an_entry_inherits_key_by_key_and_none_takes_an_inherited_target_back() {
+    let config = read(INHERITING).unwrap().config;
+    let targets = |namespace: &str, model: &str| {
+        let found = config.objective_of(&ModelKey::new(namespace, model)).unwrap();
+        (found.time_to_first_token, found.inter_token_latency, found.tokens_per_second, found.target_share)
+    };
+    assert_eq!(targets("staging", "llama"), (Some(0.5), Some(0.05), Some(500.0), 0.99));
+    assert_eq!(targets("production", "llama"), (Some(0.5), Some(0.024), Some(500.0), 0.99));
+    assert_eq!(targets("staging", "batch"), (None, Some(0.05), None, 0.95));
+    assert_eq!(config.objective_of(&ModelKey::new("staging", "other")), None, "the class is not the default one");
+}
+
+/// One variant of `llama` in namespace `production`, on an H100.
+struct Cluster;
+
+impl ClusterObserver for Cluster {
+    fn observe(&self, _: Timestamp) -> Vec<VariantObservation> {
+        let target = TargetReference { api_version: "apps/v1".into(), kind: "Deployment".into(), name: "llama".into() };
+        let variant = Variant {
+            key: VariantKey::new("production", "llama-h100"),
+            model: ModelKey::new("production", "llama"),
+            accelerator: Some("H100".into()),
+            accelerators_per_replica: None,
+            profile: None,
+            cost: 1.0,
+            role: Role::Both,
+            bounds: ReplicaBounds::default(),
+            target,
+        };
+        vec![VariantObservation {
+            variant,
+            target: TargetObservation::Found(ScaleObservation { spec: 1, current: 1, ready: 1, ..Default::default() }),
+            replicas: Vec::new(),
+            autoscalers: Vec::new(),
+        }]
+    }
+}
+
+#[tokio::test]
+async fn a_configured_service_class_and_profile_are_in_the_snapshot_that_is_decided_on() {
+    let config = read(&format!("{CLASSES}{PROFILES}")).unwrap().config;
+    let clock = SimulatedClock::new(Timestamp::UNIX_EPOCH);
+    let snapshot = snapshot::take(&clock, &Cluster, &[], &*config).await;
+    let objective = &snapshot.objectives[&ModelKey::new("production", "llama")];
+    assert_eq!((objective.class.as_ref(), objective.inter_token_latency), ("Premium", Some(0.04)));
+    assert_eq!((objective.time_to_first_token, objective.target_share), (None, 0.995));
+    let profile = snapshot.variants[0].variant.profile.unwrap();
+    assert_eq!((profile.base, profile.max_batch), (0.007, 128));
+
+    // The engine takes it up: it remembers the model, as it does of models with an objective only.
+    let (state, _) = engines::step(&engines::State::default(), &snapshot);
+    assert_eq!(state.models.len(), 1);
+    let unconfigured = snapshot::take(&clock, &Cluster, &[], &*read("").unwrap().config).await;
+    assert!(unconfigured.objectives.is_empty() && unconfigured.variants[0].variant.profile.is_none());
+    assert!(engines::step(&engines::State::default(), &unconfigured).0.models.is_empty());
+}
+
 const PROFILES: &str = "
 profiles:
   - modelID: llama
@@ -103,6 +189,8 @@ fn what_is_wrong_is_named_with_its_line() {
         ("priority: 10", "priority: 0", "serviceClasses[Freemium].priority is `0`"),
         ("targetShare: 95%", "targetShare: 100%", "serviceClasses[Freemium].targetShare is `100%`"),
         ("timeToFirstToken: 2s", "timeToFirstToken: 2", "models[default].timeToFirstToken is `2`"),
+        ("slo-ttft: 500", "slo-ttft: -500", "models[granite].slo-ttft is `-500`"),
+        ("slo-tps: 0", "slo-tps: many", "models[granite].slo-tps is `many`"),
         ("name: Premium", "name: Freemium", "serviceClasses[Freemium] is `given twice`"),
         ("priority: 1\n", "default: true\n", "serviceClasses[Premium].default is `true`"),
         ("- modelID: granite", "- modelID: default", "models[default] is `given twice`"),
