@@ -69,6 +69,9 @@ impl DirectScaler {
     ) -> Option<ScaleAction> {
         let TargetObservation::Found(scale) = &observed.target else { return None };
         let Outcome::Desired(desired) = &decision.outcome else { return None };
+        if observed.variant.shadow {
+            return None;
+        }
         let action = |to| ScaleAction {
             variant: observed.variant.key.clone(),
             target: observed.variant.target.clone(),
@@ -97,7 +100,6 @@ impl DirectScaler {
 
 #[cfg(test)]
 mod tests {
-
     use jiff::Timestamp;
 
     use super::*;
@@ -131,6 +133,8 @@ mod tests {
                 role: Role::Both,
                 bounds: ReplicaBounds { min: 0, max: Some(9) },
                 target: TargetReference { api_version: "apps/v1".into(), kind: "Deployment".into(), name: "a".into() },
+                overrides: std::sync::Arc::default(),
+                shadow: false,
             },
             target: TargetObservation::Found(ScaleObservation {
                 spec,
@@ -179,6 +183,20 @@ mod tests {
         assert_eq!(scaled(ActuationMode::Direct, 2, 4, Saturation, true), None);
         assert_eq!(scaled(ActuationMode::Direct, 2, 4, Saturation, false), Some(4));
         assert_eq!(scaled(ActuationMode::Direct, 4, 4, Saturation, false), None);
+    }
+
+    #[test]
+    fn a_variant_in_shadow_mode_is_never_scaled() {
+        for (spec, engine) in [(2, EngineName::Saturation), (0, EngineName::ScaleFromZero)] {
+            let mut snapshot = world(0, spec, false);
+            let mut scaled = || {
+                let decisions = [decision(spec, 4, engine)];
+                let actions = DirectScaler::default().actions(ActuationMode::Direct, &snapshot, &decisions).len();
+                snapshot.variants[0].variant.shadow = true;
+                actions
+            };
+            assert_eq!((scaled(), scaled()), (1, 0));
+        }
     }
 
     #[test]

@@ -37,8 +37,8 @@ use crate::{
     discovery::{self, ClusterState},
     executor::HybridExecutor,
     interfaces::{
-        AgeLimits, EngineOptions, MetricsCollector, ModelKey, PodDirectory, SaturationScalingConfig, ServiceObjective,
-        ServiceProfile,
+        AcceleratorLimits, AgeLimits, EngineOptions, MetricsCollector, ModelKey, Override, PodDirectory,
+        SaturationScalingConfig, ServiceObjective, ServiceProfile,
     },
     serving::Bound,
     snapshot::Parameters,
@@ -274,6 +274,18 @@ impl Parameters for Config {
 
     fn retention_of(&self, model: &ModelKey) -> Option<Duration> {
         self.retention_for(model)
+    }
+
+    fn limits(&self) -> AcceleratorLimits {
+        self.limits
+    }
+
+    fn overrides_of(&self, model: &ModelKey) -> Vec<Override> {
+        self.overrides_for(model).to_vec()
+    }
+
+    fn shadow(&self) -> bool {
+        self.actuation.shadow
     }
 
     fn engine(&self) -> EngineOptions {

@@ -171,14 +171,14 @@ impl Reader {
             match key.as_str() {
                 "modelID" => model_id = self.name("models.modelID", node),
                 "namespace" => namespace = self.name("models.namespace", node),
-                keys::SATURATION | keys::SCALE_TO_ZERO => {
+                keys::SATURATION | keys::SCALE_TO_ZERO | keys::OVERRIDES => {
                     if let Some(entries) = self.mapping(&format!("models.{key}"), node) {
                         sections.push((key.as_str(), entries));
                     }
                 }
                 _ => {
-                    let nearest =
-                        nearest(key, ["modelID", "namespace", keys::SATURATION, keys::SCALE_TO_ZERO].into_iter());
+                    let known = ["modelID", "namespace", keys::SATURATION, keys::SCALE_TO_ZERO, keys::OVERRIDES];
+                    let nearest = nearest(key, known.into_iter());
                     let given_by = self.at(*line);
                     self.layer.errors.push(ConfigError::UnknownKey { key: format!("models.{key}"), given_by, nearest });
                 }

@@ -4,6 +4,7 @@
 
 use std::{net::Ipv4Addr, path::PathBuf, sync::LazyLock, time::Duration};
 
+use jiff::Timestamp;
 use url::Url;
 
 use super::{
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     constants::MetricsGroup,
-    interfaces::{ActuationMode, AgeLimits, SaturationScalingConfig},
+    interfaces::{AcceleratorMode, ActuationMode, AgeLimits, SaturationPolicy, SaturationScalingConfig},
 };
 
 /// A scalar key of type `T`.
@@ -241,9 +242,32 @@ keys! {
     SCALE_TO_ZERO_RETENTION: Duration = Key::new("scaleToZero.retentionPeriod", &kinds::DURATION, || seconds(600),
         "Time without a request after which it does.");
 
+    LIMITS_ACCELERATORS: AcceleratorMode = Key::new("limits.accelerators", &kinds::ACCELERATOR_MODE,
+        AcceleratorMode::default,
+        "`unlimited`: a node autoscaler adds what is missing. `limited`: there are the accelerators of the inventory and no \
+         more, free or provisionable, and quotas hold; while the inventory is unknown nothing grows.");
+    LIMITS_SATURATION_POLICY: SaturationPolicy = Key::new("limits.saturationPolicy", &kinds::SATURATION_POLICY,
+        SaturationPolicy::default,
+        "Who gets what is left when accelerators do not suffice for all: `None`: nobody grows; `PriorityExhaustive`: in \
+         the order of priority, each as much as it can use; `PriorityRoundRobin`: replica by replica among equals; \
+         `RoundRobin`: among all.");
+    LIMITS_FIT_NODES: bool = Key::new("limits.fitNodes", &kinds::SWITCH, || false,
+        "Whether each replica must fit on a single node, rather than into the total of its accelerator type.");
+
+    OVERRIDES_PAUSED_UNTIL: Option<Timestamp> = Key::new("overrides.pausedUntil", &kinds::TIMESTAMP, || None,
+        "Until then replicas stay as they are set.");
+    OVERRIDES_SPEND_CAP: Option<String> = Key::new("overrides.spendCap", &kinds::OPTIONAL_DECIMAL, || None,
+        "Greatest cost of all replicas of one model together, in the unit of `variantCost`; needs \
+         `overrides.spendCapUntil`. Nobody goes below its minimum for it.");
+    OVERRIDES_SPEND_CAP_UNTIL: Option<Timestamp> = Key::new("overrides.spendCapUntil", &kinds::TIMESTAMP, || None,
+        "When the spend cap ends; every override does.");
+
     ACTUATION_MODE: ActuationMode = Key::new("actuation.mode", &kinds::ACTUATION, ActuationMode::default,
         "Who scales workloads: `hpa` alone; `fromZero`: wva also wakes targets that stand at zero; `direct`: wva also \
          scales targets that no HPA reads its metric for. The latter two need the rights in `manifests/actuation`.");
+    ACTUATION_SHADOW: bool = Key::new("actuation.shadow", &kinds::SWITCH, || false,
+        "Shadow mode for every variant: decide and show, but serve no number and scale nothing. One variant alone: \
+         `spec.shadow` of its VariantAutoscaling.");
     ACTUATION_COMPENSATE_TOLERANCE: bool = Key::new("actuation.compensateTolerance", &kinds::SWITCH, || false,
         "Whether to serve the least number that an HPA acts on where its tolerance would swallow a step up; for HPAs \
          that cannot set `tolerance: 0`. Needs no rights.");
@@ -331,6 +355,8 @@ pub(super) const MODELS: &str = "models";
 pub(super) const SATURATION: &str = "saturation";
 /// Another.
 pub(super) const SCALE_TO_ZERO: &str = "scaleToZero";
+/// Another.
+pub(super) const OVERRIDES: &str = "overrides";
 
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)

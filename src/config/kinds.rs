@@ -4,12 +4,18 @@
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
-use jiff::fmt::friendly::{Spacing, SpanParser, SpanPrinter};
+use jiff::{
+    Timestamp,
+    fmt::friendly::{Spacing, SpanParser, SpanPrinter},
+};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use url::Url;
 
 use super::{Backend, GatewayAddress, LogFormat, Secret};
-use crate::{constants::MetricsGroup, interfaces::ActuationMode};
+use crate::{
+    constants::MetricsGroup,
+    interfaces::{AcceleratorMode, ActuationMode, SaturationPolicy},
+};
 
 /// What is wrong with a text, worded to follow "but".
 pub(super) type Rule = String;
@@ -99,6 +105,56 @@ pub(super) static ACTUATION: Kind<ActuationMode> = Kind {
         ActuationMode::FromZero => "fromZero".to_owned(),
         ActuationMode::Direct => "direct".to_owned(),
     },
+    form: Form::Plain,
+};
+
+pub(super) static ACCELERATOR_MODE: Kind<AcceleratorMode> = Kind {
+    name: "unlimited or limited",
+    parse: |text| match text {
+        "unlimited" => Ok(AcceleratorMode::Unlimited),
+        "limited" => Ok(AcceleratorMode::Limited),
+        _ => Err("it must be unlimited or limited".to_owned()),
+    },
+    show: |mode| match mode {
+        AcceleratorMode::Unlimited => "unlimited".to_owned(),
+        AcceleratorMode::Limited => "limited".to_owned(),
+    },
+    form: Form::Plain,
+};
+
+pub(super) static SATURATION_POLICY: Kind<SaturationPolicy> = Kind {
+    name: "None, PriorityExhaustive, PriorityRoundRobin or RoundRobin",
+    parse: |text| {
+        SaturationPolicy::ALL
+            .into_iter()
+            .find(|policy| policy.to_string() == text)
+            .ok_or_else(|| "it must be None, PriorityExhaustive, PriorityRoundRobin or RoundRobin".to_owned())
+    },
+    show: ToString::to_string,
+    form: Form::Plain,
+};
+
+pub(super) static TIMESTAMP: Kind<Option<Timestamp>> = Kind {
+    name: "time",
+    parse: |text| match text {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| "it must be a time such as 2027-01-01T00:00:00Z".to_owned()),
+    },
+    show: |time| time.as_ref().map(ToString::to_string).unwrap_or_default(),
+    form: Form::Plain,
+};
+
+/// As it was written: binary fractions would show another number.
+pub(super) static OPTIONAL_DECIMAL: Kind<Option<String>> = Kind {
+    name: "number",
+    parse: |text| match text {
+        "" => Ok(None),
+        text if text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') && text.parse::<f64>().is_ok() => {
+            Ok(Some(text.to_owned()))
+        }
+        _ => Err("it must be a decimal number of at least 0".to_owned()),
+    },
+    show: show_text,
     form: Form::Plain,
 };
 

@@ -17,7 +17,7 @@ use super::{
     keys::{self, Key},
     layer::{Entries, Entry, quotable},
 };
-use crate::interfaces::{AgeLimits, SaturationScalingConfig, SpareTriggers};
+use crate::interfaces::{AcceleratorLimits, AgeLimits, Override, OverrideKind, SaturationScalingConfig, SpareTriggers};
 
 /// Upstream's defaults for the trigger that is not given when the other one is.
 const UPSTREAM_TRIGGERS: SpareTriggers = SpareTriggers { kv_cache: 0.10, queue_depth: 3.0 };
@@ -66,10 +66,9 @@ impl Config {
         };
         let saturation = Arc::new(saturation(&mut scope));
         let retention = retention(&mut scope);
-        let actuation = ActuationSettings {
-            mode: scope.get(&keys::ACTUATION_MODE),
-            compensate_tolerance: scope.get(&keys::ACTUATION_COMPENSATE_TOLERANCE),
-        };
+        let limits = limits(&mut scope);
+        let overrides = overrides(&mut scope);
+        let actuation = actuation(&mut scope);
         let server = ServerSettings {
             bind_address: scope.get(&keys::SERVER_BIND_ADDRESS),
             port: scope.get(&keys::SERVER_PORT),
@@ -89,6 +88,9 @@ impl Config {
             saturation_per_model: BTreeMap::new(),
             retention,
             retention_per_model: BTreeMap::new(),
+            limits,
+            overrides,
+            overrides_per_model: BTreeMap::new(),
             actuation,
             service_classes: highest(&layers, |layer| &layer.service_classes, ServiceClasses::is_empty),
             profiles: highest(&layers, |layer| &layer.profiles, Profiles::is_empty),
@@ -137,6 +139,7 @@ impl Config {
             config: Arc::new(Config {
                 saturation_per_model: own.saturation,
                 retention_per_model: own.retention,
+                overrides_per_model: own.overrides,
                 ..config
             }),
             winners,
@@ -331,11 +334,51 @@ fn retention(scope: &mut Scope<'_>) -> Option<Duration> {
     is_enabled.then_some(period)
 }
 
+fn limits(scope: &mut Scope<'_>) -> AcceleratorLimits {
+    AcceleratorLimits {
+        accelerators: scope.get(&keys::LIMITS_ACCELERATORS),
+        saturation_policy: scope.get(&keys::LIMITS_SATURATION_POLICY),
+        fit_nodes: scope.get(&keys::LIMITS_FIT_NODES),
+    }
+}
+
+fn actuation(scope: &mut Scope<'_>) -> ActuationSettings {
+    ActuationSettings {
+        mode: scope.get(&keys::ACTUATION_MODE),
+        shadow: scope.get(&keys::ACTUATION_SHADOW),
+        compensate_tolerance: scope.get(&keys::ACTUATION_COMPENSATE_TOLERANCE),
+    }
+}
+
+/// Overrides of one model's decisions.
+fn overrides(scope: &mut Scope<'_>) -> Vec<Override> {
+    let order = |kind, cost, until| Override {
+        kind,
+        replicas: None,
+        cost,
+        from: None,
+        until,
+        schedule: None,
+        note: Some("configuration".to_owned()),
+    };
+    let paused = scope.get(&keys::OVERRIDES_PAUSED_UNTIL).map(|until| order(OverrideKind::Pause, None, until));
+    let cap = match (scope.get(&keys::OVERRIDES_SPEND_CAP), scope.get(&keys::OVERRIDES_SPEND_CAP_UNTIL)) {
+        (Some(cost), Some(until)) => Some(order(OverrideKind::SpendCap, Some(cost), until)),
+        (Some(_), None) => {
+            scope.reject("overrides.spendCap", "overrides.spendCapUntil is not set; every override needs an end");
+            None
+        }
+        (None, _) => None,
+    };
+    paused.into_iter().chain(cap).collect()
+}
+
 /// What single models have of their own, merged over what holds for all.
 #[derive(Default)]
 struct PerModel {
     saturation: BTreeMap<ModelSelector, Arc<SaturationScalingConfig>>,
     retention: BTreeMap<ModelSelector, Option<Duration>>,
+    overrides: BTreeMap<ModelSelector, Vec<Override>>,
 }
 
 fn models(layers: &[&Layer], errors: &mut Vec<ConfigError>) -> (Vec<ResolvedModel>, PerModel) {
@@ -345,6 +388,7 @@ fn models(layers: &[&Layer], errors: &mut Vec<ConfigError>) -> (Vec<ResolvedMode
         let mut scope = Scope::model(layers, selector, errors);
         own.saturation.insert(selector.clone(), Arc::new(saturation(&mut scope)));
         own.retention.insert(selector.clone(), retention(&mut scope));
+        own.overrides.insert(selector.clone(), overrides(&mut scope));
         ResolvedModel::new(selector, scope.values)
     };
     let models = selectors.into_iter().map(resolve).collect();

@@ -7,7 +7,7 @@ use url::Url;
 use super::{CustomEngine, Profiles, ServiceClasses};
 use crate::{
     constants::MetricsGroup,
-    interfaces::{ActuationMode, AgeLimits, ModelKey, SaturationScalingConfig},
+    interfaces::{AcceleratorLimits, ActuationMode, AgeLimits, ModelKey, Override, SaturationScalingConfig},
 };
 
 /// Configuration of one `wva` process. Made by [`Config::resolve`].
@@ -29,6 +29,12 @@ pub struct Config {
     pub retention: Option<Duration>,
     /// The same per model.
     pub retention_per_model: BTreeMap<ModelSelector, Option<Duration>>,
+    /// How far decisions are held to the inventory of accelerators.
+    pub limits: AcceleratorLimits,
+    /// Overrides on every model without an entry of its own.
+    pub overrides: Vec<Override>,
+    /// The same per model.
+    pub overrides_per_model: BTreeMap<ModelSelector, Vec<Override>>,
     /// Who scales workloads.
     pub actuation: ActuationSettings,
     /// What requests of which models are owed.
@@ -78,6 +84,11 @@ impl Config {
     pub fn retention_for(&self, model: &ModelKey) -> Option<Duration> {
         *of_model(&self.retention_per_model, model).unwrap_or(&self.retention)
     }
+
+    /// Overrides on all variants of `model`.
+    pub fn overrides_for(&self, model: &ModelKey) -> &[Override] {
+        of_model(&self.overrides_per_model, model).unwrap_or(&self.overrides)
+    }
 }
 
 /// The entry for `model` in its namespace, else that for the model anywhere.
@@ -93,6 +104,8 @@ fn of_model<'a, T>(entries: &'a BTreeMap<ModelSelector, T>, model: &ModelKey) ->
 pub struct ActuationSettings {
     /// HPAs alone, or `wva` too.
     pub mode: ActuationMode,
+    /// Whether every variant is in shadow mode.
+    pub shadow: bool,
     /// Whether steps that an HPA would ignore are widened.
     pub compensate_tolerance: bool,
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::VariantAutoscalingStatus;
+use crate::interfaces::Override;
 
 /// What a variant is: the scale target, the model it serves, the cost and the bounds of its replicas.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -65,6 +66,15 @@ pub struct VariantAutoscalingSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_replicas: Option<i32>,
+    /// Orders over the decisions on this variant, each with an expiry. Where several hold at a time the strongest does:
+    /// Pause, then Pin, then Minimum, then `SpendCap`. minReplicas, maxReplicas and the HPA's bounds hold over all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub overrides: Vec<Override>,
+    /// Shadow mode: decide, and show the decision here and in wva's own metrics, but serve no HPA the number and scale
+    /// nothing, for a trial beside another autoscaler.
+    #[serde(default)]
+    pub shadow: bool,
 }
 
 fn default_variant_cost() -> String {
@@ -94,7 +104,11 @@ impl VariantAutoscalingSpec {
         let (min, max) = (self.min_replicas.unwrap_or(0), self.max_replicas.unwrap_or(i32::MAX));
         check(min >= 0, "minReplicas", &min, "it must be at least 0")?;
         check(max >= 1, "maxReplicas", &max, "it must be at least 1")?;
-        check(min <= max, "minReplicas", &min, "it must not exceed maxReplicas")
+        check(min <= max, "minReplicas", &min, "it must not exceed maxReplicas")?;
+        for order in &self.overrides {
+            order.validate().map_err(|rule| InvalidSpec { field: "overrides", value: order.to_string(), rule })?;
+        }
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::published::Published;
-use crate::interfaces::{Decision, Outcome, Snapshot, age};
+use crate::interfaces::{Decision, Outcome, Snapshot, VariantKey, age};
 
 /// The explanation of the decision at `index`.
 pub(super) fn explain(published: &Published, index: usize, decision: &Decision, now: Timestamp) -> Value {
@@ -83,6 +83,14 @@ fn observed(snapshot: &Snapshot, published: &Published, index: usize, decision: 
         "unavailable": snapshot.unavailable.get(model),
         "sources": snapshot.sources,
     })
+}
+
+/// A sentence on a variant that is decided on but not served.
+pub(super) fn in_shadow_mode(variant: &VariantKey) -> String {
+    format!(
+        "variant {variant} is in shadow mode: its decision is in its status and in wva's own metrics, and not served; \
+         set spec.shadow of the VariantAutoscaling and actuation.shadow of the configuration to false to have it served"
+    )
 }
 
 /// A sentence on a decision that is `old`, where that is too old.

@@ -82,7 +82,7 @@ impl MetricsProvider for DecisionStore {
         let published = self.published.load();
         let mut found = Vec::new();
         for (decision, object) in published.candidates(query) {
-            let refusal = self.refusal(decision, &published);
+            let refusal = self.refusal(decision, &published).or_else(|| published.shadow(metric, decision));
             let context = Context { controller_instance: self.controller_instance.as_deref(), object, refusal };
             series::add(metric, decision, &context, &mut found);
         }

@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
+use super::{explain, series::Metric};
 use crate::{
-    apiserver::{ObjectReference, Of, SeriesQuery},
+    apiserver::{ObjectReference, Of, Refusal, SeriesQuery},
     constants::{CRD_GROUP, LABEL_VARIANT_NAME},
     interfaces::{Decision, Snapshot, VariantKey, VariantObservation},
 };
@@ -48,6 +49,14 @@ impl Published {
     pub(super) fn observation(&self, index: usize) -> Option<&VariantObservation> {
         let place = (*self.observed.get(index)?)?;
         self.snapshot.as_ref()?.variants.get(place)
+    }
+
+    /// Why `metric` of a variant in shadow mode is not served: nobody is to act on it.
+    pub(super) fn shadow(&self, metric: Metric, decision: &Decision) -> Option<Refusal> {
+        let (index, _) = self.find(&decision.variant.namespace, &decision.variant.name)?;
+        let is_shadow = self.observation(index)?.variant.shadow;
+        (is_shadow && metric.asks_for_replicas())
+            .then(|| Refusal { message: explain::in_shadow_mode(&decision.variant) })
     }
 
     /// Decisions in `namespace`; `None` is everywhere.

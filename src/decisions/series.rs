@@ -36,6 +36,14 @@ impl Metric {
             _ => return None,
         })
     }
+
+    /// Whether an autoscaler that reads it would set replicas by it.
+    pub(super) fn asks_for_replicas(self) -> bool {
+        match self {
+            Self::DesiredReplicas | Self::DesiredRatio | Self::ScalingDecision => true,
+            Self::CurrentReplicas | Self::SaturationLevel => false,
+        }
+    }
 }
 
 /// Where series come from, and what they carry beyond the decision.

@@ -218,3 +218,20 @@ fn a_decision_of_another_replica_is_as_old_as_its_receipt() {
     let refused = values(&store, WVA_DESIRED_REPLICAS, "a")[0].1.clone().unwrap_err();
     assert!(refused.contains("121 s"), "{refused}");
 }
+
+#[test]
+fn a_variant_in_shadow_mode_is_shown_but_its_number_is_not_served() {
+    let mut snapshot = snapshot();
+    snapshot.variants[1].variant.shadow = true;
+    let (_, store) = store();
+    store.publish_with(Arc::new(snapshot), vec![decision("b", three()), decision("a", three())]);
+    for metric in [WVA_DESIRED_REPLICAS, WVA_DESIRED_RATIO, WVA_SCALING_DECISION] {
+        let refused = values(&store, metric, "a")[0].1.clone().unwrap_err();
+        assert!(refused.starts_with("variant prod/a is in shadow mode"), "{refused}");
+        assert!(values(&store, metric, "b")[0].1.is_ok(), "others are served {metric}");
+    }
+    assert_eq!(values(&store, WVA_CURRENT_REPLICAS, "a")[0].1, Ok(2000));
+    assert_eq!(store.summary("prod", "a").unwrap().desired, Some(3));
+    assert_eq!(store.explain("prod", "a").unwrap()["summary"]["desired"], 3);
+    assert_eq!(store.decisions().len(), 2);
+}

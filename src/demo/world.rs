@@ -157,6 +157,8 @@ impl World {
                     kind: "Deployment".into(),
                     name: variant.name.into(),
                 },
+                overrides: Arc::default(),
+                shadow: false,
             },
             target: TargetObservation::Found(ScaleObservation {
                 spec: status.spec.unwrap_or(status.current),

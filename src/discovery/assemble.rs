@@ -84,6 +84,8 @@ fn describe(name: &Arc<str>, namespace: &Namespace, variant: &Arc<str>, declared
         role: workload.map_or(Role::default(), |workload| workload.role),
         bounds: declared.bounds,
         target: declared.reference.clone(),
+        overrides: declared.overrides.clone(),
+        shadow: declared.shadow,
     }
 }
 

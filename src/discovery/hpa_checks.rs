@@ -260,6 +260,8 @@ mod tests {
                 role: Role::Both,
                 bounds: ReplicaBounds { min: 1, max: Some(40) },
                 target: TargetReference { api_version: "apps/v1".into(), kind: "Deployment".into(), name: "d".into() },
+                overrides: Arc::default(),
+                shadow: false,
             },
             target: TargetObservation::Found(ScaleObservation { current: 20, ..ScaleObservation::default() }),
             replicas: Vec::new(),

@@ -45,6 +45,16 @@ pub enum Problem {
         /// `spec.maxReplicas`.
         max: i32,
     },
+    /// An entry of `spec.overrides` contradicts itself.
+    #[error("VariantAutoscaling {variant} has an entry of spec.overrides, {order}, but {rule}; correct it")]
+    InvalidOverride {
+        /// The variant.
+        variant: VariantKey,
+        /// The entry, as a clause.
+        order: String,
+        /// What it must be.
+        rule: &'static str,
+    },
     /// The kind of the scale target is not one that is watched.
     #[error(
         "VariantAutoscaling {variant} scales the {} {} of {}, a kind that is not supported; \
@@ -90,6 +100,7 @@ impl Problem {
             Self::EmptyModel { .. } => "EmptyModel",
             Self::InvalidCost { .. } => "InvalidCost",
             Self::InvalidBounds { .. } => "InvalidBounds",
+            Self::InvalidOverride { .. } => "InvalidOverride",
             Self::UnsupportedTarget { .. } => "UnsupportedTarget",
             Self::TargetNotFound { .. } => "TargetNotFound",
             Self::SharedTarget { .. } => "SharedTarget",

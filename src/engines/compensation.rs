@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use super::bounds::EffectiveBounds;
 use crate::interfaces::{Decision, Direction, Outcome, Snapshot, TargetObservation, VariantKey, VariantObservation};
 
 /// Raises the desired replicas that an HPA would ignore.
@@ -26,7 +27,7 @@ pub(super) fn apply(snapshot: &Snapshot, decisions: &mut [Decision]) {
         if desired.direction != Direction::Up || desired.replicas <= scale.current || desired.replicas >= least {
             continue;
         }
-        let most = [observed.variant.bounds.max, hpa.bounds.max].into_iter().flatten().min().unwrap_or(u32::MAX);
+        let most = EffectiveBounds::of(observed, snapshot).range().max.unwrap_or(u32::MAX);
         // A step that the bounds cut short would be swallowed all the same.
         if least <= most {
             let remark = format!(

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{ModelMemory, State, VariantState, arbitration, bounds::EffectiveBounds, saturation, slo};
+use super::{Ceilings, ModelMemory, State, VariantState, arbitration, bounds::EffectiveBounds, saturation, slo};
 use crate::interfaces::{
     Decision, Growth, ModelMetrics, Outcome, ReplicaMetrics, Role, SaturationLevel, ScaleObservation, Signal, Snapshot,
     TargetObservation, VariantDecision, VariantKey, VariantObservation, Withheld, WithheldKind, age,
@@ -14,11 +14,12 @@ use crate::interfaces::{
 pub(super) fn decide(
     state: &State,
     snapshot: &Snapshot,
+    ceilings: &Ceilings,
     role: Role,
     observations: Vec<&VariantObservation>,
     known: Option<&ModelMetrics>,
 ) -> (Vec<Decision>, Option<ModelMemory>) {
-    let (members, mut decisions) = members(state, snapshot, observations);
+    let (members, mut decisions) = members(state, snapshot, ceilings, observations);
     let Some(first) = members.first() else { return (decisions, None) };
     let model = &first.observation.variant.model;
     let config = snapshot.saturation_of(model);
@@ -58,6 +59,7 @@ pub(super) struct Member<'a> {
 pub(super) fn members<'a>(
     state: &'a State,
     snapshot: &'a Snapshot,
+    ceilings: &Ceilings,
     observations: Vec<&'a VariantObservation>,
 ) -> (Vec<Member<'a>>, Vec<Decision>) {
     let mut members = Vec::with_capacity(observations.len());
@@ -69,7 +71,7 @@ pub(super) fn members<'a>(
                 members.push(Member {
                     observation,
                     scale,
-                    bounds: EffectiveBounds::of(&observation.variant, &observation.autoscalers),
+                    bounds: EffectiveBounds::of(observation, snapshot).below(ceilings.get(&observation.variant.key)),
                     pending: anticipated(scale, previous, snapshot.taken_at, snapshot.ages.pending),
                     previous,
                 });

@@ -3,45 +3,72 @@
 //! Each group of variants that shares a load is a model to the optimizer, and what was decided for a variant its own
 //! demand: with enough for all nothing changes, otherwise the optimizer's policies say who gets what.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::bounds::EffectiveBounds;
+use super::{Ceilings, bounds::EffectiveBounds};
 use crate::{
     interfaces::{
         AcceleratorMode, Decision, Direction, Growth, Limit, ModelKey, Outcome, ReplicaBounds, Role, Snapshot,
         TargetObservation, VariantKey, VariantObservation,
     },
-    optimizer::{Allotment, Bound, CapacityCurve, Choice, ModelDemand, Offer, OptimizerSettings, Supply, optimize},
+    optimizer::{Bound, CapacityCurve, Choice, ModelDemand, Offer, OptimizerSettings, Supply, optimize},
 };
 
 /// Priority of a model without a service class, in the middle.
 const DEFAULT_PRIORITY: u32 = 50;
 
+/// Adds the ceilings of variants that cannot have what `decisions` ask for and whose model has others that could carry it;
+/// whether there are any.
+pub(super) fn find(snapshot: &Snapshot, decisions: &[Decision], ceilings: &mut Ceilings) -> bool {
+    let mut members: BTreeMap<(&ModelKey, Role), u32> = BTreeMap::new();
+    for observation in &snapshot.variants {
+        *members.entry((&observation.variant.model, observation.variant.role)).or_default() += 1;
+    }
+    let has_others: BTreeSet<&VariantKey> = snapshot
+        .variants
+        .iter()
+        .filter(|found| members.get(&(&found.variant.model, found.variant.role)).is_some_and(|count| *count > 1))
+        .map(|found| &found.variant.key)
+        .collect();
+    let cut = cut(snapshot, decisions).into_iter().filter(|(variant, _)| has_others.contains(variant));
+    ceilings.extend(cut);
+    !ceilings.is_empty()
+}
+
 /// `decisions` as the inventory leaves them.
 pub(super) fn apply(snapshot: &Snapshot, decisions: &mut [Decision]) {
-    if snapshot.planning.accelerators == AcceleratorMode::Unlimited {
+    let cut = cut(snapshot, decisions);
+    if cut.is_empty() {
         return;
+    }
+    let specs: BTreeMap<&VariantKey, u32> =
+        snapshot.variants.iter().map(|found| (&found.variant.key, spec(found))).collect();
+    for decision in decisions {
+        let Some((replicas, limit)) = cut.get(&decision.variant) else { continue };
+        restrict(decision, *replicas, limit, specs.get(&decision.variant).copied().unwrap_or(0));
+    }
+}
+
+/// The variants that cannot have what was decided for them: what they can have, and why no more.
+fn cut(snapshot: &Snapshot, decisions: &[Decision]) -> Ceilings {
+    if snapshot.limits.accelerators == AcceleratorMode::Unlimited {
+        return Ceilings::new();
     }
     let models = models(snapshot, decisions);
     let settings = OptimizerSettings {
         choice: Choice::EachVariantAlone,
         switching_cost: 0.0,
-        saturation_policy: snapshot.planning.saturation_policy,
-        fit_nodes: snapshot.planning.fit_nodes,
+        saturation_policy: snapshot.limits.saturation_policy,
+        fit_nodes: snapshot.limits.fit_nodes,
     };
     let supply = snapshot.inventory.as_deref().map_or(Supply::Unknown, Supply::Limited);
-    let allotments: BTreeMap<VariantKey, Allotment> = optimize(&models, &supply, &settings)
-        .into_iter()
-        .flat_map(|answer| answer.variants)
-        .map(|allotment| (allotment.variant.clone(), allotment))
-        .collect();
-    let specs: BTreeMap<&VariantKey, u32> =
-        snapshot.variants.iter().map(|found| (&found.variant.key, spec(found))).collect();
-    for decision in decisions {
-        let Some(allotment) = allotments.get(&decision.variant) else { continue };
-        let Some(Bound::Inventory(limit)) = &allotment.bound_by else { continue };
-        restrict(decision, allotment.desired, limit, specs.get(&decision.variant).copied().unwrap_or(0));
-    }
+    let allotments = optimize(&models, &supply, &settings).into_iter().flat_map(|answer| answer.variants);
+    allotments
+        .filter_map(|allotment| match allotment.bound_by {
+            Some(Bound::Inventory(limit)) => Some((allotment.variant, (allotment.desired, limit))),
+            _ => None,
+        })
+        .collect()
 }
 
 fn restrict(decision: &mut Decision, replicas: u32, limit: &Limit, spec: u32) {
@@ -67,7 +94,7 @@ fn models(snapshot: &Snapshot, decisions: &[Decision]) -> Vec<ModelDemand> {
     let mut groups: BTreeMap<(&ModelKey, Role), Vec<Offer>> = BTreeMap::new();
     for observation in &snapshot.variants {
         let variant = &observation.variant;
-        let offer = offer(observation, decided.get(&variant.key).copied());
+        let offer = offer(snapshot, observation, decided.get(&variant.key).copied());
         groups.entry((&variant.model, variant.role)).or_default().extend(offer);
     }
     let model = |((model, role), variants): ((&ModelKey, Role), Vec<Offer>)| ModelDemand {
@@ -80,14 +107,14 @@ fn models(snapshot: &Snapshot, decisions: &[Decision]) -> Vec<ModelDemand> {
     groups.into_iter().map(model).collect()
 }
 
-fn offer(observation: &VariantObservation, outcome: Option<&Outcome>) -> Option<Offer> {
+fn offer(snapshot: &Snapshot, observation: &VariantObservation, outcome: Option<&Outcome>) -> Option<Offer> {
     let TargetObservation::Found(scale) = &observation.target else { return None };
     let variant = &observation.variant;
     let replicas = match outcome {
         Some(Outcome::Desired(desired)) => desired.replicas,
         Some(Outcome::Withheld(_)) | None => scale.spec,
     };
-    let min = EffectiveBounds::of(variant, &observation.autoscalers).range().min.min(replicas);
+    let min = EffectiveBounds::of(observation, snapshot).range().min.min(replicas);
     Some(Offer {
         variant: variant.key.clone(),
         cost: variant.cost,

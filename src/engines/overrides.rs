@@ -1,43 +1,67 @@
-//! People's orders over decisions: applied last, shown in the reason.
+//! People's orders over decisions: pause, pin, minimum, spend cap, each until its expiry and shown in the reason; and
+//! shadow mode.
 //!
-//! The weakest comes first, so that the strongest has the last word: spend cap, minimum, pin, pause. Bounds hold over all
-//! of them: an HPA never goes beyond its own, and a served number that it clamps would explain nothing.
+//! The weakest comes first, so that the strongest has the last word: spend cap, minimum, pin, pause. Declared bounds hold
+//! over all of them: an HPA never goes beyond its own, and a served number that it clamps would explain nothing.
+//!
+//! Engines plan within the bounds that overrides leave ([`EffectiveBounds`]). What remains to be done afterwards: variants
+//! without a decision, which an order may still speak of; a cap on what a model's variants cost together; and the words.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write};
 
 use super::bounds::EffectiveBounds;
 use crate::interfaces::{
-    AppliedOverride, Decision, Desired, Direction, EngineName, Limit, Outcome, Override, OverrideKind, OverrideScope,
-    Reason, ScaleObservation, Snapshot, TargetObservation, VariantKey, VariantObservation,
+    Decision, Desired, Direction, EngineName, Limit, ModelKey, Outcome, Override, OverrideKind, Reason,
+    ScaleObservation, Snapshot, TargetObservation, VariantKey, VariantObservation,
 };
 
-/// `decisions` as the overrides of `snapshot` leave them.
-pub(super) fn apply(snapshot: &Snapshot, decisions: &mut [Decision]) {
-    let mut orders: Vec<&AppliedOverride> =
-        snapshot.planning.overrides.iter().filter(|order| order.terms.is_active(snapshot.taken_at)).collect();
-    if orders.is_empty() {
-        return;
-    }
-    orders.sort_by_key(|order| order.terms.kind);
-    let observations: BTreeMap<&VariantKey, &VariantObservation> =
-        snapshot.variants.iter().map(|observation| (&observation.variant.key, observation)).collect();
-    for order in orders {
-        if let (OverrideKind::SpendCap, OverrideScope::Model(_)) = (order.terms.kind, &order.scope) {
-            cap_together(order, &observations, decisions);
-            continue;
-        }
-        for decision in decisions.iter_mut().filter(|decision| is_on(&order.scope, decision)) {
-            if let Some(subject) = observations.get(&decision.variant).and_then(|found| Subject::of(found)) {
-                subject.obey(&order.terms, decision);
-            }
-        }
+/// Overrides on `observation` by itself that hold now, the strongest last.
+pub(super) fn in_force<'a>(observation: &'a VariantObservation, snapshot: &'a Snapshot) -> Vec<&'a Override> {
+    let of_model = snapshot.overrides.get(&observation.variant.model).into_iter().flatten();
+    let of_model = of_model.filter(|order| order.kind != OverrideKind::SpendCap);
+    let all = observation.variant.overrides.iter().chain(of_model);
+    let mut orders: Vec<&Override> = all.filter(|order| order.is_active(snapshot.taken_at)).collect();
+    orders.sort_by_key(|order| order.kind);
+    orders
+}
+
+/// An override as the limit that binds.
+pub(super) fn limit(order: &Override) -> Limit {
+    match order.kind {
+        OverrideKind::SpendCap => Limit::SpendCap(order.into()),
+        OverrideKind::Minimum | OverrideKind::Pin | OverrideKind::Pause => Limit::Override(order.into()),
     }
 }
 
-fn is_on(scope: &OverrideScope, decision: &Decision) -> bool {
-    match scope {
-        OverrideScope::Variant(variant) => *variant == decision.variant,
-        OverrideScope::Model(model) => *model == decision.model,
+/// Replicas that a cap on a variant alone buys; `None` where they cost nothing.
+pub(super) fn affordable(order: &Override, cost: f64) -> Option<u32> {
+    (cost > 0.0).then(|| order.cost().map(|cap| (cap / cost + 1e-9).floor() as u32)).flatten()
+}
+
+/// `decisions` as the overrides of `snapshot` leave them.
+pub(super) fn apply(snapshot: &Snapshot, decisions: &mut [Decision]) {
+    let has_terms = |found: &VariantObservation| found.variant.shadow || !found.variant.overrides.is_empty();
+    if snapshot.overrides.is_empty() && !snapshot.variants.iter().any(has_terms) {
+        return;
+    }
+    let observations: BTreeMap<&VariantKey, &VariantObservation> =
+        snapshot.variants.iter().map(|observation| (&observation.variant.key, observation)).collect();
+    for decision in decisions.iter_mut() {
+        if let Some(subject) = subject(snapshot, &observations, decision) {
+            subject.obey(snapshot, decision);
+        }
+    }
+    for (model, orders) in &snapshot.overrides {
+        let caps = orders.iter().filter(|order| order.kind == OverrideKind::SpendCap);
+        for cap in caps.filter(|cap| cap.is_active(snapshot.taken_at)) {
+            cap_together(snapshot, model, cap, &observations, decisions);
+        }
+    }
+    for decision in decisions {
+        let is_shadow = observations.get(&decision.variant).is_some_and(|found| found.variant.shadow);
+        if let (true, Outcome::Desired(desired)) = (is_shadow, &mut decision.outcome) {
+            desired.reason.text.push_str("; shadow mode: no HPA is served this number");
+        }
     }
 }
 
@@ -48,63 +72,72 @@ struct Subject<'a> {
     bounds: EffectiveBounds,
 }
 
-impl<'a> Subject<'a> {
-    fn of(observation: &'a VariantObservation) -> Option<Self> {
-        let TargetObservation::Found(scale) = &observation.target else { return None };
-        let bounds = EffectiveBounds::of(&observation.variant, &observation.autoscalers);
-        Some(Self { observation, scale, bounds })
-    }
+fn subject<'a>(
+    snapshot: &Snapshot,
+    observations: &BTreeMap<&VariantKey, &'a VariantObservation>,
+    decision: &Decision,
+) -> Option<Subject<'a>> {
+    let observation: &'a VariantObservation = observations.get(&decision.variant)?;
+    let TargetObservation::Found(scale) = &observation.target else { return None };
+    Some(Subject { observation, scale, bounds: EffectiveBounds::of(observation, snapshot) })
+}
 
-    fn obey(&self, order: &Override, decision: &mut Decision) {
-        let spec = self.scale.spec;
+impl Subject<'_> {
+    /// Makes sure that what binds is obeyed and that the strongest order is named.
+    fn obey(&self, snapshot: &Snapshot, decision: &mut Decision) {
+        let orders = in_force(self.observation, snapshot);
+        let Some(strongest) = orders.last() else { return };
+        let is_fixed = matches!(strongest.kind, OverrideKind::Pin | OverrideKind::Pause);
+        let range = self.bounds.range();
+        // Without a decision the HPA holds what is set: an order is needed only where that is too little or too much.
         let asked = match &decision.outcome {
-            Outcome::Desired(desired) => Some(desired.replicas),
-            Outcome::Withheld(_) => None,
+            Outcome::Desired(desired) => desired.replicas,
+            Outcome::Withheld(_) => self.scale.spec,
         };
-        let replicas = match order.kind {
-            OverrideKind::Pause => Some(spec),
-            OverrideKind::Pin => order.replicas,
-            // Without a decision the HPA holds what is set: an order is needed only where that is too little or too much.
-            OverrideKind::Minimum => order.replicas.filter(|least| *least > asked.unwrap_or(spec)),
-            OverrideKind::SpendCap => self.affordable(order).filter(|most| *most < asked.unwrap_or(spec)),
-        };
-        if let Some(replicas) = replicas {
-            self.set(decision, replicas, order);
+        let within = asked.max(range.min).min(range.max.unwrap_or(u32::MAX));
+        let is_decided = matches!(decision.outcome, Outcome::Desired(_));
+        if within != asked || (is_fixed && !is_decided) {
+            let binding = self.bounds.binding(asked).unwrap_or_else(|| limit(strongest));
+            self.set(decision, within, strongest, binding);
+        } else if let (true, Outcome::Desired(desired)) = (is_fixed, &mut decision.outcome) {
+            if desired.bound_by.as_ref() != Some(&limit(strongest)) {
+                let _ = write!(desired.reason.text, "; {strongest}");
+            }
+            desired.reason.text.push_str(&self.clipped(strongest));
         }
     }
 
-    /// Replicas that a cap on this variant alone buys.
-    fn affordable(&self, order: &Override) -> Option<u32> {
-        let cost = self.observation.variant.cost;
-        (cost > 0.0).then(|| order.cost().map(|cap| (cap / cost + 1e-9).floor() as u32)).flatten()
+    /// Where the declared bounds do not let an order have its number: within what.
+    fn clipped(&self, order: &Override) -> String {
+        let wanted = match order.kind {
+            OverrideKind::Pause => Some(self.scale.spec),
+            OverrideKind::Pin | OverrideKind::Minimum => order.replicas,
+            OverrideKind::SpendCap => affordable(order, self.observation.variant.cost),
+        };
+        let declared = EffectiveBounds::declared(&self.observation.variant, &self.observation.autoscalers);
+        let bound = wanted.and_then(|wanted| declared.binding(wanted));
+        bound.map_or_else(String::new, |bound| format!(", within {bound}"))
     }
 
-    /// Puts `replicas`, as far as the bounds go, in the place of what was decided.
-    fn set(&self, decision: &mut Decision, replicas: u32, order: &Override) {
-        let range = self.bounds.range();
-        let within = replicas.max(range.min).min(range.max.unwrap_or(u32::MAX));
-        let limit = if order.kind == OverrideKind::SpendCap {
-            Limit::SpendCap(order.into())
-        } else {
-            Limit::Override(order.into())
-        };
-        let bounded = self.bounds.binding(replicas).map_or_else(String::new, |bound| format!(", within {bound}"));
+    /// Puts `replicas` in the place of what was decided.
+    fn set(&self, decision: &mut Decision, replicas: u32, order: &Override, bound_by: Limit) {
+        let clipped = self.clipped(order);
         let (reason, unconstrained, oldest_input) = match &decision.outcome {
             Outcome::Desired(before) => {
-                let text = format!("{}; {order}{bounded}", before.reason.text);
+                let text = format!("{}; {order}{clipped}", before.reason.text);
                 (Reason { engine: before.reason.engine, text }, before.unconstrained, before.oldest_input)
             }
             Outcome::Withheld(withheld) => {
-                let text = format!("{order}{bounded}; without it: {}", withheld.message);
-                (Reason { engine: EngineName::Bounds, text }, within, None)
+                let text = format!("{order}{clipped}; without it: {}", withheld.message);
+                (Reason { engine: EngineName::Bounds, text }, self.scale.spec, None)
             }
         };
         decision.outcome = Outcome::Desired(Desired {
-            replicas: within,
+            replicas,
             unconstrained,
-            direction: Direction::between(self.scale.spec, within),
+            direction: Direction::between(self.scale.spec, replicas),
             reason,
-            bound_by: Some(limit),
+            bound_by: Some(bound_by),
             oldest_input,
         });
     }
@@ -112,14 +145,16 @@ impl<'a> Subject<'a> {
 
 /// A cap on all variants of a model together: the dearest replicas above the minimums go first.
 fn cap_together(
-    order: &AppliedOverride,
+    snapshot: &Snapshot,
+    model: &ModelKey,
+    order: &Override,
     observations: &BTreeMap<&VariantKey, &VariantObservation>,
     decisions: &mut [Decision],
 ) {
-    let Some(cap) = order.terms.cost() else { return };
+    let Some(cap) = order.cost() else { return };
     let mut counted: Vec<(Subject<'_>, u32, &mut Decision)> = Vec::new();
-    for decision in decisions.iter_mut().filter(|decision| is_on(&order.scope, decision)) {
-        let Some(subject) = observations.get(&decision.variant).and_then(|found| Subject::of(found)) else { continue };
+    for decision in decisions.iter_mut().filter(|decision| decision.model == *model) {
+        let Some(subject) = subject(snapshot, observations, decision) else { continue };
         let replicas = match &decision.outcome {
             Outcome::Desired(desired) => desired.replicas,
             Outcome::Withheld(_) => subject.scale.spec,
@@ -138,7 +173,7 @@ fn cap_together(
         let kept = replicas.saturating_sub(excess).max(subject.bounds.range().min.min(replicas));
         if kept < replicas {
             total -= each * f64::from(replicas - kept);
-            subject.set(decision, kept, &order.terms);
+            subject.set(decision, kept, order, limit(order));
         }
     }
 }

@@ -44,6 +44,8 @@ pub(super) fn variant(name: &str, cost: f64, ready: u32, load: (f64, f64), sampl
             role: Role::Both,
             bounds: ReplicaBounds::default(),
             target: TargetReference { api_version: "apps/v1".into(), kind: "Deployment".into(), name: name.into() },
+            overrides: Arc::default(),
+            shadow: false,
         },
         target: TargetObservation::Found(ScaleObservation {
             spec: ready,

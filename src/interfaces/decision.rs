@@ -207,7 +207,7 @@ pub enum Limit {
     UnknownInventory,
     /// Accelerators are limited, but which or how many one replica holds is not known.
     UnknownAccelerator,
-    /// The spend cap: what it is of, as a clause.
+    /// A spend cap, as a clause.
     SpendCap(Arc<str>),
     /// An override: what it does and until when, as a clause.
     Override(Arc<str>),
@@ -229,8 +229,8 @@ impl fmt::Display for Limit {
                 "an unknown accelerator: accelerators are limited, and which or how many a replica holds cannot be told \
                  from its pod template",
             ),
-            Self::SpendCap(clause) => write!(f, "spend cap {clause}"),
-            Self::Override(clause) => f.write_str(clause),
+            Self::SpendCap(clause) => f.write_str(clause),
+            Self::Override(clause) => write!(f, "an override: {clause}"),
         }
     }
 }

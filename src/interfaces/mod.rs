@@ -15,10 +15,11 @@ mod decision;
 mod identity;
 mod inventory;
 mod labels;
+mod limits;
 mod model;
 mod objective;
+mod overrides;
 mod performance;
-mod planning;
 mod reading;
 mod replica;
 mod signal;
@@ -38,13 +39,11 @@ pub use decision::{
 pub use identity::{ModelKey, VariantKey};
 pub use inventory::{AcceleratorPool, AcceleratorQuota, Inventory};
 pub use labels::wire_labels;
+pub use limits::{AcceleratorLimits, AcceleratorMode, SaturationPolicy};
 pub use model::{LengthDistribution, ModelMetrics, ModelObservation};
 pub use objective::{ServiceObjective, ServiceProfile};
+pub use overrides::{Override, OverrideKind, Schedule, Weekday};
 pub use performance::{FinishedRates, Latency, LoraAdapters, PerformanceSignals};
-pub use planning::{
-    AcceleratorMode, AppliedOverride, Override, OverrideKind, OverrideScope, Planning, SaturationPolicy, Schedule,
-    Weekday,
-};
 pub use reading::{EngineReading, GatewayReading, HistogramReading, Quantities, Quantity, QuantityKind};
 pub use replica::{EngineKind, ReplicaMetrics};
 pub use signal::Signal;

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AgeLimits, CapacityCurve, CapacityQuestion, EngineOptions, HpaObservation, Inventory, ModelKey, ModelObservation,
-    Planning, ReplicaMetrics, SaturationScalingConfig, ScaleObservation, ServiceObjective, SourceHealth, Variant,
+    AcceleratorLimits, AgeLimits, CapacityCurve, CapacityQuestion, EngineOptions, HpaObservation, Inventory, ModelKey,
+    ModelObservation, Override, ReplicaMetrics, SaturationScalingConfig, ScaleObservation, ServiceObjective,
+    SourceHealth, Variant,
 };
 
 /// Version of the snapshot schema; raised when an old snapshot would no longer replay to the same decisions.
@@ -54,9 +55,12 @@ pub struct Snapshot {
     /// Saturation thresholds per model, already merged over the default.
     #[serde(default, with = "per_model")]
     pub saturation_per_model: BTreeMap<ModelKey, Arc<SaturationScalingConfig>>,
-    /// What people impose on decisions.
+    /// How far decisions are held to the inventory.
     #[serde(default)]
-    pub planning: Planning,
+    pub limits: AcceleratorLimits,
+    /// Overrides on all variants of a model; a spend cap holds for all of them together.
+    #[serde(default, with = "per_model")]
+    pub overrides: BTreeMap<ModelKey, Vec<Override>>,
 }
 
 impl Snapshot {
@@ -77,7 +81,8 @@ impl Snapshot {
             ages: AgeLimits::default(),
             saturation: Arc::default(),
             saturation_per_model: BTreeMap::new(),
-            planning: Planning::default(),
+            limits: AcceleratorLimits::default(),
+            overrides: BTreeMap::new(),
         }
     }
 

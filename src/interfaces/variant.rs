@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{ModelKey, ServiceProfile, VariantKey};
+use super::{ModelKey, Override, ServiceProfile, VariantKey};
 
 /// Part of a disaggregated deployment that a variant plays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -81,6 +81,12 @@ pub struct Variant {
     pub bounds: ReplicaBounds,
     /// What it scales.
     pub target: TargetReference,
+    /// Overrides its owner declared.
+    #[serde(default)]
+    pub overrides: Arc<[Override]>,
+    /// Shadow mode: it is decided on and shown, but no HPA is served its number.
+    #[serde(default)]
+    pub shadow: bool,
 }
 
 /// Replica counts of a scale target.

@@ -11,9 +11,9 @@ use jiff::Timestamp;
 use crate::{
     clock::Clock,
     interfaces::{
-        AgeLimits, AppliedOverride, CollectorError, EngineOptions, Inventory, MetricsCollector, ModelKey, ModelMetrics,
-        ModelObservation, Planning, ReplicaMetrics, SNAPSHOT_VERSION, SaturationScalingConfig, ServiceObjective,
-        ServiceProfile, Signal, Snapshot, VariantKey, VariantObservation,
+        AcceleratorLimits, AgeLimits, CollectorError, EngineOptions, Inventory, MetricsCollector, ModelKey,
+        ModelMetrics, ModelObservation, Override, ReplicaMetrics, SNAPSHOT_VERSION, SaturationScalingConfig,
+        ServiceObjective, ServiceProfile, Signal, Snapshot, VariantKey, VariantObservation,
     },
 };
 
@@ -25,11 +25,6 @@ pub trait ClusterObserver: Send + Sync {
     /// Accelerators of the cluster; `None` while they are unknown.
     fn inventory(&self) -> Option<Arc<Inventory>> {
         None
-    }
-
-    /// Overrides that the variants' owners declared.
-    fn overrides(&self) -> Vec<AppliedOverride> {
-        Vec::new()
     }
 }
 
@@ -68,10 +63,20 @@ pub trait Parameters: Send + Sync {
         None
     }
 
-    /// What is imposed on decisions, overrides of `models` included.
-    fn planning(&self, models: &BTreeSet<ModelKey>) -> Planning {
-        let _ = models;
-        Planning::default()
+    /// How far decisions are held to the inventory.
+    fn limits(&self) -> AcceleratorLimits {
+        AcceleratorLimits::default()
+    }
+
+    /// Overrides on all variants of `model`.
+    fn overrides_of(&self, model: &ModelKey) -> Vec<Override> {
+        let _ = model;
+        Vec::new()
+    }
+
+    /// Whether every variant is in shadow mode, whatever its owner says.
+    fn shadow(&self) -> bool {
+        false
     }
 
     /// Service times of `model` on `accelerator`; `None` where nobody gave them.
@@ -125,8 +130,13 @@ pub async fn take(
         variant.replicas = replicas.remove(&key).unwrap_or_default();
     }
 
-    let mut planning = parameters.planning(&models);
-    planning.overrides.extend(cluster.overrides());
+    if parameters.shadow() {
+        for variant in &mut variants {
+            variant.variant.shadow = true;
+        }
+    }
+    let overrides = models.iter().map(|model| (model.clone(), parameters.overrides_of(model)));
+    let overrides = overrides.filter(|(_, overrides)| !overrides.is_empty()).collect();
     let objectives = models.iter().filter_map(|model| Some((model.clone(), parameters.objective_of(model)?)));
     let objectives = objectives.collect();
     let retained = models.iter().filter_map(|model| Some((model.clone(), parameters.retention_of(model)?)));
@@ -151,7 +161,8 @@ pub async fn take(
         curves: BTreeMap::new(),
         saturation_per_model: own_thresholds.collect(),
         saturation,
-        planning,
+        limits: parameters.limits(),
+        overrides,
     }
 }
 

@@ -33,6 +33,8 @@ impl ClusterObserver for Cluster {
                 role: Role::Both,
                 bounds: ReplicaBounds::default(),
                 target: TargetReference { api_version: "apps/v1".into(), kind: "Deployment".into(), name: name.into() },
+                overrides: std::sync::Arc::default(),
+                shadow: false,
             },
             target: TargetObservation::Found(ScaleObservation::default()),
             replicas: Vec::new(),

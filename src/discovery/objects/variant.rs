@@ -8,7 +8,7 @@ use super::{ScaleTarget, Table, Watched, count, scoped};
 use crate::{
     crd::{ACCELERATOR_LABEL, VariantAutoscaling},
     discovery::{Options, Problem, accelerator, index::Namespace, sync::WatchedResource},
-    interfaces::{ReplicaBounds, TargetReference, VariantKey},
+    interfaces::{Override, ReplicaBounds, TargetReference, VariantKey},
 };
 
 /// The label that says which installation a `VariantAutoscaling` belongs to, where several share a cluster.
@@ -27,6 +27,10 @@ pub(crate) struct DeclaredVariant {
     pub cost: f64,
     /// Bounds of its replicas.
     pub bounds: ReplicaBounds,
+    /// Overrides of its decisions.
+    pub overrides: Arc<[Override]>,
+    /// Whether it is in shadow mode.
+    pub shadow: bool,
     /// Accelerator that its label names.
     pub accelerator: Option<Arc<str>>,
     /// What it says it scales.
@@ -110,6 +114,12 @@ fn declared(key: VariantKey, mut object: VariantAutoscaling) -> DeclaredVariant 
         problems.push(Problem::InvalidBounds { variant: key.clone(), min, max });
         ReplicaBounds::default()
     });
+    for order in &spec.overrides {
+        if let Err(rule) = order.validate() {
+            let order = order.to_string();
+            problems.push(Problem::InvalidOverride { variant: key.clone(), order, rule });
+        }
+    }
     let reference = spec.scale_target_ref;
     let target = ScaleTarget::parse(&reference.api_version, &reference.kind, &reference.name);
     let reference = TargetReference {
@@ -124,6 +134,8 @@ fn declared(key: VariantKey, mut object: VariantAutoscaling) -> DeclaredVariant 
         model_id: model_id.into(),
         cost,
         bounds,
+        overrides: spec.overrides.into(),
+        shadow: spec.shadow,
         accelerator: None,
         reference,
         target,
@@ -138,6 +150,8 @@ fn unreadable(key: VariantKey, error: String) -> DeclaredVariant {
         model_id: unknown.clone(),
         cost: 0.0,
         bounds: ReplicaBounds::default(),
+        overrides: Arc::default(),
+        shadow: false,
         accelerator: None,
         reference: TargetReference { api_version: unknown.clone(), kind: unknown.clone(), name: unknown },
         target: None,
@@ -215,6 +229,8 @@ mod tests {
             ("modelID", json!(" "), "EmptyModel"),
             ("maxReplicas", json!(0), "InvalidBounds"),
             ("minReplicas", json!(-1), "InvalidBounds"),
+            ("overrides", json!([{"kind": "Pin", "until": "2027-01-01T00:00:00Z"}]), "InvalidOverride"),
+            ("overrides", json!([{"kind": "Pause"}]), "Unreadable"),
             ("scaleTargetRef", json!({"kind": "Job", "apiVersion": "batch/v1", "name": "j"}), "UnsupportedTarget"),
             ("scaleTargetRef", json!({}), "Unreadable"),
             ("variantCost", json!(3), "Unreadable"),

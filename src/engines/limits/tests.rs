@@ -5,8 +5,9 @@ use jiff::Timestamp;
 use crate::{
     engines::{State, step},
     interfaces::{
-        AcceleratorMode, AcceleratorPool, Desired, Inventory, Limit, ModelKey, Outcome, Planning, ReplicaBounds, Role,
-        ScaleObservation, Snapshot, TargetObservation, TargetReference, Variant, VariantKey, VariantObservation,
+        AcceleratorLimits, AcceleratorMode, AcceleratorPool, Desired, Inventory, Limit, ModelKey, Outcome,
+        ReplicaBounds, Role, ScaleObservation, Snapshot, TargetObservation, TargetReference, Variant, VariantKey,
+        VariantObservation,
     },
 };
 
@@ -23,6 +24,8 @@ fn variant(name: &str, min: u32, per_replica: Option<u32>) -> VariantObservation
             role: Role::Both,
             bounds: ReplicaBounds { min, max: None },
             target: TargetReference { api_version: "apps/v1".into(), kind: "Deployment".into(), name: name.into() },
+            overrides: Arc::default(),
+            shadow: false,
         },
         target: TargetObservation::Found(ScaleObservation::default()),
         replicas: Vec::new(),
@@ -59,7 +62,7 @@ fn decide(
     let snapshot = Snapshot {
         variants,
         inventory: inventory.into().map(Arc::new),
-        planning: Planning { accelerators: mode, ..Planning::default() },
+        limits: AcceleratorLimits { accelerators: mode, ..AcceleratorLimits::default() },
         ..Snapshot::at(now())
     };
     step(&State::default(), &snapshot).1.into_iter().map(|decision| decision.outcome).collect()
@@ -118,4 +121,27 @@ fn growth_is_denied_while_nobody_knows_what_there_is() {
 fn minimums_are_asked_for_whatever_there_is() {
     let outcomes = decide(vec![variant("a", 2, Some(4))], free(0), AcceleratorMode::Limited);
     assert_eq!(desired(&outcomes[0]).replicas, 2);
+}
+
+#[test]
+fn what_has_no_accelerators_left_grows_on_another_type() {
+    let on_l4 = |mut observation: VariantObservation| {
+        observation.variant.model = ModelKey::new("llm", "m");
+        observation.variant.accelerator = Some("L4".into());
+        observation.variant.cost = 9.0;
+        observation
+    };
+    let on_h100 = |mut observation: VariantObservation| {
+        observation.variant.model = ModelKey::new("llm", "m");
+        observation
+    };
+    let variants = vec![on_h100(full("a", now())), on_l4(full("b", now()))];
+    let mut inventory = free(0);
+    inventory.pools.push(AcceleratorPool { accelerator: "L4".into(), ..free(8).pools.remove(0) });
+    let replicas = |outcomes: &[Outcome]| (desired(&outcomes[0]).replicas, desired(&outcomes[1]).replicas);
+    let unlimited = decide(variants.clone(), None, AcceleratorMode::Unlimited);
+    assert_eq!(replicas(&unlimited), (3, 1), "the cheaper one grows");
+    let limited = decide(variants, inventory, AcceleratorMode::Limited);
+    assert_eq!(replicas(&limited), (1, 3), "the other one does in its place");
+    assert_eq!(desired(&limited[0]).bound_by, Some(Limit::Accelerators("H100".into(), 2)));
 }

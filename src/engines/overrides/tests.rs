@@ -3,9 +3,8 @@ use jiff::Timestamp;
 use crate::{
     engines::{State, step},
     interfaces::{
-        AppliedOverride, Desired, Direction, Limit, ModelKey, Outcome, Override, OverrideKind, OverrideScope, Planning,
-        ReplicaBounds, Role, ScaleObservation, Snapshot, TargetObservation, TargetReference, Variant, VariantKey,
-        VariantObservation,
+        Desired, Direction, Limit, ModelKey, Outcome, Override, OverrideKind, ReplicaBounds, Role, ScaleObservation,
+        Snapshot, TargetObservation, TargetReference, Variant, VariantKey, VariantObservation,
     },
 };
 
@@ -24,6 +23,8 @@ fn variant(name: &str, cost: f64, spec: u32, min: u32) -> VariantObservation {
             role: Role::Both,
             bounds: ReplicaBounds { min, max: Some(8) },
             target: TargetReference { api_version: "apps/v1".into(), kind: "Deployment".into(), name: name.into() },
+            overrides: std::sync::Arc::default(),
+            shadow: false,
         },
         target: TargetObservation::Found(ScaleObservation { spec, ..ScaleObservation::default() }),
         replicas: Vec::new(),
@@ -47,23 +48,22 @@ fn cap(cost: &str) -> Override {
     Override { cost: Some(cost.to_owned()), ..order(OverrideKind::SpendCap, 0) }
 }
 
-fn decide(variants: Vec<VariantObservation>, orders: Vec<(OverrideScope, Override)>, now: &str) -> Vec<Outcome> {
-    let overrides = orders.into_iter().map(|(scope, terms)| AppliedOverride { scope, terms }).collect();
+fn decide_with(variants: Vec<VariantObservation>, of_model: Vec<Override>, now: &str) -> Vec<Outcome> {
     let snapshot = Snapshot {
         variants,
-        planning: Planning { overrides, ..Planning::default() },
+        overrides: [(ModelKey::new("llm", "m"), of_model)].into(),
         ..Snapshot::at(now.parse::<Timestamp>().unwrap())
     };
     step(&State::default(), &snapshot).1.into_iter().map(|decision| decision.outcome).collect()
 }
 
-fn on_variant(name: &str) -> OverrideScope {
-    OverrideScope::Variant(VariantKey::new("llm", name))
+fn under(mut observation: VariantObservation, orders: Vec<Override>) -> VariantObservation {
+    observation.variant.overrides = orders.into();
+    observation
 }
 
 fn one(orders: Vec<Override>, now: &str) -> Outcome {
-    let orders = orders.into_iter().map(|order| (on_variant("a"), order)).collect();
-    decide(vec![variant("a", 10.0, 1, 2)], orders, now).remove(0)
+    decide_with(vec![under(variant("a", 10.0, 1, 2), orders)], Vec::new(), now).remove(0)
 }
 
 fn desired(outcome: &Outcome) -> &Desired {
@@ -109,10 +109,7 @@ fn the_strongest_has_the_last_word() {
 
 #[test]
 fn a_pin_needs_no_signals_and_a_minimum_that_is_met_asks_for_nothing() {
-    let withheld = |orders| {
-        let orders = Vec::from_iter(Some((on_variant("a"), orders)));
-        decide(vec![variant("a", 10.0, 3, 1)], orders, NOW).remove(0)
-    };
+    let withheld = |order| decide_with(vec![under(variant("a", 10.0, 3, 1), vec![order])], Vec::new(), NOW).remove(0);
     assert_eq!(desired(&withheld(order(OverrideKind::Pin, 4))).replicas, 4);
     assert_eq!(desired(&withheld(order(OverrideKind::Minimum, 5))).replicas, 5);
     assert!(matches!(withheld(order(OverrideKind::Minimum, 3)), Outcome::Withheld(_)));
@@ -121,13 +118,46 @@ fn a_pin_needs_no_signals_and_a_minimum_that_is_met_asks_for_nothing() {
 #[test]
 fn a_spend_cap_takes_the_dearest_first_and_nobody_below_its_minimum() {
     let variants = vec![variant("cheap", 5.0, 3, 1), variant("dear", 20.0, 3, 1)];
-    let scope = OverrideScope::Model(ModelKey::new("llm", "m"));
-    let outcomes = decide(variants.clone(), vec![(scope.clone(), cap("50"))], NOW);
+    let outcomes = decide_with(variants.clone(), vec![cap("50")], NOW);
     assert!(matches!(outcomes[0], Outcome::Withheld(_)), "three cheap ones fit beside one dear one");
     assert_eq!(desired(&outcomes[1]).replicas, 1);
     assert!(matches!(desired(&outcomes[1]).bound_by, Some(Limit::SpendCap(_))));
-    let outcomes = decide(variants, vec![(scope, cap("1"))], NOW);
+    let outcomes = decide_with(variants, vec![cap("1")], NOW);
     assert_eq!((desired(&outcomes[0]).replicas, desired(&outcomes[1]).replicas), (1, 1));
-    let alone = decide(vec![variant("a", 10.0, 5, 1)], vec![(on_variant("a"), cap("35"))], NOW);
+    let alone = decide_with(vec![under(variant("a", 10.0, 5, 1), vec![cap("35")])], Vec::new(), NOW);
     assert_eq!(desired(&alone[0]).replicas, 3);
+}
+
+#[test]
+fn an_override_of_the_model_holds_for_each_of_its_variants() {
+    let variants = vec![variant("a", 1.0, 3, 1), variant("b", 2.0, 1, 1)];
+    let outcomes = decide_with(variants, vec![order(OverrideKind::Pause, 0)], NOW);
+    assert_eq!((desired(&outcomes[0]).replicas, desired(&outcomes[1]).replicas), (3, 1));
+    assert!(desired(&outcomes[0]).reason.text.starts_with("paused until 2026-12-01T00:00:00Z; without it:"));
+}
+
+#[test]
+fn what_a_paused_variant_may_not_carry_another_does() {
+    let full = |name, cost| crate::engines::tests::variant(name, cost, 1, (0.95, 9.0), 0);
+    let grown = |orders: Vec<Override>| {
+        let variants = vec![under(full("cheap", 1.0), orders), full("dear", 9.0)];
+        let decisions = step(&State::default(), &crate::engines::tests::snapshot(0, variants)).1;
+        let outcomes: Vec<Outcome> = decisions.into_iter().map(|decision| decision.outcome).collect();
+        (desired(&outcomes[0]).clone(), desired(&outcomes[1]).replicas)
+    };
+    let late = |kind, n| Override { until: "2100-01-01T00:00:00Z".parse().unwrap(), ..order(kind, n) };
+    let (cheap, dear) = grown(Vec::new());
+    assert!(cheap.replicas > 1 && dear == 1, "the cheapest grows");
+    let (cheap, dear) = grown(vec![late(OverrideKind::Pause, 0)]);
+    assert!(cheap.replicas == 1 && dear > 1, "another does in its place");
+    assert!(cheap.reason.text.contains("paused until 2100-01-01T00:00:00Z"), "{}", cheap.reason);
+}
+
+#[test]
+fn a_variant_in_shadow_mode_is_decided_on_and_says_so() {
+    let mut shadow = variant("a", 1.0, 1, 2);
+    shadow.variant.shadow = true;
+    let outcome = decide_with(vec![shadow], Vec::new(), NOW).remove(0);
+    assert_eq!(desired(&outcome).replicas, 2);
+    assert!(desired(&outcome).reason.text.ends_with("shadow mode: no HPA is served this number"));
 }

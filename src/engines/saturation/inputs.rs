@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use crate::{
     engines::group::Member,
     interfaces::{
-        Desired, Direction, EngineName, Outcome, Reason, ReplicaMetrics, ScaleObservation, Signal, Snapshot, Withheld,
-        WithheldKind, age,
+        Desired, Direction, EngineName, Limit, Outcome, Reason, ReplicaMetrics, ScaleObservation, Signal, Snapshot,
+        Withheld, WithheldKind, age,
     },
     saturation::replicas_of,
 };
@@ -32,14 +32,18 @@ fn before_the_first_replica(member: &Member<'_>) -> Outcome {
     let min = member.bounds.range().min;
     let &ScaleObservation { spec, current, .. } = member.scale;
     if spec < min || (spec == 0 && min == 0) {
-        let text =
-            if min == 0 { "scaled to zero".to_owned() } else { format!("{spec} replicas are below minReplicas {min}") };
+        let bound_by = member.bounds.binding(spec);
+        let text = match &bound_by {
+            _ if min == 0 => "scaled to zero".to_owned(),
+            Some(Limit::Override(clause)) => clause.to_string(),
+            _ => format!("{spec} replicas are below minReplicas {min}"),
+        };
         return Outcome::Desired(Desired {
             replicas: min,
             unconstrained: spec,
             direction: Direction::between(spec, min),
             reason: Reason { engine: EngineName::Bounds, text },
-            bound_by: member.bounds.binding(spec),
+            bound_by,
             oldest_input: None,
         });
     }

@@ -57,7 +57,7 @@ pub(super) fn apply(state: &State, snapshot: &Snapshot, decisions: &mut [Decisio
     let mut models: BTreeMap<&ModelKey, Model<'_>> = BTreeMap::new();
     for observation in snapshot.variants.iter().filter(|observation| sleepers.contains(&observation.variant.model)) {
         let TargetObservation::Found(scale) = &observation.target else { continue };
-        let bounds = EffectiveBounds::of(&observation.variant, &observation.autoscalers);
+        let bounds = EffectiveBounds::of(observation, snapshot);
         let key = &observation.variant.model;
         let model = models.entry(key).or_insert_with(|| Model {
             snapshot,

@@ -166,6 +166,8 @@ fn observation(model: &ModelKey, scenario: &VariantScenario, profile_error: Opti
             role: Role::Both,
             bounds,
             target: TargetReference { api_version: "apps/v1".into(), kind: "Deployment".into(), name: name.clone() },
+            overrides: std::sync::Arc::default(),
+            shadow: false,
         },
         target: TargetObservation::Found(ScaleObservation::default()),
         replicas: Vec::new(),

@@ -1,4 +1,4 @@
-//! What people impose on decisions: limits, overrides with an expiry.
+//! Overrides: people's orders over decisions, each with an expiry.
 
 use std::{fmt, sync::Arc};
 
@@ -6,80 +6,22 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ModelKey, VariantKey};
-
-/// What is imposed on the decisions of one cycle. All of it absent, nothing is.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Planning {
-    /// Whether accelerators are limited to the inventory.
-    pub accelerators: AcceleratorMode,
-    /// Who gets what is left when accelerators do not suffice.
-    pub saturation_policy: SaturationPolicy,
-    /// Whether replicas must fit on single nodes.
-    pub fit_nodes: bool,
-    /// Overrides.
-    pub overrides: Vec<AppliedOverride>,
-}
-
-/// Whether accelerators are limited.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum AcceleratorMode {
-    /// A node autoscaler adds what is missing.
-    #[default]
-    Unlimited,
-    /// There is what the inventory says. While it is unknown nothing grows.
-    Limited,
-}
-
-/// Who gets what is left when accelerators do not suffice for all (upstream's saturation policies). Minimums and, in the
-/// order of priority, models whose whole demand can still be met come first in any case.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "PascalCase")]
-pub enum SaturationPolicy {
-    /// Nobody: a model whose demand cannot be met grows no further than it stands.
-    None,
-    /// In the order of priority, each as much as it can use.
-    PriorityExhaustive,
-    /// Models of equal priority share, replica by replica, the least satisfied first.
-    #[default]
-    PriorityRoundRobin,
-    /// All models share, whatever their priority.
-    RoundRobin,
-}
-
-/// An override and what it is on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct AppliedOverride {
-    /// What it is on.
-    pub scope: OverrideScope,
-    /// The override.
-    #[serde(rename = "override")]
-    pub terms: Override,
-}
-
-/// What an override is on.
+/// An order that overrides decisions for a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub enum OverrideScope {
-    /// One variant.
-    Variant(VariantKey),
-    /// Every variant of a model; a spend cap holds for all of them together.
-    Model(ModelKey),
-}
-
-/// An order that overrides decisions for a time.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "!(self.kind in ['Pin', 'Minimum']) || has(self.replicas)", "message": "Pin and Minimum need replicas"},
+    {"rule": "self.kind != 'SpendCap' || has(self.cost)", "message": "SpendCap needs cost"},
+    {"rule": "!has(self.from) || self.from < self.until", "message": "until must be after from"},
+]))]
 pub struct Override {
     /// What it does: Pause leaves replicas as they are set; Pin sets them to `replicas`; Minimum asks for at least
     /// `replicas`; `SpendCap` asks for no more than `cost` buys. Bounds hold in any case.
+    #[schemars(with = "String", extend("enum" = ["Pause", "Pin", "Minimum", "SpendCap"]))]
     pub kind: OverrideKind,
     /// Replicas, for Pin and Minimum.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 100_000))]
+    #[schemars(with = "Option<i32>", range(min = 0, max = 100_000))]
     pub replicas: Option<u32>,
     /// Greatest cost of all replicas together, for `SpendCap`, in the unit of variantCost: a decimal number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -101,9 +43,8 @@ pub struct Override {
     pub note: Option<String>,
 }
 
-/// What an override does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
+/// What an override does; the stronger is the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum OverrideKind {
     /// No more than a cost.
     SpendCap,
@@ -117,7 +58,7 @@ pub enum OverrideKind {
 
 /// Hours of the week.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Schedule {
     /// Days on which the hours begin; every day where empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -137,7 +78,6 @@ pub struct Schedule {
 
 /// A day of the week.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
 #[expect(missing_docs, reason = "they are what they are called")]
 pub enum Weekday {
     Monday,
