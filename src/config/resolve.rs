@@ -99,15 +99,7 @@ impl Config {
                 enabled: scope.get(&keys::LEADER_ELECTION_ENABLED),
                 lease_duration: scope.get(&keys::LEADER_ELECTION_LEASE_DURATION),
             },
-            delegation: DelegationSettings {
-                url: scope.get(&keys::DELEGATION_URL),
-                metrics: scope.get(&keys::DELEGATION_METRICS),
-                prefixes: scope.get(&keys::DELEGATION_PREFIXES),
-                label_keys: scope.get(&keys::DELEGATION_LABEL_KEYS),
-                ca_cert_path: scope.get(&keys::DELEGATION_CA_CERT_PATH),
-                bearer_token_path: scope.get(&keys::DELEGATION_BEARER_TOKEN_PATH),
-                timeout: scope.get(&keys::DELEGATION_TIMEOUT),
-            },
+            delegation: delegation(&mut scope),
             keda: KedaSettings {
                 enabled: scope.get(&keys::KEDA_ENABLED),
                 port: scope.get(&keys::KEDA_PORT),
@@ -332,6 +324,18 @@ impl Scope<'_> {
 fn retention(scope: &mut Scope<'_>) -> Option<Duration> {
     let (is_enabled, period) = (scope.get(&keys::SCALE_TO_ZERO_ENABLED), scope.get(&keys::SCALE_TO_ZERO_RETENTION));
     is_enabled.then_some(period)
+}
+
+fn delegation(scope: &mut Scope<'_>) -> DelegationSettings {
+    DelegationSettings {
+        url: scope.get(&keys::DELEGATION_URL),
+        metrics: scope.get(&keys::DELEGATION_METRICS),
+        prefixes: scope.get(&keys::DELEGATION_PREFIXES),
+        label_keys: scope.get(&keys::DELEGATION_LABEL_KEYS),
+        ca_cert_path: scope.get(&keys::DELEGATION_CA_CERT_PATH),
+        bearer_token_path: scope.get(&keys::DELEGATION_BEARER_TOKEN_PATH),
+        timeout: scope.get(&keys::DELEGATION_TIMEOUT),
+    }
 }
 
 fn limits(scope: &mut Scope<'_>) -> AcceleratorLimits {

@@ -4,6 +4,7 @@
 
 mod documentation;
 mod errors;
+mod limits;
 mod live;
 mod precedence;
 mod properties;

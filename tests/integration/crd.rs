@@ -82,6 +82,42 @@ fn rules_that_span_fields_reject_what_the_types_reject() {
 }
 
 #[test]
+fn an_override_is_complete_or_refused_with_what_it_lacks() {
+    let spec = |order: Value| json!({ "scaleTargetRef": { "name": "x" }, "modelID": "m", "overrides": [order] });
+    let until = "2027-01-01T00:00:00Z";
+    for order in [
+        json!({ "kind": "Pause", "until": until }),
+        json!({ "kind": "Pin", "replicas": 0, "until": until }),
+        json!({ "kind": "SpendCap", "cost": "12.5", "until": until, "from": "2026-12-01T00:00:00Z" }),
+        json!({ "kind": "Minimum", "replicas": 3, "until": until, "schedule": { "start": "22:00", "end": "06:00" } }),
+    ] {
+        assert_eq!(broken_rules(&object(&spec(order.clone()))), Vec::<String>::new(), "{order}");
+        let typed: VariantAutoscalingSpec = serde_json::from_value(spec(order.clone())).unwrap();
+        assert_eq!(typed.validate(), Ok(()), "{order}");
+    }
+    for (order, message) in [
+        (json!({ "kind": "Pin", "until": until }), "need replicas"),
+        (json!({ "kind": "Minimum", "until": until }), "need replicas"),
+        (json!({ "kind": "SpendCap", "until": until }), "needs cost"),
+        (json!({ "kind": "Pause", "until": until, "from": until }), "must be after from"),
+    ] {
+        let broken = broken_rules(&object(&spec(order.clone())));
+        assert!(broken.len() == 1 && broken[0].contains(message), "{order}: {broken:?}");
+        let typed: VariantAutoscalingSpec = serde_json::from_value(spec(order.clone())).unwrap();
+        assert!(typed.validate().unwrap_err().to_string().contains(message), "{order}");
+    }
+}
+
+#[test]
+fn the_example_of_the_documentation_is_valid() {
+    let text = include_str!("../../docs/overrides.md");
+    let example = text.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let object: VariantAutoscaling = serde_saphyr::from_str(example).unwrap();
+    assert_eq!(object.spec.validate(), Ok(()));
+    assert_eq!(object.spec.overrides.len(), 1);
+}
+
+#[test]
 fn a_name_that_no_label_selector_can_hold_is_rejected() {
     let spec = json!({ "scaleTargetRef": { "name": "x" }, "modelID": "m" });
     let named = |name: String| json!({ "metadata": { "name": name }, "spec": spec });

@@ -117,6 +117,8 @@ impl ClusterObserver for Cluster {
             role: Role::Both,
             bounds: ReplicaBounds::default(),
             target,
+            overrides: std::sync::Arc::default(),
+            shadow: false,
         };
         vec![VariantObservation {
             variant,
