@@ -30,6 +30,7 @@ pub mod engines;
 pub mod estimation;
 pub mod executor;
 pub mod fleet;
+pub mod forecast;
 pub mod hpa;
 pub mod interfaces;
 pub mod keda;

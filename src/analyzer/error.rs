@@ -28,21 +28,30 @@ pub enum QueueError {
         /// Requests per second at which the queue stops being finite.
         limit: f64,
     },
-    /// A target that is missed even by a lone request.
+    /// A target that is missed even by a lone request, or a throughput that no rate within the latencies gives.
     #[error(
-        "the {target} target of {wanted} {unit} cannot be met: even at the lowest load it is {best} {unit}; \
-         relax the target or choose a faster accelerator"
+        "the {target} target of {} cannot be met: at best it is {}; relax the target or choose a faster accelerator",
+        shown(*wanted, unit),
+        shown(*best, unit)
     )]
     Infeasible {
         /// The target that binds.
         target: Target,
         /// What was asked for.
         wanted: f64,
-        /// What the lowest load gives.
+        /// The best there is.
         best: f64,
         /// Unit of both.
         unit: &'static str,
     },
+}
+
+/// Three significant digits, seconds as milliseconds.
+fn shown(value: f64, unit: &str) -> String {
+    let (value, unit) = if unit == "s" { (value * 1000.0, "ms") } else { (value, unit) };
+    let digits = if value > 0.0 { 2 - value.log10().floor() as i32 } else { 0 };
+    let rounded = if digits < 0 { value.round() } else { (value * 10_f64.powi(digits)).round() / 10_f64.powi(digits) };
+    format!("{rounded} {unit}")
 }
 
 /// A latency or throughput that can be asked for.

@@ -1,11 +1,14 @@
 //! The command line: one subcommand per job.
 
+mod forecast;
+
 use std::{io::Write, process::ExitCode, sync::Arc};
 
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use self::forecast::ForecastArgs;
 use crate::{
     app::{self, ServeArgs},
     clock::SystemClock,
@@ -41,6 +44,8 @@ enum Command {
     BenchDecisions(BenchDecisionsArgs),
     /// Tell how many replicas a load needs, and what latencies its requests will see
     Size(Box<SizeArgs>),
+    /// Backtest the forecast of demand on a history of rates
+    Forecast(ForecastArgs),
     /// Play kubelet and scheduler with simulated vLLM engines, for a control plane without them
     Fleet(Box<FleetArgs>),
     /// Print the CustomResourceDefinition of VariantAutoscaling
@@ -58,6 +63,7 @@ impl Cli {
             Command::Simulate(args) => simulate::run(&args),
             Command::BenchDecisions(args) => simulate::bench_decisions(&args),
             Command::Size(args) => size::run(&args),
+            Command::Forecast(args) => forecast::run(&args).and_then(|text| print(&text)),
             Command::Crd => crd::yaml().map_err(Into::into).and_then(|yaml| print(&yaml)),
         };
         match outcome {

@@ -12,6 +12,7 @@ mod capacity;
 mod collector;
 mod config;
 mod decision;
+mod forecast;
 mod identity;
 mod inventory;
 mod labels;
@@ -36,6 +37,7 @@ pub use decision::{
     Decision, Desired, Direction, EngineName, Growth, Limit, Outcome, Reason, SaturationLevel, VariantDecision,
     Withheld, WithheldKind,
 };
+pub use forecast::{DemandForecast, ExpectedDemand, ForecastMethod};
 pub use identity::{ModelKey, VariantKey};
 pub use inventory::{AcceleratorPool, AcceleratorQuota, Inventory};
 pub use labels::wire_labels;

@@ -1,15 +1,20 @@
 //! Flags of `wva size`, and what it does.
 
-use std::{fs, io::Write, path::Path, time::Duration};
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
 use super::{
     output,
     plan::{self, VariantProfile},
-    validation,
+    plot, validation,
 };
 use crate::{
     analyzer::{Lengths, Targets, Workload},
@@ -65,6 +70,9 @@ pub struct SizeArgs {
     /// Leave out the plot of latency against rate.
     #[arg(long)]
     no_plot: bool,
+    /// Also plot latency against rate of all profiles, with the targets, as SVG into this file.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
     /// Instead of sizing, hold the model against the simulator over a grid of loads and shapes, and print the errors.
     #[arg(long)]
     validate: bool,
@@ -85,21 +93,23 @@ enum Output {
 /// Runs `wva size`.
 ///
 /// # Errors
-/// When a profile is unknown or cannot be read, or a number makes no sense.
+/// When a profile is unknown or cannot be read, a number makes no sense, or no profile meets the targets.
 pub fn run(args: &SizeArgs) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     if args.validate {
         return validation::run(args.requests, &mut out);
     }
-    let text = answer(args)?;
+    let (text, is_feasible) = answer(args)?;
     match out.write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error.into()),
+        _ => {}
     }
+    ensure!(is_feasible, "no profile meets the targets, however many replicas there are");
+    Ok(())
 }
 
-/// The whole answer as text.
-pub(super) fn answer(args: &SizeArgs) -> anyhow::Result<String> {
+/// The whole answer as text, and whether some profile meets the targets.
+fn answer(args: &SizeArgs) -> anyhow::Result<(String, bool)> {
     let prompts = Lengths::lognormal(args.prompt_tokens, args.prompt_cv).context("the prompts make no sense")?;
     let outputs = Lengths::lognormal(args.output_tokens, args.output_cv).context("the outputs make no sense")?;
     let workload = Workload::new(prompts, outputs).with_prefix_cache_hits(args.prefix_cache_hits)?;
@@ -111,11 +121,16 @@ pub(super) fn answer(args: &SizeArgs) -> anyhow::Result<String> {
     };
     let profiles = profiles(&args.profiles)?;
     let sized = plan::size(args.rate.unwrap_or_default(), &workload, &targets, &profiles)?;
-    Ok(match args.output {
+    if let Some(file) = &args.svg {
+        let svg = plot::svg(&sized, &workload, &profiles)?;
+        fs::write(file, svg).with_context(|| format!("{} cannot be written", file.display()))?;
+    }
+    let text = match args.output {
         Output::Json => serde_json::to_string_pretty(&sized)? + "\n",
         Output::Table if args.no_plot => output::table(&sized),
-        Output::Table => output::table(&sized) + &output::plot(&sized, &workload, &profiles)?,
-    })
+        Output::Table => output::table(&sized) + &plot::text(&sized, &workload, &profiles)?,
+    };
+    Ok((text, sized.is_feasible()))
 }
 
 fn profiles(names: &[String]) -> anyhow::Result<Vec<VariantProfile>> {
@@ -208,7 +223,11 @@ mod tests {
     }
 
     fn answer_to(line: &str) -> anyhow::Result<String> {
-        answer(&Line::try_parse_from(std::iter::once("wva size").chain(line.split(' '))).unwrap().args)
+        Ok(answer(&arguments(line))?.0)
+    }
+
+    fn arguments(line: &str) -> SizeArgs {
+        Line::try_parse_from(std::iter::once("wva size").chain(line.split(' '))).unwrap().args
     }
 
     #[test]
@@ -218,6 +237,34 @@ mod tests {
         let text = answer_to(line).unwrap();
         assert!(text.lines().all(|line| line.chars().count() <= 100), "it fits a terminal:\n{text}");
         insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn an_infeasible_target_is_named_with_the_best_there_is_for_each_profile() {
+        for (targets, name) in [
+            ("--itl 5ms", "the inter-token-latency target"),
+            ("--ttft 10ms", "the time-to-first-token target"),
+            ("--tps 1000000", "the tokens-per-second target"),
+        ] {
+            let line = format!("--rate 10 {targets} --no-plot --profile llama-3.1-8b-h100,llama-3.1-8b-l40s");
+            let (text, is_feasible) = answer(&arguments(&line)).unwrap();
+            assert!(!is_feasible && text.matches(name).count() == 2, "{text}");
+            assert!(text.lines().all(|line| line.chars().count() <= 100), "it fits a terminal:\n{text}");
+        }
+        insta::assert_snapshot!(answer_to("--rate 10 --itl 7ms --profile llama-3.1-8b-h100").unwrap());
+    }
+
+    #[test]
+    fn all_profiles_are_plotted_as_svg() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("latency.svg");
+        let line =
+            format!("--rate 10 --no-plot --profile llama-3.1-8b-h100,llama-3.1-8b-l40s --svg {}", file.display());
+        answer_to(&line).unwrap();
+        let svg = fs::read_to_string(&file).unwrap();
+        for shown in ["<svg", "TTFT", "ITL", "target", "llama-3.1-8b-h100", "llama-3.1-8b-l40s", "polyline"] {
+            assert!(svg.contains(shown), "{shown}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod args;
 mod output;
 mod plan;
+mod plot;
 mod validation;
 
 pub use args::{SizeArgs, run};

@@ -1,9 +1,9 @@
-//! The answer for people: a table, and latency against rate.
+//! The answer for people as a table.
 
 use std::fmt::Write;
 
-use super::plan::{Outcome, Sized, SizedVariant, VariantProfile};
-use crate::analyzer::{LatencyStatistics, QueueAnalyzer, QueueError, Workload};
+use super::plan::{Outcome, Sized, SizedVariant};
+use crate::analyzer::LatencyStatistics;
 
 /// A table of one row per variant; rows that are infeasible say why below it.
 pub(super) fn table(sized: &Sized) -> String {
@@ -62,42 +62,4 @@ fn three(latency: &LatencyStatistics, digits: usize) -> String {
 
 fn milliseconds(seconds: f64) -> String {
     format!("{} ms", (seconds * 1e6).round() / 1e3)
-}
-
-/// Points of a plot.
-const POINTS: u32 = 60;
-const HEIGHT: u32 = 9;
-/// Share of the rate of saturation up to which latencies are plotted.
-const HIGHEST: f64 = 0.95;
-
-/// Latency against rate of the cheapest variant that will do (the first, where prices are not known).
-///
-/// # Errors
-/// When the profile makes no sense.
-pub(super) fn plot(sized: &Sized, workload: &Workload, profiles: &[VariantProfile]) -> Result<String, QueueError> {
-    let costs = sized.variants.iter().zip(profiles).filter_map(|(variant, profile)| match variant.outcome {
-        Outcome::Replicas { cost, .. } => Some((cost.unwrap_or(f64::INFINITY), profile)),
-        Outcome::Infeasible { .. } => None,
-    });
-    let Some((_, profile)) = costs.min_by(|(a, _), (b, _)| a.total_cmp(b)) else { return Ok(String::new()) };
-    let analyzer = QueueAnalyzer::new(profile.service, workload.clone())?;
-    let highest = analyzer.saturation().rate * HIGHEST;
-    let analyses: Vec<_> = (0..POINTS)
-        .map(|point| analyzer.analyze(highest * f64::from(point) / f64::from(POINTS - 1)))
-        .collect::<Result<_, _>>()?;
-    let mut text = String::new();
-    for (name, latency) in [("TTFT", true), ("ITL", false)] {
-        let of = |analysis: &crate::analyzer::Analysis| {
-            if latency { analysis.time_to_first_token } else { analysis.inter_token_latency }
-        };
-        let series = [|latency: LatencyStatistics| latency.mean, |latency: LatencyStatistics| latency.p95]
-            .map(|statistic| analyses.iter().map(|analysis| statistic(of(analysis)) * 1000.0).collect());
-        let caption =
-            format!("{name} mean and P95 in ms, {} from 0 to {highest:.3} requests/s per replica", profile.name);
-        let config = rasciigraph::Config::default().with_height(HEIGHT).with_caption(caption);
-        let plotted = rasciigraph::plot_many(series.to_vec(), config);
-        let lines: Vec<_> = plotted.lines().map(str::trim_end).collect();
-        let _ = write!(text, "\n{}\n", lines.join("\n"));
-    }
-    Ok(text)
 }

@@ -64,6 +64,13 @@ pub(super) enum Outcome {
     Infeasible { error: String },
 }
 
+impl Sized {
+    /// Whether some variant meets the targets.
+    pub(super) fn is_feasible(&self) -> bool {
+        self.variants.iter().any(|variant| matches!(variant.outcome, Outcome::Replicas { .. }))
+    }
+}
+
 /// Sizes every variant as if it carried the load alone.
 ///
 /// # Errors
