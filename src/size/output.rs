@@ -44,10 +44,7 @@ pub(super) fn table(sized: &Sized) -> String {
             }
             Outcome::Infeasible { error } => {
                 let _ = writeln!(text, "{profile:<22} {:>8}", "none");
-                for (index, part) in error.split("; ").enumerate() {
-                    let lead = if index == 0 { format!("{profile}: ") } else { "  ".to_owned() };
-                    let _ = writeln!(reasons, "{lead}{part}");
-                }
+                let _ = writeln!(reasons, "{profile}:\n  {}", error.replace("; ", "\n  "));
             }
         }
     }
