@@ -36,6 +36,8 @@ pub mod interfaces;
 pub mod keda;
 pub mod manager;
 pub mod optimizer;
+pub mod plan;
+pub mod recording;
 pub mod replication;
 pub mod saturation;
 pub mod serving;

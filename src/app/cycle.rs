@@ -1,6 +1,7 @@
 //! One cycle: take a snapshot, step, publish.
 
 use std::{
+    mem,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
@@ -9,6 +10,7 @@ use std::{
 use futures::FutureExt;
 use tracing::{Instrument, debug, error, info};
 
+use super::recording::Recorder;
 use crate::{
     actuator::Actuator,
     clock::Clock,
@@ -28,6 +30,7 @@ pub struct Cycle {
     collectors: Vec<Arc<dyn MetricsCollector>>,
     parameters: ParameterSource,
     actuator: Actuator,
+    recorder: Option<Recorder>,
     /// Memory of the core. Only one cycle runs at a time; the lock makes that safe to rely on.
     state: Mutex<State>,
 }
@@ -47,7 +50,13 @@ impl Cycle {
         parameters: ParameterSource,
         actuator: Actuator,
     ) -> Self {
-        Self { clock, cluster, collectors, parameters, actuator, state: Mutex::default() }
+        Self { clock, cluster, collectors, parameters, actuator, recorder: None, state: Mutex::default() }
+    }
+
+    /// The same with cycles recorded by `recorder`.
+    #[must_use]
+    pub fn with_recorder(self, recorder: Option<Recorder>) -> Self {
+        Self { recorder, ..self }
     }
 
     /// What is remembered, for the next leader.
@@ -91,7 +100,7 @@ impl Cycle {
     async fn decide_and_publish(&self, leads: impl Fn() -> bool) -> bool {
         let started = Instant::now();
         let snapshot = Arc::new(self.snapshot().await);
-        let decisions = {
+        let (before, decisions) = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let (next, decisions) = engines::step(&state, &snapshot);
             if !leads() {
@@ -100,11 +109,14 @@ impl Cycle {
             for decision in &decisions {
                 log(decision, &state);
             }
-            *state = next;
-            decisions
+            (mem::replace(&mut *state, next), decisions)
         };
+        let due = self.recorder.as_ref().and_then(|to| Some((to, to.due(before, &snapshot, &decisions)?)));
         self.actuator.emit(&snapshot, decisions);
         self.actuator.observe_cycle(started.elapsed());
+        if let Some((recorder, recording)) = due {
+            recorder.record(recording);
+        }
         true
     }
 }

@@ -8,6 +8,7 @@ mod cycle;
 mod high_availability;
 mod inputs;
 mod neighbours;
+mod recording;
 mod scaling;
 mod shutdown;
 mod status;
@@ -23,7 +24,10 @@ use kube::Client;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-pub use self::cycle::{Cycle, ParameterSource};
+pub use self::{
+    cycle::{Cycle, ParameterSource},
+    recording::{Recorder, RecordingTask, recorder},
+};
 use self::{high_availability::Work, tasks::Tasks};
 use crate::{
     actuator::Actuator,
@@ -139,18 +143,9 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         config.controller_instance.as_deref(),
     );
     let received = Actuator::new(store.clone(), metrics.clone(), None);
-    let (scaler, scaling) = scaling::scaler(client.clone());
-    tasks.spawn("direct actuation", scaling.run(stop.clone()));
-    let mode = live.clone();
-    let status = status::ClusterStatus { cluster: cluster.clone(), writer };
-    let cycle = Arc::new(Cycle::new(
-        clock.clone(),
-        Arc::new(cluster.clone()),
-        vec![collector.clone()],
-        parameters(live.clone()),
-        Actuator::new(store.clone(), metrics, Some(Box::new(status)))
-            .with_direct_actuation(move || mode.config().actuation.mode, scaler),
-    ));
+    let observers = Observers { cluster: cluster.clone(), collector: collector.clone(), clock: clock.clone() };
+    let outputs = Outputs { store: store.clone(), metrics, writer };
+    let cycle = Arc::new(cycle(observers, outputs, &live, client.clone(), &tasks, &stop)?);
     let (work, elections) = if config.leader_election.enabled {
         let replica = high_availability::Replica { client: client.clone(), live: live.clone(), clock: clock.clone() };
         let ready = high_availability::inputs_known(cluster.clone(), fetches.clone());
@@ -199,6 +194,44 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     watches.wait().await;
     info!("stopped");
     outcome
+}
+
+/// Where a cycle's inputs come from.
+struct Observers {
+    cluster: ClusterState,
+    collector: Arc<dyn MetricsCollector>,
+    clock: Arc<dyn Clock>,
+}
+
+/// Where its decisions go.
+struct Outputs {
+    store: Arc<DecisionStore>,
+    metrics: DecisionMetrics,
+    writer: StatusWriter,
+}
+
+/// The decision cycle, with what scales workloads and what records cycles in the background, where that is asked for.
+fn cycle(
+    from: Observers,
+    to: Outputs,
+    live: &Arc<LiveConfig>,
+    client: Client,
+    tasks: &Tasks,
+    stop: &CancellationToken,
+) -> anyhow::Result<Cycle> {
+    let (recorder, recordings) = recorder(&live.config().recording)?.unzip();
+    if let Some(recordings) = recordings {
+        tasks.spawn("recording", recordings.run(stop.clone()));
+    }
+    let (scaler, scaling) = scaling::scaler(client);
+    tasks.spawn("direct actuation", scaling.run(stop.clone()));
+    let mode = live.clone();
+    let status = status::ClusterStatus { cluster: from.cluster.clone(), writer: to.writer };
+    let actuator = Actuator::new(to.store, to.metrics, Some(Box::new(status)))
+        .with_direct_actuation(move || mode.config().actuation.mode, scaler);
+    let cluster = Arc::new(from.cluster);
+    Ok(Cycle::new(from.clock, cluster, vec![from.collector], parameters(live.clone()), actuator)
+        .with_recorder(recorder))
 }
 
 /// Ends the process in order once it is asked to.

@@ -16,6 +16,7 @@ use crate::{
     crd,
     demo::{self, DemoArgs},
     fleet::{self, FleetArgs},
+    plan::{self, PlanArgs},
     simulate::{self, BenchDecisionsArgs, SimulateArgs},
     size::{self, SizeArgs},
     telemetry::init_logging,
@@ -46,6 +47,8 @@ enum Command {
     Size(Box<SizeArgs>),
     /// Backtest the forecast of demand on a history of rates
     Forecast(ForecastArgs),
+    /// Decide again on a recorded snapshot, as it was or with other costs, limits, thresholds or objectives
+    Plan(Box<PlanArgs>),
     /// Play kubelet and scheduler with simulated vLLM engines, for a control plane without them
     Fleet(Box<FleetArgs>),
     /// Print the CustomResourceDefinition of VariantAutoscaling
@@ -64,6 +67,7 @@ impl Cli {
             Command::BenchDecisions(args) => simulate::bench_decisions(&args),
             Command::Size(args) => size::run(&args),
             Command::Forecast(args) => forecast::run(&args).and_then(|text| print(&text)),
+            Command::Plan(args) => plan::run(&args),
             Command::Crd => crd::yaml().map_err(Into::into).and_then(|yaml| print(&yaml)),
         };
         match outcome {

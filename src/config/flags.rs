@@ -95,6 +95,7 @@ pub(super) fn heading(path: &str) -> &'static str {
         Some("delegation") => "Delegation",
         Some("keda") => "KEDA",
         Some("leaderElection") => "High availability",
+        Some("recording") => "Recording",
         Some("logging") => "Logging",
         _ => "Scope",
     }

@@ -328,6 +328,15 @@ keys! {
         "PEM file of the authorities whose client certificates may ask; read again as it rotates. Needed.")
         .needs_restart();
 
+    RECORDING_DIRECTORY: Option<PathBuf> = Key::new("recording.directory", &kinds::PATH, || None,
+        "Directory that cycles are recorded in, for `wva plan`; nothing is recorded where unset.").needs_restart();
+    RECORDING_INTERVAL: Duration = Key::new("recording.interval", &kinds::INTERVAL, || seconds(60),
+        "Least time between two recorded cycles.").needs_restart();
+    RECORDING_MAX_FILES: u64 = Key::new("recording.maxFiles", &kinds::COUNT, || 100,
+        "Most recordings kept; the oldest go first.").needs_restart();
+    RECORDING_MAX_MEBIBYTES: u64 = Key::new("recording.maxMebibytes", &kinds::COUNT, || 256,
+        "Most mebibytes of all recordings together.").needs_restart();
+
     WATCH_NAMESPACE: Option<String> = Key::new("watchNamespace", &kinds::NAMESPACE, || None,
         "The one namespace to watch; all where unset.").needs_restart();
     CONTROLLER_INSTANCE: Option<String> = Key::new("controllerInstance", &kinds::LABEL, || None,

@@ -46,7 +46,7 @@ pub use resolve::Resolved;
 pub use schema::{
     ActuationSettings, Backend, BearerToken, CertificatePaths, CollectorSettings, Config, DelegationSettings,
     EngineSettings, GatewayAddress, KedaSettings, LeaderElectionSettings, LogFormat, LoggingSettings, ModelSelector,
-    PrometheusSettings, Secret, ServerSettings,
+    PrometheusSettings, RecordingLimits, RecordingSettings, Secret, ServerSettings,
 };
 pub use service_classes::ServiceClasses;
 pub use view::{ResolvedModel, ResolvedValue, ResolvedView};

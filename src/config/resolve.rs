@@ -12,8 +12,8 @@ use http::{HeaderName, HeaderValue};
 use super::{
     ActuationSettings, BearerToken, CertificatePaths, CollectorSettings, Config, ConfigError, ConfigErrors,
     CustomEngine, DelegationSettings, EngineSettings, KedaSettings, Layer, LeaderElectionSettings, LoggingSettings,
-    ModelSelector, Profiles, PrometheusSettings, ResolvedModel, ResolvedValue, ResolvedView, Secret, ServerSettings,
-    ServiceClasses, Source, checks, engines,
+    ModelSelector, Profiles, PrometheusSettings, RecordingLimits, RecordingSettings, ResolvedModel, ResolvedValue,
+    ResolvedView, Secret, ServerSettings, ServiceClasses, Source, checks, engines,
     keys::{self, Key},
     layer::{Entries, Entry, quotable},
 };
@@ -105,6 +105,7 @@ impl Config {
                 port: scope.get(&keys::KEDA_PORT),
                 client_ca_path: scope.get(&keys::KEDA_CLIENT_CA_PATH),
             },
+            recording: recording(&mut scope),
             watch_namespace: scope.get(&keys::WATCH_NAMESPACE),
             controller_instance: scope.get(&keys::CONTROLLER_INSTANCE),
             pod_namespace: scope.get(&keys::POD_NAMESPACE),
@@ -335,6 +336,17 @@ fn delegation(scope: &mut Scope<'_>) -> DelegationSettings {
         ca_cert_path: scope.get(&keys::DELEGATION_CA_CERT_PATH),
         bearer_token_path: scope.get(&keys::DELEGATION_BEARER_TOKEN_PATH),
         timeout: scope.get(&keys::DELEGATION_TIMEOUT),
+    }
+}
+
+fn recording(scope: &mut Scope<'_>) -> RecordingSettings {
+    RecordingSettings {
+        directory: scope.get(&keys::RECORDING_DIRECTORY),
+        interval: scope.get(&keys::RECORDING_INTERVAL),
+        limits: RecordingLimits {
+            files: scope.get(&keys::RECORDING_MAX_FILES),
+            bytes: scope.get(&keys::RECORDING_MAX_MEBIBYTES).saturating_mul(1 << 20),
+        },
     }
 }
 

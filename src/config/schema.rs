@@ -49,6 +49,8 @@ pub struct Config {
     pub delegation: DelegationSettings,
     /// Whether and how KEDA is served.
     pub keda: KedaSettings,
+    /// Whether and where cycles are recorded.
+    pub recording: RecordingSettings,
     /// The one namespace that is watched; `None` is all.
     pub watch_namespace: Option<String>,
     /// Name of this installation, where several share a cluster.
@@ -318,6 +320,26 @@ pub struct KedaSettings {
     pub port: u16,
     /// Authorities of the clients that may ask; set where it is enabled.
     pub client_ca_path: Option<PathBuf>,
+}
+
+/// Whether and where cycles are recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordingSettings {
+    /// Where; `None` is not at all.
+    pub directory: Option<PathBuf>,
+    /// Least time between two.
+    pub interval: Duration,
+    /// What the directory holds at most.
+    pub limits: RecordingLimits,
+}
+
+/// How much a directory of recordings holds; the oldest go first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordingLimits {
+    /// Most recordings.
+    pub files: u64,
+    /// Most bytes of all recordings together.
+    pub bytes: u64,
 }
 
 /// How several replicas share the work.

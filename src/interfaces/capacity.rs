@@ -3,12 +3,13 @@
 //! A curve takes a simulation to compute, so the decision never computes one: it asks ([`CapacityQuestion`]), somebody
 //! answers outside the cycle, and the answer ([`CapacityCurve`]) enters with a later snapshot.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{LengthDistribution, ServiceObjective, ServiceProfile};
 
 /// What a capacity curve depends on, in whole units: equal questions have equal answers, and a question is a map's key.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CapacityQuestion {
     /// How fast one replica works.
@@ -26,7 +27,7 @@ pub struct CapacityQuestion {
 }
 
 /// [`ServiceProfile`] in whole picoseconds with three significant digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceTimes {
     /// Fixed time of an iteration.
@@ -47,7 +48,7 @@ pub struct ServiceTimes {
 
 /// A distribution of lengths as shares: `per_mille[i]` of the requests are at most `bounds[i]` and more than
 /// `bounds[i - 1]` tokens long.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LengthShape {
     /// Upper bounds in tokens, rising.
@@ -59,7 +60,7 @@ pub struct LengthShape {
 }
 
 /// The answer: what pools of some sizes carry; sizes between are interpolated.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CapacityCurve {
     /// By rising number of replicas, and never fewer requests per replica.
@@ -70,7 +71,7 @@ pub struct CapacityCurve {
 }
 
 /// What a load that lasts about as long as a cold start does to requests.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MissPoint {
     /// Rate over the pool's capacity.
@@ -80,7 +81,7 @@ pub struct MissPoint {
 }
 
 /// What a pool of this size carries.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CapacityPoint {
     /// Replicas of the pool.

@@ -4,6 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -113,12 +114,13 @@ pub struct PodIdentity {
 }
 
 /// How a metric source is doing.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceHealth {
     /// The source with its address, such as `Prometheus at http://prometheus:9090`.
     pub name: Arc<str>,
     /// When the last complete fetch ended.
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub last_success: Option<Timestamp>,
     /// Why the last fetch failed; `None` when it succeeded.
     pub last_error: Option<String>,

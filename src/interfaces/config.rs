@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// How long an observation counts (defaults of the package contract).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
 pub struct AgeLimits {
     /// A signal sampled longer ago is missing.
     pub signal: Duration,
@@ -51,7 +52,7 @@ pub enum ActuationMode {
 
 /// What the SLO engine makes use of. All is on by default; each switch exists so that an ablation can tell what its part
 /// is worth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[expect(clippy::struct_excessive_bools, reason = "independent switches, not a state")]
 pub struct EngineOptions {
@@ -95,8 +96,8 @@ impl Default for EngineOptions {
 }
 
 /// Parameters of the percentage-based saturation engine (`SaturationConfig` of the package reference). Fractions of 1.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
 pub struct SaturationScalingConfig {
     /// A replica whose KV-cache usage is at or over this fraction is saturated.
     pub kv_cache_threshold: f64,
@@ -112,7 +113,7 @@ pub struct SaturationScalingConfig {
 }
 
 /// Upstream's spare triggers (`kvSpareTrigger`, `queueSpareTrigger`), absolute in the signal's own unit.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SpareTriggers {
     /// Scale up when the average of threshold − usage is below this fraction.

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The accelerators of the cluster. An absent inventory is unknown, which is not the same as empty.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Inventory {
     /// One entry per node group and accelerator type, sorted.
@@ -15,7 +16,7 @@ pub struct Inventory {
 }
 
 /// Accelerators of one type in one node group (`node group → GPU type → count` of the package reference).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AcceleratorPool {
     /// Node group; empty where nodes carry no label of one.
@@ -43,7 +44,7 @@ pub struct AcceleratorPool {
 }
 
 /// Accelerators that one namespace may hold.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AcceleratorQuota {
     /// Name of the quota, for messages.

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ModelKey, Signal};
 
 /// What metric sources say of one model, beside its replicas.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ModelMetrics {
     /// Requests held at the gateway (endpoint picker with flow control), before any engine sees them.
@@ -23,7 +24,7 @@ pub struct ModelMetrics {
 }
 
 /// One model of the snapshot and what is known of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelObservation {
     /// The model.
@@ -34,7 +35,7 @@ pub struct ModelObservation {
 
 /// Token lengths as a histogram of recent requests: `counts[i]` requests were at most `bounds[i]` and more than
 /// `bounds[i - 1]` tokens long; a last count, without a bound, is of the longer ones.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LengthDistribution {
     /// Upper bounds in tokens, rising.

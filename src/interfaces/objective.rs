@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Targets of a service class for one model. Without any target the SLO engine has nothing to aim at.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceObjective {
     /// Name of the service class.
@@ -25,7 +26,7 @@ pub struct ServiceObjective {
 /// Service times of one engine instance of a model on an accelerator:
 /// `iteration = base + per_prefill_token · prefill tokens + per_sequence · decoding sequences + per_kv_token · resident
 /// KV tokens`, all in seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceProfile {
     /// Fixed time of an iteration.

@@ -1,12 +1,13 @@
 //! What an engine instance says of its work beyond saturation: rates, latencies, token lengths, admission.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Signal;
 
 /// Signals of one engine instance that the model-based engines reduce to demand and capacity. Rates are per second over
 /// the collector's rate window; means are over the requests of that window, and missing when there were none.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PerformanceSignals {
     /// Requests arriving per second, whether served, queued or rejected. An engine without an arrival counter gets it
@@ -51,7 +52,7 @@ pub struct PerformanceSignals {
 }
 
 /// A latency in seconds over the rate window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Latency {
     /// Sum over count.
@@ -65,7 +66,7 @@ pub struct Latency {
 }
 
 /// Finished requests per second by reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FinishedRates {
     /// The model ended it.
@@ -79,7 +80,7 @@ pub struct FinishedRates {
 }
 
 /// `LoRA` adapters in use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LoraAdapters {
     /// With running requests.

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{PerformanceSignals, Signal, VariantKey};
 
 /// The inference server that exports the metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum EngineKind {
     /// vLLM, either generation of metric names.
@@ -28,7 +29,7 @@ pub enum EngineKind {
 /// Signals of one engine instance (a data-parallel rank; most pods hold one).
 ///
 /// KV-cache usage and queue length are one-minute peaks, as the package reference queries them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplicaMetrics {
     /// Pod that runs the instance.

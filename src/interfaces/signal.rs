@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What is known of one quantity. Absence is never a zero: an absent series, NaN and a stale sample are [`Missing`].
 ///
 /// [`Missing`]: Signal::Missing
-#[derive(Clone, Copy, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", tag = "state")]
 pub enum Signal<T> {
     /// Measured.
@@ -17,6 +18,7 @@ pub enum Signal<T> {
         /// The measured value.
         value: T,
         /// When the source sampled it; not when it was asked for.
+        #[schemars(with = "String", extend("format" = "date-time"))]
         sampled_at: Timestamp,
     },
     /// Expected, but absent, not a number, or too old.

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -15,12 +16,13 @@ use super::{
 pub const SNAPSHOT_VERSION: u32 = 1;
 
 /// The input of [`crate::engines::step`]. It carries its own time: the core reads no clock.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Snapshot {
     /// [`SNAPSHOT_VERSION`] of the writer.
     pub version: u32,
     /// When it was taken; ages are counted back from here.
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub taken_at: Timestamp,
     /// Every variant with what was seen of it.
     pub variants: Vec<VariantObservation>,
@@ -29,6 +31,7 @@ pub struct Snapshot {
     pub sources: Vec<SourceHealth>,
     /// What metric sources know of models that they have no signals of, for messages: a clause with a remedy.
     #[serde(default, with = "per_model")]
+    #[schemars(with = "Vec<OfModel<String>>")]
     pub unavailable: BTreeMap<ModelKey, String>,
     /// What is known of each model beside its replicas.
     #[serde(default)]
@@ -38,28 +41,35 @@ pub struct Snapshot {
     pub inventory: Option<Arc<Inventory>>,
     /// Service objective per model, where the configuration has one.
     #[serde(default, with = "per_model")]
+    #[schemars(with = "Vec<OfModel<Arc<ServiceObjective>>>")]
     pub objectives: BTreeMap<ModelKey, Arc<ServiceObjective>>,
     /// Models that give up all replicas when no request came for so long.
     #[serde(default, with = "per_model")]
+    #[schemars(with = "Vec<OfModel<Duration>>")]
     pub scale_to_zero: BTreeMap<ModelKey, Duration>,
     /// Capacity curves computed so far, among them those that the state asked for.
     #[serde(default, with = "as_list")]
+    #[schemars(with = "Vec<(Arc<CapacityQuestion>, Arc<CapacityCurve>)>")]
     pub curves: BTreeMap<Arc<CapacityQuestion>, Arc<CapacityCurve>>,
     /// What the SLO engine makes use of.
     #[serde(default)]
     pub engine: EngineOptions,
     /// How long signals, decisions and pending replicas count.
+    #[serde(default)]
     pub ages: AgeLimits,
     /// Saturation thresholds of models without an entry of their own.
+    #[serde(default)]
     pub saturation: Arc<SaturationScalingConfig>,
     /// Saturation thresholds per model, already merged over the default.
     #[serde(default, with = "per_model")]
+    #[schemars(with = "Vec<OfModel<Arc<SaturationScalingConfig>>>")]
     pub saturation_per_model: BTreeMap<ModelKey, Arc<SaturationScalingConfig>>,
     /// How far decisions are held to the inventory.
     #[serde(default)]
     pub limits: AcceleratorLimits,
     /// Overrides on all variants of a model; a spend cap holds for all of them together.
     #[serde(default, with = "per_model")]
+    #[schemars(with = "Vec<OfModel<Vec<Override>>>")]
     pub overrides: BTreeMap<ModelKey, Vec<Override>>,
 }
 
@@ -93,7 +103,7 @@ impl Snapshot {
 }
 
 /// One variant and what was seen of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VariantObservation {
     /// As declared.
@@ -109,7 +119,7 @@ pub struct VariantObservation {
 }
 
 /// The scale target, if it could be read.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", tag = "state")]
 pub enum TargetObservation {
     /// Its replica counts.
@@ -120,6 +130,16 @@ pub enum TargetObservation {
         /// The sentence.
         message: String,
     },
+}
+
+/// A value of one model, as a map by model is written.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "the schema of `per_model`, which writes references")]
+struct OfModel<V> {
+    /// The model.
+    model: ModelKey,
+    /// Its value.
+    value: V,
 }
 
 /// JSON objects have string keys: other maps are written as lists of pairs.

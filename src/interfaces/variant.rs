@@ -3,12 +3,13 @@
 use std::{fmt, sync::Arc};
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ModelKey, Override, ServiceProfile, VariantKey};
 
 /// Part of a disaggregated deployment that a variant plays.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Role {
     /// Processes prompts only.
@@ -21,7 +22,7 @@ pub enum Role {
 }
 
 /// How many replicas a variant may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplicaBounds {
     /// Least number of replicas.
@@ -38,7 +39,7 @@ impl Default for ReplicaBounds {
 }
 
 /// The object with a scale subresource that a variant scales.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetReference {
     /// API group and version, such as `apps/v1`.
@@ -56,7 +57,7 @@ impl fmt::Display for TargetReference {
 }
 
 /// A variant as its owner declared it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Variant {
     /// Its name.
@@ -90,7 +91,7 @@ pub struct Variant {
 }
 
 /// Replica counts of a scale target.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScaleObservation {
     /// `spec.replicas`: what was asked for last.
@@ -101,11 +102,12 @@ pub struct ScaleObservation {
     pub ready: u32,
     /// Creation times of the pods that are not ready yet: *pending* replicas with their ages.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub pending_since: Vec<Timestamp>,
 }
 
 /// What an HPA does with the metric it reads.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum HpaTarget {
     /// `AverageValue`, in thousandths: 1000 is the `"1"` that makes the HPA adopt our value as is.
@@ -117,7 +119,7 @@ pub enum HpaTarget {
 }
 
 /// One HPA that scales a variant's target, reduced to what can make it ignore or misread our value.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HpaObservation {
     /// Its name, in the variant's namespace.
