@@ -3,19 +3,22 @@
 use std::{
     mem,
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
 use futures::FutureExt;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info};
 
 use super::recording::Recorder;
 use crate::{
     actuator::Actuator,
+    capacity::{self, CurveCache, Effort},
     clock::Clock,
     engines::{self, State},
-    interfaces::{Decision, MetricsCollector, Outcome, Snapshot},
+    interfaces::{CapacityQuestion, Decision, MetricsCollector, Outcome, Snapshot},
     snapshot::{self, ClusterObserver, Parameters},
     telemetry::CorrelationId,
 };
@@ -33,6 +36,10 @@ pub struct Cycle {
     recorder: Option<Recorder>,
     /// Memory of the core. Only one cycle runs at a time; the lock makes that safe to rely on.
     state: Mutex<State>,
+    /// Capacity curves, computed beside the cycles.
+    curves: CurveCache,
+    /// Rung after each cycle: it may have asked for curves.
+    decided: Notify,
 }
 
 impl std::fmt::Debug for Cycle {
@@ -50,7 +57,17 @@ impl Cycle {
         parameters: ParameterSource,
         actuator: Actuator,
     ) -> Self {
-        Self { clock, cluster, collectors, parameters, actuator, recorder: None, state: Mutex::default() }
+        Self {
+            clock,
+            cluster,
+            collectors,
+            parameters,
+            actuator,
+            recorder: None,
+            state: Mutex::default(),
+            curves: CurveCache::default(),
+            decided: Notify::new(),
+        }
     }
 
     /// The same with cycles recorded by `recorder`.
@@ -61,17 +78,50 @@ impl Cycle {
 
     /// What is remembered, for the next leader.
     pub fn state(&self) -> State {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.locked_state().clone()
     }
 
     /// Remembers what the leader before did.
     pub fn restore(&self, state: State) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+        *self.locked_state() = state;
     }
 
     /// What a cycle would decide on now.
     pub async fn snapshot(&self) -> Snapshot {
-        snapshot::take(&*self.clock, &*self.cluster, &self.collectors, &*(self.parameters)()).await
+        let mut snapshot = snapshot::take(&*self.clock, &*self.cluster, &self.collectors, &*(self.parameters)()).await;
+        snapshot.curves = self.curves.answers(self.locked_state().questions());
+        snapshot
+    }
+
+    /// Computes the capacity curves that decisions ask for, one at a time and off the runtime's threads, until `stop`. A
+    /// curve takes a fraction of a second; the next cycle has it.
+    pub async fn compute_curves(self: Arc<Self>, stop: CancellationToken) {
+        while stop.run_until_cancelled(self.decided.notified()).await.is_some() {
+            for question in self.unanswered() {
+                let asked = question.clone();
+                let computed = tokio::task::spawn_blocking(move || capacity::simulated(&asked, &Effort::default()));
+                match stop.run_until_cancelled(computed).await {
+                    Some(Ok(curve)) => self.curves.insert(question, Arc::new(curve)),
+                    Some(Err(error)) => {
+                        error!(%error, "a capacity curve could not be computed, which is a defect of wva")
+                    }
+                    None => return,
+                }
+            }
+        }
+    }
+
+    fn unanswered(&self) -> Vec<Arc<CapacityQuestion>> {
+        let state = self.locked_state();
+        let mut questions: Vec<_> =
+            state.questions().filter(|question| self.curves.get(question).is_none()).cloned().collect();
+        questions.sort_unstable();
+        questions.dedup();
+        questions
+    }
+
+    fn locked_state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs once. A cycle that panics publishes nothing and leaves the memory as it was; the decisions before it are
@@ -101,7 +151,7 @@ impl Cycle {
         let started = Instant::now();
         let snapshot = Arc::new(self.snapshot().await);
         let (before, decisions) = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.locked_state();
             let (next, decisions) = engines::step(&state, &snapshot);
             if !leads() {
                 return false;
@@ -111,6 +161,7 @@ impl Cycle {
             }
             (mem::replace(&mut *state, next), decisions)
         };
+        self.decided.notify_one();
         let due = self.recorder.as_ref().and_then(|to| Some((to, to.due(before, &snapshot, &decisions)?)));
         self.actuator.emit(&snapshot, decisions);
         self.actuator.observe_cycle(started.elapsed());

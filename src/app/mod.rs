@@ -146,6 +146,7 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let observers = Observers { cluster: cluster.clone(), collector: collector.clone(), clock: clock.clone() };
     let outputs = Outputs { store: store.clone(), metrics, writer };
     let cycle = Arc::new(cycle(observers, outputs, &live, client.clone(), &tasks, &stop)?);
+    tasks.spawn("capacity curves", cycle.clone().compute_curves(stop.clone()));
     let (work, elections) = if config.leader_election.enabled {
         let replica = high_availability::Replica { client: client.clone(), live: live.clone(), clock: clock.clone() };
         let ready = high_availability::inputs_known(cluster.clone(), fetches.clone());

@@ -40,6 +40,11 @@ const STRIDE: usize = 200;
 const MISS_SIZE: u32 = 8;
 /// Loads that misses are measured at.
 const LOADS: [f64; 6] = [0.7, 0.9, 1.0, 1.1, 1.25, 1.5];
+/// Load before a spell of another.
+const USUAL: f64 = 0.85;
+/// Share of the mean-value capacity that is a light load, and the size of the pool it is put on.
+const LIGHT: f64 = 0.3;
+const LIGHT_SIZE: u32 = 4;
 /// How long a load other than the usual lasts: a cold start, in seconds.
 const SPELL: f64 = 120.0;
 
@@ -90,22 +95,13 @@ impl<'a> Bench<'a> {
         };
         let mut bench = Self { question, effort, profile: profile(question), objective, allowance: 0.0 };
         let wanted = 1.0 - f64::from(question.target_share_milli) / 1e3;
-        // Requests that even an idle replica serves too late miss at any number of replicas. Where they leave less than
-        // half of the allowance, half of it is granted to the others all the same.
-        bench.allowance = wanted.max(bench.hopeless() + wanted / 2.0);
+        // Some requests miss however many replicas there are, such as prompts that take too long on their own. Where they
+        // leave less than half of the allowance, half of it is granted to the others all the same: beyond that replicas
+        // would buy next to nothing.
+        let light = LIGHT * approximation::mean_value(question);
+        let hopeless = if light > 0.0 { bench.spell(LIGHT_SIZE, light, light) } else { 0.0 };
+        bench.allowance = wanted.max(hopeless + wanted / 2.0).min(0.5);
         bench
-    }
-
-    /// Share of requests that miss their target on an idle replica.
-    fn hopeless(&self) -> f64 {
-        let samples = workload::samples(self.question, 1000);
-        let late = samples.iter().filter(|sample| {
-            let chunks = f64::from(sample.prompt.div_ceil(self.profile.max_num_batched_tokens));
-            let milliseconds =
-                chunks * self.profile.iteration_ms + f64::from(sample.prompt) * self.profile.prefill_ms_per_token;
-            milliseconds > self.objective.ttft.as_secs_f64() * 1e3
-        });
-        late.count() as f64 / samples.len() as f64
     }
 
     /// The highest rate per replica that a pool of `replicas` carries, searched around `guess`.
@@ -146,27 +142,26 @@ impl<'a> Bench<'a> {
             .iter()
             .map(|&load| {
                 // More load never misses less: what says otherwise is chance.
-                least = least.max(self.miss_share(point, load));
+                let usual = point.rate * load.min(USUAL);
+                least = least.max(self.spell(point.replicas, usual, point.rate * load));
                 MissPoint { load, share: least }
             })
             .collect()
     }
 
-    /// Share of requests that miss their targets in a spell of `load` times the capacity, after a time below it.
-    fn miss_share(&self, point: &CapacityPoint, load: f64) -> f64 {
-        const USUAL: f64 = 0.85;
-        let capacity = point.rate * f64::from(point.replicas);
-        let usual = capacity * load.min(USUAL);
-        let warm_up = (5.0 * approximation::residence(self.question, point.rate)).max(60.0);
+    /// Share of requests that miss their targets in a spell of `rate` per replica, after a time at `usual`.
+    fn spell(&self, replicas: u32, usual: f64, rate: f64) -> f64 {
+        let warm_up = (5.0 * approximation::residence(self.question, usual)).max(60.0);
+        let (usual, rate) = (usual * f64::from(replicas), rate * f64::from(replicas));
         let before = (usual * warm_up) as usize;
-        let count = before + ((capacity * load * SPELL) as usize).max(self.effort.requests / 2);
+        let count = before + ((rate * SPELL) as usize).max(self.effort.requests / 2);
         let samples = workload::samples(self.question, count + 1);
         let began = samples[before].arrival;
         let from = began / usual;
         let mut account = Account { judged: (from, f64::INFINITY), objective: self.objective, misses: 0, stay: 0.0 };
-        let mut pool = self.pool(point.replicas);
+        let mut pool = self.pool(replicas);
         for sample in &samples[..count] {
-            let into = (sample.arrival - began).max(0.0) / (capacity * load);
+            let into = (sample.arrival - began).max(0.0) / rate;
             let arrival = sample.arrival.min(began) / usual + into;
             pool.submit(Request::new(Picoseconds::from_secs_f64(arrival), sample.prompt, sample.output));
         }

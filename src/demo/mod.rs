@@ -69,6 +69,7 @@ pub async fn run(args: DemoArgs, shutdown: CancellationToken) -> anyhow::Result<
         Arc::new(|| Arc::new(Defaults) as Arc<dyn Parameters>),
         Actuator::new(store.clone(), metrics, None),
     ));
+    tasks.spawn(cycle.clone().compute_curves(stop.clone()));
     let interval = clock.wall(ENGINE_INTERVAL);
     let executor = HybridExecutor::new(move || interval, refreshes, Duration::from_millis(20));
     tasks.spawn(executor.start(stop.clone(), move || {

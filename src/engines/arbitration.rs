@@ -1,7 +1,7 @@
 //! Several engines, one decision.
 //!
 //! Every engine reduces its signals to demand D and capacity P with a confidence, and to target replicas. The most confident
-//! engine that knows capacity leads. Any confident engine may raise a target; a target falls only as far as all agree.
+//! engine that knows capacity leads. Any confident engine may raise a target, and none falls while one wants more.
 
 use std::collections::BTreeMap;
 
@@ -48,18 +48,26 @@ impl Opinion {
 /// One outcome per member. `slo` is what the SLO engine says, where it has something to aim at.
 pub(super) fn decide(members: &[Member<'_>], saturation: &Opinion, slo: Option<&Opinion>) -> Vec<Outcome> {
     match slo {
-        Some(slo) if slo.is_confident() => members.iter().map(|member| led(member, slo, saturation)).collect(),
+        Some(slo) if slo.is_confident() => {
+            // What the leader wants is on its way: until it is there, that it is missing proves nothing.
+            let is_there = members.iter().all(|member| member.pending == 0 && slo.target(member) <= member.scale.spec);
+            members.iter().map(|member| led(member, slo, saturation, is_there)).collect()
+        }
         Some(slo) => members.iter().map(|member| doubted(member, slo, saturation)).collect(),
         None => members.iter().map(|member| outcome(member, saturation, saturation.target(member), "")).collect(),
     }
 }
 
-/// The leader's target, raised by a guard that sees more need, and not lowered against a guard that wants to grow.
-fn led(member: &Member<'_>, leader: &Opinion, guard: &Opinion) -> Outcome {
+/// The leader's target, raised by a guard that sees more need although all that the leader wants `is_there`.
+fn led(member: &Member<'_>, leader: &Opinion, guard: &Opinion, is_there: bool) -> Outcome {
     let (wanted, guarded) = (leader.target(member), guard.target(member));
-    if guarded > wanted.max(member.scale.spec) {
+    if is_there && guarded > wanted.max(member.scale.spec) {
         let overruled = format!("; the {} engine counts {:.2} of {:.2}", leader.engine, leader.demand, leader.capacity);
         return outcome(member, guard, guarded, &overruled);
+    }
+    let spec = member.scale.spec;
+    if wanted < spec && guarded > spec {
+        return outcome(member, leader, spec, "; kept because the saturation engine wants more");
     }
     outcome(member, leader, wanted, "")
 }

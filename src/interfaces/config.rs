@@ -66,7 +66,7 @@ pub struct EngineOptions {
     pub adaptive_headroom: bool,
     /// Memory of the last quarter of an hour's peak.
     pub peak_memory: bool,
-    /// Requests in flight against those of a full replica.
+    /// Requests in flight against those of a full replica, where arrivals cannot be seen.
     pub in_flight: bool,
     /// Parameters learned from latencies while serving; without it a profile is believed as given.
     pub learning: bool,

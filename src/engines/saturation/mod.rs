@@ -56,7 +56,9 @@ pub(super) fn opinion(
 /// business, a full KV cache is not, and a queue only once it is a jam.
 pub(super) fn as_guard(config: &SaturationScalingConfig) -> SaturationScalingConfig {
     const JAM: f64 = 10.0;
+    const FULL: f64 = 0.95;
     SaturationScalingConfig {
+        kv_cache_threshold: config.kv_cache_threshold.max(FULL),
         spare_capacity_target: 0.0,
         safety_margin: 0.0,
         queue_depth_threshold: config.queue_depth_threshold * JAM,

@@ -26,9 +26,10 @@ pub(super) struct Demand {
 }
 
 impl Demand {
-    /// Requests per second to plan for: what arrives, and what waits within a minute.
+    /// Requests per second to plan for: what arrives, and what waits within a minute. What waits at a replica does not
+    /// move to a new one, and a queue is long gone when that is ready: it adds half of the arrivals at most.
     pub(super) fn rate(&self, arrivals: f64) -> f64 {
-        arrivals + self.waiting / DRAIN
+        arrivals + (self.waiting / DRAIN).min(arrivals / 2.0)
     }
 }
 
@@ -40,7 +41,7 @@ pub(super) fn measure(
     now: Timestamp,
     ages: &AgeLimits,
 ) -> Demand {
-    let fresh = |signal: Signal<f64>| signal.fresh(now, ages.signal);
+    let fresh = |signal: Signal<f64>| sound(signal.fresh(now, ages.signal));
     let ready: u32 = members.iter().map(|member| member.scale.ready).sum();
     let sum = |value: &dyn Fn(&ReplicaMetrics) -> Signal<f64>| total(metrics, ready, |replica| fresh(value(replica)));
 
@@ -59,6 +60,14 @@ pub(super) fn measure(
     let in_flight = running.value().map(|running| running + waiting);
     let used = [usual, recent, held, queued, running];
     Demand { arrivals, waiting, in_flight, oldest: used.iter().filter_map(Signal::sampled_at).min() }
+}
+
+/// Rates and counts beyond this are not measurements.
+const MOST: f64 = 1e9;
+
+/// What is no count of requests is missing, wherever it came from.
+fn sound(signal: Signal<f64>) -> Signal<f64> {
+    if signal.value().is_none_or(|value| (0.0..=MOST).contains(value)) { signal } else { Signal::Missing }
 }
 
 /// The usual rate, or the recent one as far as it exceeds the usual by more than chance: one standard deviation of a

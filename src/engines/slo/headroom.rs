@@ -19,8 +19,8 @@ const PRIOR_SECONDS: f64 = 2700.0;
 /// The supposed past: logarithms of load normally distributed, as the first hours of four real traces were.
 const PRIOR: (f64, f64) = (-0.17, 0.13);
 /// Bounds of the headroom.
-const RANGE: (f64, f64) = (1.0, 1.5);
-const STEPS: u32 = 25;
+const RANGE: (f64, f64) = (0.88, 1.3);
+const STEPS: u32 = 21;
 /// Share of the allowed misses that is planned with; the rest is for what the model does not know.
 const PLANNED: f64 = 0.6;
 
@@ -46,7 +46,7 @@ impl LoadMemory {
         let total: f64 = (0..BINS).map(density).sum();
         let scale = PRIOR_SECONDS * rate.max(1e-3) / total;
         let weights = (0..BINS).map(|bin| (density(bin) * scale) as f32).collect();
-        Self { weights, headroom: 1.2 }
+        Self { weights, headroom: 1.1 }
     }
 
     /// The headroom in force.

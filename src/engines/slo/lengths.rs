@@ -14,8 +14,8 @@ const MEAN_MOVED: f64 = 0.15;
 const SHARES_MOVED: f64 = 0.1;
 /// Fewer requests say nothing of a distribution.
 const LEAST_REQUESTS: f64 = 30.0;
-/// Lengths seen for a shorter time are not believed: of a fleet that has just begun only the short requests are through.
-const TRUSTED_AFTER: f64 = 55.0;
+/// Lengths seen for a shorter time are not believed.
+const TRUSTED_AFTER: f64 = 30.0;
 
 /// Lengths of a model's prompts or outputs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -38,12 +38,16 @@ impl LengthMemory {
         self.smoothed.as_ref().map(|smoothed| smoothed.mean)
     }
 
-    /// Takes in what was seen lately, `seconds` after the last time.
-    pub(super) fn observe(&mut self, seen: Option<&LengthDistribution>, seconds: f64) {
+    /// Takes in what was seen lately, `seconds` after the last time. As long as fewer requests finish than arrive
+    /// (`is_steady` is false) only the short ones are through: what is seen then is not believed.
+    pub(super) fn observe(&mut self, seen: Option<&LengthDistribution>, seconds: f64, is_steady: bool) {
         let Some(seen) = seen.filter(|seen| seen.total() >= LEAST_REQUESTS && seen.mean > 0.0 && seen.mean.is_finite())
         else {
             return;
         };
+        if !is_steady && self.published.is_none() {
+            return;
+        }
         self.seen_for += seconds.max(0.0);
         // Until the memory is full it is the mean of what was seen since it could be believed.
         let believed_for = self.seen_for - TRUSTED_AFTER;

@@ -17,6 +17,8 @@ use crate::{
 pub struct ModelMemory {
     /// When it was last brought up to date.
     pub updated_at: Option<Timestamp>,
+    /// Since when the model is understood: lengths are known, and service times of all that is ready.
+    pub understood_since: Option<Timestamp>,
     /// Lengths of prompts.
     pub prompts: LengthMemory,
     /// Lengths of outputs.

@@ -69,8 +69,18 @@ fn observe_lengths(memory: &mut ModelMemory, metrics: &[ReplicaMetrics], known: 
     let mean = |value: fn(&ReplicaMetrics) -> Option<f64>| lengths::around_mean(metrics, value);
     let prompts = prompts.or_else(|| mean(|replica| replica.performance.prompt_tokens.value().copied()));
     let outputs = outputs.or_else(|| mean(|replica| replica.performance.output_tokens.value().copied()));
-    memory.prompts.observe(prompts.as_ref(), seconds);
-    memory.outputs.observe(outputs.as_ref(), seconds);
+    let is_steady = is_steady(metrics);
+    memory.prompts.observe(prompts.as_ref(), seconds, is_steady);
+    memory.outputs.observe(outputs.as_ref(), seconds, is_steady);
+}
+
+/// Whether about as many requests finish as arrive. Unknown rates do not say otherwise.
+fn is_steady(metrics: &[ReplicaMetrics]) -> bool {
+    const FINISHING: f64 = 0.85;
+    let sum = |value: fn(&ReplicaMetrics) -> Option<f64>| metrics.iter().filter_map(value).sum::<f64>();
+    let finished = sum(|replica| replica.request_rate.value().copied());
+    let arrived = sum(|replica| replica.performance.arrival_rate.value().copied());
+    finished >= FINISHING * arrived
 }
 
 /// What is known of a variant's capacity.
@@ -137,62 +147,108 @@ fn judge(
     subjects: &[Option<Subject>],
     seconds: f64,
 ) -> Option<Opinion> {
-    let now = snapshot.taken_at;
     let candidates = supply::candidates(members, subjects, snapshot);
     let ready: Vec<u32> = members.iter().map(|member| member.scale.ready).collect();
-    let carried = plan::capacity(&candidates, &ready);
-    let reference = reference(&candidates, &ready)?;
-    let total: f64 = ready.iter().map(|count| f64::from(*count)).sum();
-
-    let by_flight = demand.in_flight.map(|in_flight| {
-        let per_replica = reference.curve.in_flight_per_replica(total.max(1.0)).max(1e-9);
-        in_flight / per_replica * reference.rate(total.max(1.0))
-    });
-    let arrivals = demand.arrivals.or(by_flight)?;
-    let allowed = 1.0 - objective.target_share;
-    let loads = memory.loads.get_or_insert_with(|| LoadMemory::new(arrivals));
-    if carried > 0.0 {
-        loads.observe(demand.rate(arrivals) / carried, arrivals, seconds);
-    }
-    loads.choose(&reference.curve, allowed);
-    let headroom = if snapshot.engine.adaptive_headroom { loads.headroom() } else { CONSTANT_HEADROOM };
-
-    let mut present = demand.rate(arrivals * headroom);
-    let flight = by_flight.filter(|_| snapshot.engine.in_flight).unwrap_or(0.0);
-    let is_flight = flight > present;
-    present = present.max(flight);
-    memory.peaks.observe(now, present);
-    let kept = memory.peaks.kept(now, snapshot.engine.peak_memory);
-    let need = present.max(kept);
-
-    let plan = plan::cheapest(&candidates, need);
-    let held = supply::until_ready(&candidates, &plan, &ready, need, snapshot.engine.make_before_break);
-    let free: Vec<Candidate> =
-        candidates.iter().map(|candidate| Candidate { min: 0, max: u32::MAX, ..candidate.clone() }).collect();
-    let unconstrained = plan::cheapest(&free, need);
-    let error = subjects.iter().flatten().map(|subject| subject.error).fold(0.0, f64::max);
-    let why = if kept > present * 1.01 {
-        format!("{kept:.2} req/s were needed lately")
-    } else if is_flight {
-        format!("{:.0} requests are in flight, as many as at {flight:.2} req/s", demand.in_flight.unwrap_or(0.0))
-    } else {
-        format!("{arrivals:.2} req/s arrive and {:.0} wait, with headroom {headroom:.2}", demand.waiting)
+    let pool = Pool {
+        reference: reference(&candidates, &ready)?.clone(),
+        ready: ready.iter().map(|count| f64::from(*count)).sum(),
+        carried: plan::capacity(&candidates, &ready),
     };
-    let clause = format!(
-        "{why}; a replica carries {:.2} req/s within the objective (pool of {total:.0})",
-        reference.rate(total.max(1.0))
-    );
+    let need = need(memory, snapshot, 1.0 - objective.target_share, demand, &pool, seconds)?;
+
+    let bounded =
+        if is_new(memory, snapshot, &pool.reference) { supply::kept(candidates.clone()) } else { candidates.clone() };
+    let plan = plan::cheapest(&bounded, need.rate);
+    let held = supply::until_ready(&bounded, &plan, &ready, need.rate, snapshot.engine.make_before_break);
+    let free = candidates.into_iter().map(|candidate| Candidate { min: 0, max: u32::MAX, ..candidate });
+    let unconstrained = plan::cheapest(&free.collect::<Vec<_>>(), need.rate);
+    let error = subjects.iter().flatten().map(|subject| subject.error).fold(0.0, f64::max);
     Some(Opinion {
         engine: EngineName::Slo,
-        demand: need,
-        capacity: carried,
+        demand: need.rate,
+        capacity: pool.carried,
         confidence: (1.0 - 2.0 * error).clamp(0.0, 1.0),
         targets: keyed(members, &held),
         unconstrained: keyed(members, &supply::widened(&held, &plan, &unconstrained)),
         first: None,
-        clause,
+        clause: format!(
+            "{}; a replica carries {:.2} req/s within the objective (pool of {:.0})",
+            need.why,
+            pool.rate_per_replica(),
+            pool.ready
+        ),
         oldest_input: demand.oldest,
     })
+}
+
+/// What is ready, seen as one.
+struct Pool {
+    /// Stands for all where one curve is needed.
+    reference: Candidate,
+    /// Ready replicas.
+    ready: f64,
+    /// Requests per second that they carry.
+    carried: f64,
+}
+
+impl Pool {
+    fn rate_per_replica(&self) -> f64 {
+        self.reference.rate(self.ready.max(1.0))
+    }
+
+    /// The rate at which as many requests are in flight.
+    fn rate_of(&self, in_flight: f64) -> f64 {
+        let per_replica = self.reference.curve.in_flight_per_replica(self.ready.max(1.0));
+        in_flight / per_replica.max(1e-9) * self.rate_per_replica()
+    }
+}
+
+/// Requests per second to provide for, with the number that decided.
+struct Need {
+    rate: f64,
+    why: String,
+}
+
+fn need(
+    memory: &mut ModelMemory,
+    snapshot: &Snapshot,
+    allowed: f64,
+    demand: &Demand,
+    pool: &Pool,
+    seconds: f64,
+) -> Option<Need> {
+    // In flight is a stock, and noisy: it speaks only where arrivals cannot be seen.
+    let by_flight = demand.in_flight.filter(|_| snapshot.engine.in_flight).map(|in_flight| pool.rate_of(in_flight));
+    let arrivals = demand.arrivals.or(by_flight)?;
+    let loads = memory.loads.get_or_insert_with(|| LoadMemory::new(arrivals));
+    if pool.carried > 0.0 {
+        loads.observe(demand.rate(arrivals) / pool.carried, arrivals, seconds);
+    }
+    loads.choose(&pool.reference.curve, allowed);
+    let headroom = if snapshot.engine.adaptive_headroom { loads.headroom() } else { CONSTANT_HEADROOM };
+
+    let present = demand.rate(arrivals * headroom);
+    memory.peaks.observe(snapshot.taken_at, present);
+    let kept = memory.peaks.kept(snapshot.taken_at, snapshot.engine.peak_memory);
+    let why = if kept > present * 1.01 {
+        format!("{kept:.2} req/s were needed lately")
+    } else if demand.arrivals.is_none() {
+        let in_flight = demand.in_flight.unwrap_or(0.0);
+        format!("{in_flight:.0} requests are in flight, as many as at {arrivals:.2} req/s, with headroom {headroom:.2}")
+    } else {
+        format!("{arrivals:.2} req/s arrive and {:.0} wait, with headroom {headroom:.2}", demand.waiting)
+    };
+    Some(Need { rate: present.max(kept), why })
+}
+
+/// Whether the model has been understood for too short a time to give up replicas: five minutes, and as many times over
+/// as it takes for long requests to show.
+fn is_new(memory: &mut ModelMemory, snapshot: &Snapshot, reference: &Candidate) -> bool {
+    const LEAST: f64 = 300.0;
+    const STAYS: f64 = 4.0;
+    let since = *memory.understood_since.get_or_insert(snapshot.taken_at);
+    let stay = reference.curve.in_flight_per_replica(1.0) / reference.curve.rate_per_replica(1.0).max(1e-9);
+    age(snapshot.taken_at, since).as_secs_f64() < LEAST + STAYS * stay
 }
 
 /// The candidate that carries most of what is ready: its curve stands for the pool where one is needed.
@@ -206,3 +262,6 @@ fn reference<'a>(candidates: &'a [Candidate], ready: &[u32]) -> Option<&'a Candi
 fn keyed(members: &[Member<'_>], replicas: &[u32]) -> BTreeMap<VariantKey, u32> {
     members.iter().zip(replicas).map(|(member, count)| (member.key().clone(), *count)).collect()
 }
+
+#[cfg(test)]
+mod tests;

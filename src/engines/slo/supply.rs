@@ -18,7 +18,7 @@ pub(super) fn candidates(members: &[Member<'_>], subjects: &[Option<Subject>], s
         members.iter().enumerate().any(|(other, member)| other != index && member.growth() == Growth::Likely)
     };
     let anticipates = snapshot.engine.anticipated_supply;
-    members
+    let mut candidates: Vec<Candidate> = members
         .iter()
         .zip(subjects)
         .enumerate()
@@ -45,7 +45,30 @@ pub(super) fn candidates(members: &[Member<'_>], subjects: &[Option<Subject>], s
                 growth,
             }
         })
-        .collect()
+        .collect();
+    guessed(&mut candidates);
+    candidates
+}
+
+/// The same, but nothing is given up.
+pub(super) fn kept(candidates: Vec<Candidate>) -> Vec<Candidate> {
+    let keep =
+        |candidate: Candidate| Candidate { min: candidate.spec.clamp(candidate.min, candidate.max), ..candidate };
+    candidates.into_iter().map(keep).collect()
+}
+
+/// A variant of which nothing is known is taken to carry, for its cost, half of what the best known one does: it is the
+/// last to grow, but it does.
+fn guessed(candidates: &mut [Candidate]) {
+    const DOUBT: f64 = 0.5;
+    const POOL: f64 = 4.0;
+    let efficiency = |candidate: &Candidate| candidate.rate(POOL) / candidate.cost.max(1e-9);
+    let known = candidates.iter().filter(|candidate| candidate.rate(POOL) > 0.0);
+    let Some(best) = known.max_by(|a, b| efficiency(a).total_cmp(&efficiency(b))).cloned() else { return };
+    for candidate in candidates.iter_mut().filter(|candidate| candidate.curve.points.is_empty()) {
+        candidate.trust = DOUBT * best.trust * candidate.cost / best.cost.max(1e-9);
+        candidate.curve = best.curve.clone();
+    }
 }
 
 /// `plan`, with as much kept of what it gives up as is needed until what it adds is ready.
