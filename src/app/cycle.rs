@@ -103,7 +103,7 @@ impl Cycle {
                 match stop.run_until_cancelled(computed).await {
                     Some(Ok(curve)) => self.curves.insert(question, Arc::new(curve)),
                     Some(Err(error)) => {
-                        error!(%error, "a capacity curve could not be computed, which is a defect of wva")
+                        error!(%error, "a capacity curve could not be computed, which is a defect of wva");
                     }
                     None => return,
                 }

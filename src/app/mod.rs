@@ -160,12 +160,7 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     tasks.spawn("changes", stop.clone().run_until_cancelled_owned(follow_changes).map(drop));
     let interval = live.clone();
     let executor = HybridExecutor::new(move || interval.config().engine.interval, changes, CYCLE_GAP);
-    let turns = work.clone();
-    let cycles = executor.start(stop.clone(), move || {
-        let work = turns.clone();
-        async move { work.turn().await }
-    });
-    tasks.spawn("decision cycle", cycles);
+    tasks.spawn("decision cycle", turns(&executor, work.clone(), stop.clone()));
 
     let configuration = watch_configuration(live.clone(), locations, documents, client.clone(), stop.clone());
     tasks.spawn("configuration watch", configuration);
@@ -233,6 +228,14 @@ fn cycle(
     let cluster = Arc::new(from.cluster);
     Ok(Cycle::new(from.clock, cluster, vec![from.collector], parameters(live.clone()), actuator)
         .with_recorder(recorder))
+}
+
+/// Takes a turn whenever `executor` says so.
+fn turns(executor: &HybridExecutor, work: Work, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+    executor.start(stop, move || {
+        let work = work.clone();
+        async move { work.turn().await }
+    })
 }
 
 /// Ends the process in order once it is asked to.

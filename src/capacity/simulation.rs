@@ -25,7 +25,7 @@ pub struct Effort {
 impl Default for Effort {
     /// A few tenths of a second.
     fn default() -> Self {
-        Self { sizes: vec![1, 2, 4, 8, 16], requests: 3_000, residences: 10.0, precision: 0.04 }
+        Self { sizes: vec![1, 2, 4, 8, 16], requests: 6_000, residences: 15.0, precision: 0.04 }
     }
 }
 

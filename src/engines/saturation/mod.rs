@@ -63,7 +63,6 @@ pub(super) fn as_guard(config: &SaturationScalingConfig) -> SaturationScalingCon
         safety_margin: 0.0,
         queue_depth_threshold: config.queue_depth_threshold * JAM,
         spare_triggers: None,
-        ..config.clone()
     }
 }
 

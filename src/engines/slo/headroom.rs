@@ -17,12 +17,12 @@ const HALF_LIFE: f64 = 3.0 * 3600.0;
 /// Seconds of supposed past that a new memory starts with.
 const PRIOR_SECONDS: f64 = 2700.0;
 /// The supposed past: logarithms of load normally distributed, as the first hours of four real traces were.
-const PRIOR: (f64, f64) = (-0.17, 0.13);
+const PRIOR: (f64, f64) = (-0.17, 0.17);
 /// Bounds of the headroom.
-const RANGE: (f64, f64) = (0.88, 1.3);
-const STEPS: u32 = 21;
+const RANGE: (f64, f64) = (0.66, 1.3);
+const STEPS: u32 = 32;
 /// Share of the allowed misses that is planned with; the rest is for what the model does not know.
-const PLANNED: f64 = 0.6;
+const PLANNED: f64 = 0.7;
 
 /// How loaded the ready replicas were, in units of their capacity and as if no headroom had been kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,7 +46,7 @@ impl LoadMemory {
         let total: f64 = (0..BINS).map(density).sum();
         let scale = PRIOR_SECONDS * rate.max(1e-3) / total;
         let weights = (0..BINS).map(|bin| (density(bin) * scale) as f32).collect();
-        Self { weights, headroom: 1.1 }
+        Self { weights, headroom: 1.2 }
     }
 
     /// The headroom in force.

@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-const TICK: u64 = 15;
+const TICK: i64 = 15;
 const COLD_START: i64 = 120;
 
 fn at(second: i64) -> Timestamp {
@@ -145,7 +145,7 @@ fn desired<'a>(decisions: &'a [Decision], name: &str) -> &'a Desired {
 fn settled(world: impl Fn(i64) -> Vec<VariantObservation>, change: impl Fn(&mut Snapshot)) -> Vec<Decision> {
     let (mut state, mut decisions) = (State::default(), Vec::new());
     for tick in 0..80 {
-        let second = tick * TICK as i64;
+        let second = tick * TICK;
         let mut snapshot = snapshot(second, world(second), &state);
         change(&mut snapshot);
         (state, decisions) = step(&state, &snapshot);
@@ -160,7 +160,7 @@ fn hour(seed: u64, rate: impl Fn(i64) -> f64, initial: u32) -> Vec<(i64, i64)> {
     let (mut state, mut spec, mut pending) = (State::default(), initial, Vec::<i64>::new());
     let (mut arrivals, mut actions) = (VecDeque::from([0.0; 4]), Vec::new());
     for tick in 0..240 {
-        let second = tick * TICK as i64;
+        let second = tick * TICK;
         let mean = rate(second) * TICK as f64;
         arrivals.pop_front();
         arrivals.push_back(if tick < 4 { mean } else { Poisson::new(mean).unwrap().sample(&mut random) });
@@ -203,9 +203,9 @@ fn an_hour_of_constant_poisson_load_has_no_reversal_within_ten_minutes() {
 #[test]
 fn a_rate_that_doubles_is_answered_at_once_and_once() {
     let actions = hour(1, |second| if second < 1800 { 50.0 } else { 100.0 }, 4);
-    let answer: Vec<_> = actions.iter().filter(|(second, _)| (1800..2100).contains(second)).collect();
+    let answer: Vec<&(i64, i64)> = actions.iter().filter(|(second, _)| (1800..2100).contains(second)).collect();
     assert!(!answer.is_empty() && answer[0].0 <= 1845, "{actions:?}");
-    let grown: i64 = answer.iter().map(|(_, change)| change).sum();
+    let grown: i64 = answer.iter().map(|action| action.1).sum();
     assert!((2..=6).contains(&grown), "{actions:?}");
 }
 
@@ -220,7 +220,8 @@ fn the_reason_names_the_engine_and_the_number() {
 
 #[test]
 fn without_an_objective_or_with_the_engine_switched_off_the_saturation_engine_decides() {
-    for change in [|snapshot: &mut Snapshot| snapshot.objectives.clear(), |snapshot| snapshot.engine.slo = false] {
+    let changes: [fn(&mut Snapshot); 2] = [|world| world.objectives.clear(), |world| world.engine.slo = false];
+    for change in changes {
         let decisions = settled(|second| vec![variant("a", true, 4, 25.0, second)], change);
         assert_eq!(desired(&decisions, "a").reason.engine, EngineName::Saturation);
     }
