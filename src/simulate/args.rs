@@ -1,12 +1,19 @@
 //! Flags of `wva simulate`, and what it does.
 
-use std::{io::IsTerminal, path::PathBuf, time::Duration};
+use std::{
+    fs::File,
+    io::{BufWriter, IsTerminal, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{
+    backtest,
     bench::{self, Known},
     clairvoyant, file, initial,
     outcome::{Outcome, Row},
@@ -18,7 +25,12 @@ use super::{
     source::LoadSource,
     trace::TraceSource,
 };
-use crate::fleet::{FlowControl, Objective};
+use crate::{
+    config::{Config, Document, Layer},
+    fleet::{FlowControl, Objective},
+    interfaces::Snapshot,
+    snapshot::Parameters,
+};
 
 /// Bisection steps of the clairvoyant that costs compare with where no plan is stored.
 const CLAIRVOYANT_STEPS: u32 = 7;
@@ -27,7 +39,7 @@ const CLAIRVOYANT_STEPS: u32 = 7;
 #[derive(Clone, Debug, Args)]
 pub struct SimulateArgs {
     /// Trace of requests: CSV `t_seconds,prompt_tokens,output_tokens`, gzipped if the name ends in `.gz`.
-    #[arg(long, value_name = "FILE", required_unless_present = "scenario")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["scenario", "snapshots"])]
     pub trace: Option<PathBuf>,
     /// Scenario as a file, with several models, quotas and faults, in place of the flags for trace, profiles and objective.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["trace", "profiles"])]
@@ -36,7 +48,7 @@ pub struct SimulateArgs {
     #[arg(long, default_value_t = 1, value_name = "NUMBER")]
     pub repeat: u32,
     /// Profiles of the variants: names of built-in ones, or files.
-    #[arg(long, value_delimiter = ',', required_unless_present = "scenario", value_name = "NAME")]
+    #[arg(long, value_delimiter = ',', required_unless_present_any = ["scenario", "snapshots"], value_name = "NAME")]
     pub profiles: Vec<String>,
     /// Longest time to first token.
     #[arg(long, default_value = "2s", value_name = "DURATION", value_parser = duration)]
@@ -62,7 +74,7 @@ pub struct SimulateArgs {
     /// Policies to compare: `wva`, `wva-profiled`, `clairvoyant`, a rival at its documented setting (`static`,
     /// `production-stack`, `kv-queue`, `apa`, `kpa`, `in-flight`, `wva-upstream-v1`, `wva-upstream-v2`, `dynamo`), at its
     /// best for this very load (`apa-tuned`), or at one of your own (`apa@0.4`).
-    #[arg(long, value_delimiter = ',', required = true, value_name = "NAME")]
+    #[arg(long, value_delimiter = ',', required_unless_present = "snapshots", value_name = "NAME")]
     pub policy: Vec<String>,
     /// Seed of everything random.
     #[arg(long, default_value_t = 1, value_name = "NUMBER")]
@@ -70,6 +82,15 @@ pub struct SimulateArgs {
     /// Form of the result.
     #[arg(long, value_enum, default_value_t)]
     pub output: OutputForm,
+    /// Replay snapshots that `wva serve` or `--record` wrote into this folder, instead of simulating.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["trace", "scenario", "profiles", "policy", "record", "report"])]
+    pub snapshots: Option<PathBuf>,
+    /// Configuration to replay them with, instead of the one that was in force: a file as for `wva serve`.
+    #[arg(long, value_name = "FILE", requires = "snapshots")]
+    pub config: Option<PathBuf>,
+    /// Write the snapshots that `wva` decides on into this folder.
+    #[arg(long, value_name = "DIR")]
+    pub record: Option<PathBuf>,
     /// Write a report with plots, in one HTML file.
     #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,
@@ -111,6 +132,9 @@ pub enum OutputForm {
 /// # Errors
 /// When a name is unknown, or a scenario or trace cannot be read.
 pub fn run(args: &SimulateArgs) -> anyhow::Result<()> {
+    if let Some(folder) = &args.snapshots {
+        return backtest_recorded(folder, args);
+    }
     let scenario = args.resolve()?;
     let choices = args.policy.iter().map(|name| Choice::parse(name)).collect::<Result<Vec<_>, _>>();
     let choices = choices.map_err(anyhow::Error::msg)?;
@@ -134,6 +158,50 @@ pub fn run(args: &SimulateArgs) -> anyhow::Result<()> {
     match args.output {
         OutputForm::Table => output::table(&rows, clairvoyant::lower_bound(&scenario, args.seed)?),
         OutputForm::Json => output::json(&rows),
+    }
+}
+
+fn backtest_recorded(folder: &Path, args: &SimulateArgs) -> anyhow::Result<()> {
+    let config = args.config.as_deref().map(configuration).transpose()?;
+    let parameters = config.as_deref().map(|config| config as &dyn Parameters);
+    let rows = backtest::backtest(folder, parameters)?;
+    match args.output {
+        OutputForm::Table => output::backtest(&rows),
+        OutputForm::Json => output::json(&rows),
+    }
+}
+
+fn configuration(file: &Path) -> anyhow::Result<Arc<Config>> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    Ok(Config::resolve(&[Layer::from_document(&Document::file(file, text))])?.config)
+}
+
+/// Snapshots that a run writes for a later backtest: `DIR/POLICY.jsonl`.
+struct Recording {
+    file: Option<(PathBuf, BufWriter<File>)>,
+    failure: Option<std::io::Error>,
+}
+
+impl Recording {
+    fn start(folder: Option<&Path>, policy: &str) -> anyhow::Result<Self> {
+        let file = folder.map(|folder| folder.join(format!("{policy}.jsonl")));
+        let create = |file: PathBuf| {
+            let created = File::create(&file).with_context(|| format!("{} cannot be written", file.display()));
+            created.map(|created| (file, BufWriter::new(created)))
+        };
+        Ok(Self { file: file.map(create).transpose()?, failure: None })
+    }
+
+    fn add(&mut self, snapshot: &Snapshot) {
+        let Some((_, file)) = &mut self.file else { return };
+        let written = serde_json::to_writer(&mut *file, snapshot).map_err(Into::into).and_then(|()| file.write_all(b"\n"));
+        self.failure = self.failure.take().or(written.err());
+    }
+
+    fn finish(self) -> anyhow::Result<()> {
+        let Some((path, mut file)) = self.file else { return Ok(()) };
+        let outcome = self.failure.map_or_else(|| file.flush(), Err);
+        outcome.with_context(|| format!("{} cannot be written", path.display()))
     }
 }
 
@@ -180,6 +248,7 @@ impl SimulateArgs {
         };
         let bar = progress_bar(scenario, name, self.seed);
         let mut said = String::new();
+        let mut recording = Recording::start(self.record.as_deref(), name)?;
         let mut progress = |progress: Progress<'_>| match progress {
             Progress::Time(time) => {
                 let seconds = time.as_secs_f64() as u64;
@@ -192,6 +261,7 @@ impl SimulateArgs {
                 why.clone_into(&mut said);
             }
             Progress::Explanation(..) => {}
+            Progress::Snapshot(snapshot) => recording.add(snapshot),
         };
         let initial = named.initial(scenario, &initial::replicas(scenario, self.seed)?);
         let policy = named.build(scenario);
@@ -199,6 +269,7 @@ impl SimulateArgs {
         if let Some(bar) = bar {
             bar.finish_and_clear();
         }
+        recording.finish()?;
         Ok(outcome)
     }
 

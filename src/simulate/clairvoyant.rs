@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use super::{
+    allotment::{self, Ranking},
     outcome::Outcome,
     policy::{Plan, Planned},
     run::{Progress, Simulation},
-    scenario::{ModelScenario, Scenario, VariantScenario},
+    scenario::Scenario,
     sizing::Sizing,
     source::SourceError,
 };
@@ -23,63 +24,50 @@ const SMOOTHING: usize = 3;
 #[derive(Clone, Debug)]
 pub(super) struct Demand {
     models: Vec<ModelDemand>,
+    rankings: Vec<Ranking>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct ModelDemand {
-    /// Variants from the cheapest for its work to the dearest, with work relative to the first's.
-    ranking: Vec<(usize, f64)>,
     bins: Vec<f64>,
 }
 
 impl Demand {
     /// Looks at all that will arrive.
     pub(super) fn new(scenario: &Scenario, seed: u64) -> Result<Self, SourceError> {
-        let mut first = 0;
+        let rankings = allotment::rankings(scenario);
+        let variants: Vec<_> = scenario.variants().map(|(_, variant)| variant).collect();
         let mut models = Vec::new();
-        for (index, model) in scenario.models.iter().enumerate() {
-            let ranking = ranking(model);
+        for (index, (model, ranking)) in scenario.models.iter().zip(&rankings).enumerate() {
+            let Some(&(best, _)) = ranking.first() else {
+                models.push(ModelDemand::default());
+                continue;
+            };
+            let sizing = Sizing::new(&variants[best].profile, &model.objective);
+            let mut requests = model.load.open(seed.wrapping_mul(1009).wrapping_add(index as u64))?;
             let mut bins = Vec::new();
-            if let Some(&(best, _)) = ranking.first() {
-                let sizing = Sizing::new(&model.variants[best].profile, &model.objective);
-                let mut requests = model.load.open(seed.wrapping_mul(1009).wrapping_add(index as u64))?;
-                while let Some(request) = requests.next_request()? {
-                    let bin = (request.arrival.as_secs_f64() / BIN_SECONDS) as usize;
-                    bins.resize(bins.len().max(bin + 1), 0.0);
-                    bins[bin] += sizing.seconds(&request) / BIN_SECONDS;
-                }
+            while let Some(request) = requests.next_request()? {
+                let bin = (request.arrival.as_secs_f64() / BIN_SECONDS) as usize;
+                bins.resize(bins.len().max(bin + 1), 0.0);
+                bins[bin] += sizing.seconds(&request) / BIN_SECONDS;
             }
-            let ranking = ranking.into_iter().map(|(variant, factor)| (first + variant, factor)).collect();
-            models.push(ModelDemand { ranking, bins });
-            first += model.variants.len();
+            models.push(ModelDemand { bins });
         }
-        Ok(Self { models })
+        Ok(Self { models, rankings })
     }
 
     /// Replicas for the demand times `scale` plus a reserve of `reserve` times its square root, within quotas.
     pub(super) fn plan(&self, scenario: &Scenario, scale: f64, reserve: f64) -> Plan {
-        let variants: Vec<_> = scenario.variants().map(|(_, variant)| variant).collect();
         let segments = self.models.iter().map(|model| model.bins.len().div_ceil(BINS_PER_SEGMENT)).max().unwrap_or(0);
-        let mut replicas = vec![Vec::with_capacity(segments); variants.len()];
-        let mut order: Vec<usize> = (0..self.models.len()).collect();
-        order.sort_by_key(|&model| scenario.models[model].priority);
+        let mut replicas = vec![Vec::with_capacity(segments); scenario.variants().count()];
         for segment in 0..segments {
-            let mut free = scenario.quotas.clone();
-            let mut counts = vec![0; variants.len()];
-            for &model in &order {
-                let demand = self.models[model].in_segment(segment);
-                let mut left = demand * scale + reserve * demand.sqrt();
-                for &(variant, factor) in &self.models[model].ranking {
-                    let taken = take(variants[variant], (left * factor).ceil().max(0.0) as u32, &mut free);
-                    counts[variant] = taken;
-                    left -= f64::from(taken) / factor;
-                    if left <= 0.0 {
-                        left = 0.0;
-                    }
-                }
-            }
-            for (variant, count) in counts.into_iter().enumerate() {
-                replicas[variant].push(count);
+            let needs = self.models.iter().map(|model| {
+                let demand = model.in_segment(segment);
+                demand * scale + reserve * demand.sqrt()
+            });
+            let counts = allotment::allot(scenario, &self.rankings, &needs.collect::<Vec<_>>());
+            for (replicas, count) in replicas.iter_mut().zip(counts) {
+                replicas.push(count);
             }
         }
         Plan { segment: SEGMENT, replicas }
@@ -96,24 +84,6 @@ impl ModelDemand {
         });
         smoothed.fold(0.0, f64::max)
     }
-}
-
-/// As many replicas of a variant as are wanted, allowed and there are accelerators for.
-fn take(variant: &VariantScenario, wanted: u32, free: &mut std::collections::BTreeMap<String, u32>) -> u32 {
-    let count = wanted.clamp(variant.min_replicas, variant.max_replicas);
-    let Some(free) = free.get_mut(&variant.profile.accelerator) else { return count };
-    let count = count.min(*free / variant.profile.accelerators.max(1));
-    *free -= count * variant.profile.accelerators;
-    count
-}
-
-fn ranking(model: &ModelScenario) -> Vec<(usize, f64)> {
-    let price = |variant: &VariantScenario| variant.profile.price / variant.routing_weight();
-    let mut order: Vec<usize> = (0..model.variants.len()).collect();
-    order.sort_by(|&a, &b| price(&model.variants[a]).total_cmp(&price(&model.variants[b])));
-    let weight = |index: usize| model.variants[index].routing_weight();
-    let Some(&best) = order.first() else { return Vec::new() };
-    order.into_iter().map(|index| (index, weight(best) / weight(index))).collect()
 }
 
 /// Runs a plan.

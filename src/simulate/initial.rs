@@ -2,7 +2,8 @@
 //! starts too small would measure the cold start and nothing else.
 
 use super::{
-    scenario::{ModelScenario, Scenario, VariantScenario},
+    allotment,
+    scenario::Scenario,
     sizing::Sizing,
     source::SourceError,
 };
@@ -12,38 +13,30 @@ const FIRST_SECONDS: u64 = 300;
 /// Above the mean of the five minutes, so that bursts within them fit.
 const HEADROOM: f64 = 1.3;
 
-/// Replicas per variant, in the scenario's order.
+/// Replicas per variant, in the scenario's order, within its quotas.
 pub(super) fn replicas(scenario: &Scenario, seed: u64) -> Result<Vec<u32>, SourceError> {
-    let mut counts = Vec::new();
-    for (index, model) in scenario.models.iter().enumerate() {
-        let best = most_for_its_price(model);
-        for (position, variant) in model.variants.iter().enumerate() {
-            let count = match variant.initial_replicas {
-                Some(count) => count,
-                None if position == best => needed(model, variant, seed.wrapping_mul(1009).wrapping_add(index as u64))?,
-                None => variant.min_replicas,
-            };
-            counts.push(count.min(variant.max_replicas));
-        }
+    let rankings = allotment::rankings(scenario);
+    let mut needs = Vec::with_capacity(rankings.len());
+    for (model, ranking) in rankings.iter().enumerate() {
+        needs.push(needed(scenario, model, ranking, seed)?);
     }
-    Ok(counts)
+    let allotted = allotment::allot(scenario, &rankings, &needs).into_iter();
+    let variants = scenario.variants().zip(allotted);
+    Ok(variants.map(|((_, variant), count)| variant.initial_replicas.unwrap_or(count).min(variant.max_replicas)).collect())
 }
 
-fn needed(model: &ModelScenario, variant: &VariantScenario, seed: u64) -> Result<u32, SourceError> {
-    let sizing = Sizing::new(&variant.profile, &model.objective);
+/// Replicas of the model's best variant.
+fn needed(scenario: &Scenario, model: usize, ranking: &allotment::Ranking, seed: u64) -> Result<f64, SourceError> {
+    let Some((_, (_, best))) = ranking.first().and_then(|&(best, _)| scenario.variants().enumerate().nth(best)) else {
+        return Ok(0.0);
+    };
+    let scenario = &scenario.models[model];
+    let sizing = Sizing::new(&best.profile, &scenario.objective);
     let end = Picoseconds::from_millis(FIRST_SECONDS * 1000);
-    let mut requests = model.load.open(seed)?;
+    let mut requests = scenario.load.open(seed.wrapping_mul(1009).wrapping_add(model as u64))?;
     let mut work = 0.0;
     while let Some(request) = requests.next_request()?.filter(|request| request.arrival <= end) {
         work += sizing.seconds(&request);
     }
-    let replicas = (work / FIRST_SECONDS as f64 * HEADROOM).ceil() as u32;
-    Ok(replicas.max(variant.min_replicas).max(1))
-}
-
-/// Position of the variant that carries a typical request for the least money.
-fn most_for_its_price(model: &ModelScenario) -> usize {
-    let price = |variant: &VariantScenario| variant.profile.price / variant.routing_weight();
-    let ranked = (0..).zip(&model.variants).min_by(|(_, a), (_, b)| price(a).total_cmp(&price(b)));
-    ranked.map_or(0, |(position, _)| position)
+    Ok((work / FIRST_SECONDS as f64 * HEADROOM).ceil().max(1.0))
 }

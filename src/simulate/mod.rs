@@ -8,7 +8,9 @@
 //!
 //! What `wva` sees is what a scrape would have shown, when it would have shown it. Same seed, same bytes.
 
+mod allotment;
 mod args;
+mod backtest;
 mod bench;
 mod clairvoyant;
 mod file;
@@ -29,7 +31,8 @@ mod trace;
 mod world;
 
 pub use self::{
-    args::{SimulateArgs, run},
+    args::{OutputForm, SimulateArgs, run},
+    backtest::{BacktestRow, Usage, backtest},
     bench::{BenchDecisionsArgs, run as bench_decisions},
     lag::DecisionLag,
     outcome::{ModelOutcome, Outcome, Row},

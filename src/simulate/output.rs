@@ -2,13 +2,37 @@
 
 use std::io::Write;
 
-use super::outcome::Row;
+use serde::Serialize;
+
+use super::{backtest::BacktestRow, outcome::Row};
 
 /// One JSON object per row and line.
-pub(super) fn json(rows: &[Row]) -> anyhow::Result<()> {
+pub(super) fn json<T: Serialize>(rows: &[T]) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     for row in rows {
         writeln!(out, "{}", serde_json::to_string(row)?)?;
+    }
+    Ok(())
+}
+
+/// What was set and what would have been asked for, a row per variant.
+pub(super) fn backtest(rows: &[BacktestRow]) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{:<40} {:>7} {:>21} {:>21} {:>10}", "variant", "hours", "recorded", "backtested", "withheld")?;
+    writeln!(out, "{:<40} {:>7} {:>21} {:>21} {:>10}", "", "", "cost / max / changes", "cost / max / changes", "snapshots")?;
+    for row in rows {
+        let usage = |usage: &super::backtest::Usage| {
+            format!("{:.2} / {} / {}", usage.cost, usage.max_replicas, usage.changes)
+        };
+        writeln!(
+            out,
+            "{:<40} {:>7.2} {:>21} {:>21} {:>10}",
+            row.variant,
+            row.hours,
+            usage(&row.recorded),
+            usage(&row.backtested),
+            format!("{}/{}", row.withheld, row.snapshots)
+        )?;
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     fleet::{Picoseconds, ReplicaState},
     hpa::{Hpa, HpaSpec, Scale, SyncOutcome},
+    interfaces::Snapshot,
 };
 
 const SECOND: Picoseconds = Picoseconds::from_millis(1000);
@@ -49,6 +50,8 @@ pub(super) enum Progress<'a> {
     Time(Picoseconds),
     /// Why the policy decided at that time what it did.
     Explanation(Picoseconds, &'a str),
+    /// What it decided on.
+    Snapshot(&'a Snapshot),
 }
 
 /// When each kind of event comes next.
@@ -201,6 +204,9 @@ impl<'a> Simulation<'a> {
         let asks = self.policy.decide(timestamp(time), &self.world.scales());
         if let Some(explanation) = self.policy.explain() {
             (self.progress)(Progress::Explanation(time, &explanation));
+        }
+        if let Some(snapshot) = self.policy.snapshot() {
+            (self.progress)(Progress::Snapshot(snapshot));
         }
         if time < self.scenario.timing.warm_up.into() {
             return;

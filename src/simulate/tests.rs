@@ -1,6 +1,6 @@
 //! Properties of whole runs.
 
-use std::time::Duration;
+use std::{io::Write, time::Duration};
 
 use super::{
     bench_run,
@@ -121,4 +121,26 @@ fn a_slow_start_and_a_slow_replica_make_things_worse_and_lost_scrapes_do_not_bre
     let mut lossy = waves();
     lossy.faults.scrape_loss = 0.1;
     assert_eq!(run(&lossy, "wva", 1).models[0].requests.in_flight(), 0);
+}
+
+#[test]
+fn recorded_snapshots_replay_to_what_was_asked_for() {
+    let scenario = waves();
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = std::fs::File::create(folder.path().join("recorded.jsonl")).unwrap();
+    let mut count = 0;
+    let mut record = |progress: super::run::Progress<'_>| {
+        if let super::run::Progress::Snapshot(snapshot) = progress {
+            writeln!(file, "{}", serde_json::to_string(snapshot).unwrap()).unwrap();
+            count += 1;
+        }
+    };
+    let policy: super::policy::Named = "wva".parse().unwrap();
+    let simulation = super::run::Simulation::new(&scenario, policy.build(&scenario), 1, &[1], &mut record).unwrap();
+    let outcome = simulation.run().unwrap();
+
+    let rows = super::backtest(folder.path(), None).unwrap();
+    assert_eq!((rows.len(), rows[0].snapshots), (1, count));
+    assert!(rows[0].backtested.max_replicas >= outcome.models[0].max_replicas, "{rows:?}");
+    assert!((rows[0].recorded.replica_hours / outcome.models[0].average_replicas / rows[0].hours - 1.0).abs() < 0.1);
 }

@@ -13,6 +13,7 @@ mod clients;
 mod differential;
 mod harness;
 mod high_availability;
+mod hpa_model;
 mod install;
 mod main_job;
 mod not_a_number;

@@ -22,7 +22,7 @@ use super::{scenario::Scenario, world::ModelWorld};
 use crate::{
     fleet::{Replica, ReplicaState},
     hpa::Behavior,
-    interfaces::ScaleObservation,
+    interfaces::{ScaleObservation, Snapshot},
 };
 
 pub(super) use self::{
@@ -48,6 +48,11 @@ pub(super) trait Policy {
 
     /// Why it decided last what it did, for `--explain`.
     fn explain(&self) -> Option<String> {
+        None
+    }
+
+    /// The snapshot it decided on last, if it works with any.
+    fn snapshot(&self) -> Option<&Snapshot> {
         None
     }
 }

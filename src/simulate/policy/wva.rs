@@ -37,6 +37,7 @@ pub(in crate::simulate) struct Wva {
     state: State,
     curves: CurveCache,
     decisions: Vec<Decision>,
+    last: Option<Snapshot>,
 }
 
 impl Wva {
@@ -67,6 +68,7 @@ impl Wva {
             state: State::default(),
             curves: CurveCache::default(),
             decisions: Vec::new(),
+            last: None,
         }
     }
 
@@ -131,7 +133,12 @@ impl Policy for Wva {
         let (state, decisions) = engines::step(&self.state, &snapshot);
         self.state = state;
         self.decisions = decisions;
+        self.last = Some(snapshot);
         self.cluster.variants.iter().map(|variant| answer(&self.decisions, &variant.variant.key)).collect()
+    }
+
+    fn snapshot(&self) -> Option<&Snapshot> {
+        self.last.as_ref()
     }
 
     fn explain(&self) -> Option<String> {
