@@ -43,7 +43,8 @@ pub(super) fn allot(scenario: &Scenario, rankings: &[Ranking], needs: &[f64]) ->
             if left <= 0.0 {
                 break;
             }
-            let wanted = ((left * factor).ceil() as u32).min(variants[index].max_replicas.saturating_sub(counts[index]));
+            let wanted =
+                ((left * factor).ceil() as u32).min(variants[index].max_replicas.saturating_sub(counts[index]));
             let taken = take(variants[index], wanted, &mut free);
             counts[index] += taken;
             left -= f64::from(taken) / factor;

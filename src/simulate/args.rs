@@ -194,7 +194,8 @@ impl Recording {
 
     fn add(&mut self, snapshot: &Snapshot) {
         let Some((_, file)) = &mut self.file else { return };
-        let written = serde_json::to_writer(&mut *file, snapshot).map_err(Into::into).and_then(|()| file.write_all(b"\n"));
+        let written =
+            serde_json::to_writer(&mut *file, snapshot).map_err(Into::into).and_then(|()| file.write_all(b"\n"));
         self.failure = self.failure.take().or(written.err());
     }
 

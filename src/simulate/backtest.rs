@@ -85,10 +85,11 @@ pub fn backtest(folder: &Path, parameters: Option<&dyn Parameters>) -> anyhow::R
 fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let listed = std::fs::read_dir(folder).with_context(|| format!("{} cannot be listed", folder.display()))?;
     let mut files: Vec<PathBuf> = listed.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let extension = |file: &Path| file.extension().map(|extension| extension.to_string_lossy().into_owned());
     files.retain(|file| {
-        let name = file.to_string_lossy();
-        let name = name.trim_end_matches(".gz");
-        name.ends_with(".json") || name.ends_with(".jsonl")
+        let is_gzipped = extension(file).as_deref() == Some("gz");
+        let bare = if is_gzipped { file.with_extension("") } else { file.clone() };
+        matches!(extension(&bare).as_deref(), Some("json" | "jsonl"))
     });
     files.sort();
     Ok(files)

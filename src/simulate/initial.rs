@@ -1,12 +1,7 @@
 //! How many replicas a scenario starts with: what the first five minutes need, the same for every policy. A scenario that
 //! starts too small would measure the cold start and nothing else.
 
-use super::{
-    allotment,
-    scenario::Scenario,
-    sizing::Sizing,
-    source::SourceError,
-};
+use super::{allotment, scenario::Scenario, sizing::Sizing, source::SourceError};
 use crate::fleet::Picoseconds;
 
 const FIRST_SECONDS: u64 = 300;
@@ -22,7 +17,9 @@ pub(super) fn replicas(scenario: &Scenario, seed: u64) -> Result<Vec<u32>, Sourc
     }
     let allotted = allotment::allot(scenario, &rankings, &needs).into_iter();
     let variants = scenario.variants().zip(allotted);
-    Ok(variants.map(|((_, variant), count)| variant.initial_replicas.unwrap_or(count).min(variant.max_replicas)).collect())
+    Ok(variants
+        .map(|((_, variant), count)| variant.initial_replicas.unwrap_or(count).min(variant.max_replicas))
+        .collect())
 }
 
 /// Replicas of the model's best variant.

@@ -19,11 +19,14 @@ pub(super) fn json<T: Serialize>(rows: &[T]) -> anyhow::Result<()> {
 pub(super) fn backtest(rows: &[BacktestRow]) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{:<40} {:>7} {:>21} {:>21} {:>10}", "variant", "hours", "recorded", "backtested", "withheld")?;
-    writeln!(out, "{:<40} {:>7} {:>21} {:>21} {:>10}", "", "", "cost / max / changes", "cost / max / changes", "snapshots")?;
+    writeln!(
+        out,
+        "{:<40} {:>7} {:>21} {:>21} {:>10}",
+        "", "", "cost / max / changes", "cost / max / changes", "snapshots"
+    )?;
     for row in rows {
-        let usage = |usage: &super::backtest::Usage| {
-            format!("{:.2} / {} / {}", usage.cost, usage.max_replicas, usage.changes)
-        };
+        let usage =
+            |usage: &super::backtest::Usage| format!("{:.2} / {} / {}", usage.cost, usage.max_replicas, usage.changes);
         writeln!(
             out,
             "{:<40} {:>7.2} {:>21} {:>21} {:>10}",

@@ -53,7 +53,11 @@ async fn the_simulators_hpa_sets_the_replicas_that_the_stock_one_sets() {
     let (simulated, worst) = best_phase(&looks, &stock);
     report(
         "HPA model",
-        &format!("replicas by the stock HPA and by the model:\n      stock     {}\n      simulated {}\n      they differ by {worst:.1} s at most", line(&stock), line(&simulated)),
+        &format!(
+            "replicas by the stock HPA and by the model:\n      stock     {}\n      simulated {}\n      they differ by {worst:.1} s at most",
+            line(&stock),
+            line(&simulated)
+        ),
     );
     assert!(stock.iter().any(|(_, replicas)| *replicas >= 4) && stock.len() >= 5, "too little happened: {stock:?}");
     assert_eq!(values(&simulated), values(&stock), "other numbers");
