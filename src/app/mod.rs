@@ -160,7 +160,7 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     tasks.spawn("changes", stop.clone().run_until_cancelled_owned(follow_changes).map(drop));
     let interval = live.clone();
     let executor = HybridExecutor::new(move || interval.config().engine.interval, changes, CYCLE_GAP);
-    tasks.spawn("decision cycle", turns(&executor, work.clone(), stop.clone()));
+    tasks.spawn("decision cycle", turns(executor, work.clone(), stop.clone()));
 
     let configuration = watch_configuration(live.clone(), locations, documents, client.clone(), stop.clone());
     tasks.spawn("configuration watch", configuration);
@@ -231,7 +231,7 @@ fn cycle(
 }
 
 /// Takes a turn whenever `executor` says so.
-fn turns(executor: &HybridExecutor, work: Work, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+fn turns(executor: HybridExecutor, work: Work, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
     executor.start(stop, move || {
         let work = work.clone();
         async move { work.turn().await }

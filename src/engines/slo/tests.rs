@@ -126,6 +126,7 @@ fn snapshot(second: i64, variants: Vec<VariantObservation>, state: &State) -> Sn
         models: vec![ModelObservation { model: model(), metrics }],
         inventory: None,
         objectives: BTreeMap::from([(model(), Arc::new(objective))]),
+        scale_to_zero: BTreeMap::new(),
         curves,
         engine: EngineOptions::default(),
         ages: AgeLimits::default(),
