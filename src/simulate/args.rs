@@ -94,6 +94,9 @@ pub struct SimulateArgs {
     /// Write a report with plots, in one HTML file.
     #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,
+    /// Write what happened over time into this folder, as `POLICY.csv`.
+    #[arg(long, value_name = "DIR", conflicts_with = "snapshots")]
+    pub timeline: Option<PathBuf>,
     /// Accelerators that exist of a type, such as NVIDIA-L40S=8; may be repeated.
     #[arg(long, value_name = "TYPE=COUNT", value_parser = quota)]
     pub quota: Vec<(String, u32)>,
@@ -154,6 +157,13 @@ pub fn run(args: &SimulateArgs) -> anyhow::Result<()> {
     if let Some(file) = &args.report {
         let page = report::html(&scenario, &rows, &runs)?;
         std::fs::write(file, page).with_context(|| format!("report {} cannot be written", file.display()))?;
+    }
+    if let Some(folder) = &args.timeline {
+        for (name, outcome) in &runs {
+            let file = folder.join(format!("{name}.csv"));
+            output::timeline(&file, &outcome.timeline)
+                .with_context(|| format!("timeline {} cannot be written", file.display()))?;
+        }
     }
     match args.output {
         OutputForm::Table => output::table(&rows, clairvoyant::lower_bound(&scenario, args.seed)?),

@@ -1,10 +1,14 @@
 //! Results for people and for programs.
 
-use std::io::Write;
+use std::{
+    fs::File,
+    io::{BufWriter, Write},
+    path::Path,
+};
 
 use serde::Serialize;
 
-use super::{backtest::BacktestRow, outcome::Row};
+use super::{backtest::BacktestRow, outcome::Row, timeline::Timeline};
 
 /// One JSON object per row and line.
 pub(super) fn json<T: Serialize>(rows: &[T]) -> anyhow::Result<()> {
@@ -38,6 +42,30 @@ pub(super) fn backtest(rows: &[BacktestRow]) -> anyhow::Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// What happened over time: a line per moment, counts of requests since the line before.
+pub(super) fn timeline(file: &Path, timeline: &Timeline) -> std::io::Result<()> {
+    let mut out = BufWriter::new(File::create(file)?);
+    writeln!(out, "t_seconds,demand_replicas,set,ready,queued,completed,met,cost")?;
+    let (mut completed, mut met) = (0, 0);
+    for point in &timeline.points {
+        let sum = |counts: &[u32]| counts.iter().sum::<u32>();
+        writeln!(
+            out,
+            "{:.0},{:.3},{},{},{},{},{},{:.4}",
+            point.seconds,
+            point.demand,
+            sum(&point.set),
+            sum(&point.ready),
+            point.queued,
+            point.completed - completed,
+            point.met - met,
+            point.cost
+        )?;
+        (completed, met) = (point.completed, point.met);
+    }
+    out.flush()
 }
 
 /// A table of one row per policy.

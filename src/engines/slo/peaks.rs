@@ -39,7 +39,7 @@ impl PeakMemory {
     /// What to keep for the sake of the past: recent peaks in whole, `part` says whether older ones in part.
     pub(super) fn kept(&self, now: Timestamp, part: bool) -> f64 {
         let share = |began: Timestamp| match age(now, began) {
-            age if age <= WHOLE => 1.0,
+            age if age <= WHOLE + BUCKET => 1.0,
             age if age <= PART && part => SHARE,
             _ => 0.0,
         };

@@ -28,6 +28,9 @@ pub struct BenchDecisionsArgs {
     /// Only scenarios whose name contains this.
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
+    /// Only policies whose name begins with one of these.
+    #[arg(long, value_delimiter = ',', value_name = "TEXT")]
+    pub policies: Vec<String>,
     /// Seeds that `wva` runs on.
     #[arg(long, default_value_t = 5, value_name = "NUMBER")]
     pub seeds: u64,
@@ -64,7 +67,8 @@ pub fn run(args: &BenchDecisionsArgs) -> anyhow::Result<()> {
             known.write(&file)?;
         }
     }
-    let entries = if args.seeds == 0 { Vec::new() } else { suite::run(&scenarios, &known, args.seeds)? };
+    let entries =
+        if args.seeds == 0 { Vec::new() } else { suite::run(&scenarios, &known, &args.policies, args.seeds)? };
     publish(args, &scenarios, &known, &entries)
 }
 

@@ -86,11 +86,20 @@ struct Job<'a> {
 
 type Result3 = (f64, f64, f64, f64);
 
-/// Runs the suite on as many threads as there are cores.
-pub(in crate::simulate) fn run(scenarios: &[Scenario], known: &Known, seeds: u64) -> anyhow::Result<Vec<Entry>> {
+/// Runs the suite on as many threads as there are cores. `only` are beginnings of the names of the policies that run; all of
+/// them, if there is none.
+pub(in crate::simulate) fn run(
+    scenarios: &[Scenario],
+    known: &Known,
+    only: &[String],
+    seeds: u64,
+) -> anyhow::Result<Vec<Entry>> {
     let mut jobs = Vec::new();
     for scenario in scenarios {
         for (label, policy) in policies(scenario, known) {
+            if !only.is_empty() && !only.iter().any(|beginning| label.starts_with(beginning.as_str())) {
+                continue;
+            }
             let is_ours = matches!(policy.name, PolicyName::Wva | PolicyName::WvaProfiled);
             for seed in 1..=if is_ours { seeds } else { seeds.min(SEEDS_OF_RIVALS) } {
                 jobs.push(Job { scenario, label: label.clone(), policy, seed });
