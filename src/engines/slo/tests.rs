@@ -17,7 +17,7 @@ use crate::{
     hpa::{Hpa, HpaSpec, Scale, SyncOutcome},
     interfaces::{
         AgeLimits, Decision, Desired, EngineKind, EngineName, EngineOptions, LengthDistribution, ModelKey,
-        ModelMetrics, ModelObservation, Outcome, PerformanceSignals, ReplicaBounds, ReplicaMetrics, Role,
+        ModelMetrics, ModelObservation, Outcome, PerformanceSignals, Planning, ReplicaBounds, ReplicaMetrics, Role,
         SNAPSHOT_VERSION, SaturationScalingConfig, ScaleObservation, ServiceObjective, ServiceProfile, Signal,
         Snapshot, TargetObservation, TargetReference, Variant, VariantKey, VariantObservation,
     },
@@ -127,6 +127,7 @@ fn snapshot(second: i64, variants: Vec<VariantObservation>, state: &State) -> Sn
         inventory: None,
         objectives: BTreeMap::from([(model(), Arc::new(objective))]),
         scale_to_zero: BTreeMap::new(),
+        planning: Planning::default(),
         curves,
         engine: EngineOptions::default(),
         ages: AgeLimits::default(),
