@@ -16,10 +16,9 @@ use crate::{
     engines::{State, step},
     hpa::{Hpa, HpaSpec, Scale, SyncOutcome},
     interfaces::{
-        AgeLimits, Decision, Desired, EngineKind, EngineName, EngineOptions, LengthDistribution, ModelKey,
-        ModelMetrics, ModelObservation, Outcome, PerformanceSignals, Planning, ReplicaBounds, ReplicaMetrics, Role,
-        SNAPSHOT_VERSION, SaturationScalingConfig, ScaleObservation, ServiceObjective, ServiceProfile, Signal,
-        Snapshot, TargetObservation, TargetReference, Variant, VariantKey, VariantObservation,
+        Decision, Desired, EngineKind, EngineName, LengthDistribution, ModelKey, ModelMetrics, ModelObservation,
+        Outcome, PerformanceSignals, ReplicaBounds, ReplicaMetrics, Role, ScaleObservation, ServiceObjective,
+        ServiceProfile, Signal, Snapshot, TargetObservation, TargetReference, Variant, VariantKey, VariantObservation,
     },
 };
 
@@ -88,6 +87,8 @@ fn variant(name: &str, is_fast: bool, ready: u32, rate: f64, second: i64) -> Var
             cost: if is_fast { 1.0 } else { 0.4267 },
             role: Role::Both,
             bounds: ReplicaBounds { min: 1, max: Some(50) },
+            overrides: Arc::default(),
+            shadow: false,
             target: TargetReference { api_version: "apps/v1".into(), kind: "Deployment".into(), name: name.into() },
         },
         target: TargetObservation::Found(ScaleObservation {
@@ -118,21 +119,11 @@ fn snapshot(second: i64, variants: Vec<VariantObservation>, state: &State) -> Sn
     let curves =
         state.questions().map(|question| (question.clone(), Arc::new(capacity::approximated(question)))).collect();
     Snapshot {
-        version: SNAPSHOT_VERSION,
-        taken_at: at(second),
         variants,
-        sources: Vec::new(),
-        unavailable: BTreeMap::new(),
         models: vec![ModelObservation { model: model(), metrics }],
-        inventory: None,
         objectives: BTreeMap::from([(model(), Arc::new(objective))]),
-        scale_to_zero: BTreeMap::new(),
-        planning: Planning::default(),
         curves,
-        engine: EngineOptions::default(),
-        ages: AgeLimits::default(),
-        saturation: Arc::new(SaturationScalingConfig::default()),
-        saturation_per_model: BTreeMap::new(),
+        ..Snapshot::at(at(second))
     }
 }
 
