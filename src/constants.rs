@@ -26,6 +26,13 @@ pub const WVA_SATURATION_LEVEL: &str = "wva_saturation_level";
 /// One item of value 1 whose `direction` label says where the decision goes.
 pub const WVA_SCALING_DECISION: &str = "wva_scaling_decision";
 
+/// 1 while the accelerators of the cluster are known.
+pub const WVA_GPU_DISCOVERY_UP: &str = "wva_gpu_discovery_up";
+/// Free accelerators by type.
+pub const WVA_AVAILABLE_GPUS: &str = "wva_available_gpus";
+/// Accelerators by node group, type and state.
+pub const WVA_ACCELERATORS: &str = "wva_accelerators";
+
 /// Label: name of the variant.
 pub const LABEL_VARIANT_NAME: &str = "variant_name";
 /// Label: namespace of the variant.

@@ -12,6 +12,8 @@ pub mod apiserver;
 pub mod app;
 pub mod auth;
 pub mod authority;
+#[doc(hidden)]
+pub mod bench;
 pub mod capacity;
 pub mod cli;
 pub mod clock;

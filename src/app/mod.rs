@@ -16,14 +16,16 @@ mod tasks;
 
 use std::{env, sync::Arc, time::Duration};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use axum::{Json, Router, extract::State, routing::get};
 use clap::Args;
 use futures::FutureExt;
 use kube::Client;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+pub(crate) use self::status::ClusterStatus;
 pub use self::{
     cycle::{Cycle, ParameterSource},
     recording::{Recorder, RecordingTask, recorder},
@@ -35,18 +37,18 @@ use crate::{
     auth::{Authenticator, Authorizer, KubeAccessReviewer, KubeTokenReviewer, TokenAuthenticator, watch_trust},
     clock::{Clock, SystemClock},
     collector::{CollectionTracker, CollectorConfig, new_metrics_collector},
-    config::{self, Backend, Config, ConfigFlags, ConfigLocations, Documents, Layer, LiveConfig, Locations},
+    config::{self, Config, ConfigFlags, ConfigLocations, Documents, Layer, LiveConfig, Locations},
     controller::{StatusWriter, VariantAutoscalingsEngine},
     decisions::DecisionStore,
     discovery::{self, ClusterState},
-    executor::HybridExecutor,
+    executor::{Executor, HybridExecutor, PollingExecutor, ReactiveExecutor},
     interfaces::{
         AcceleratorLimits, AgeLimits, EngineOptions, MetricsCollector, ModelKey, Override, PodDirectory,
         SaturationScalingConfig, ServiceObjective, ServiceProfile,
     },
     serving::Bound,
-    snapshot::Parameters,
-    telemetry::{DecisionMetrics, MetricsRegistry, init_logging},
+    snapshot::{ClusterObserver, Parameters},
+    telemetry::{self, DecisionMetrics, MetricsRegistry, init_logging},
 };
 
 /// Namespace assumed where neither `POD_NAMESPACE` nor a configuration says otherwise.
@@ -123,6 +125,7 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let watched = discovery::Options {
         namespace: config.watch_namespace.clone(),
         controller_instance: config.controller_instance.clone(),
+        inventory: config.inventory.clone(),
     };
     let (cluster, watches) = discovery::run(&client, &watched, &stop);
 
@@ -130,6 +133,8 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let tracker = CollectionTracker::new(clock.clone());
     tracker.register(registry.registry_mut());
     let (collector, fetches) = collect(&config, &cluster, &clock, &tracker, &tasks, &stop)?;
+    let observed = cluster.clone();
+    telemetry::register_inventory(&mut registry, move || observed.inventory());
 
     let (writer, worker) =
         StatusWriter::new(VariantAutoscalingsEngine::new(client.clone(), clock.clone(), env::var("POD_NAME").ok()));
@@ -158,9 +163,7 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let input_changes = [cluster.changes(), live.subscribe()].into_iter().chain(fetches).chain(elections).collect();
     let (changes, follow_changes) = inputs::merged(input_changes);
     tasks.spawn("changes", stop.clone().run_until_cancelled_owned(follow_changes).map(drop));
-    let interval = live.clone();
-    let executor = HybridExecutor::new(move || interval.config().engine.interval, changes, CYCLE_GAP);
-    tasks.spawn("decision cycle", turns(executor, work.clone(), stop.clone()));
+    tasks.spawn("decision cycle", turns(executor(&live, changes), work.clone(), stop.clone()));
 
     let configuration = watch_configuration(live.clone(), locations, documents, client.clone(), stop.clone());
     tasks.spawn("configuration watch", configuration);
@@ -222,7 +225,7 @@ fn cycle(
     let (scaler, scaling) = scaling::scaler(client);
     tasks.spawn("direct actuation", scaling.run(stop.clone()));
     let mode = live.clone();
-    let status = status::ClusterStatus { cluster: from.cluster.clone(), writer: to.writer };
+    let status = ClusterStatus { cluster: from.cluster.clone(), writer: to.writer };
     let actuator = Actuator::new(to.store, to.metrics, Some(Box::new(status)))
         .with_direct_actuation(move || mode.config().actuation.mode, scaler);
     let cluster = Arc::new(from.cluster);
@@ -231,7 +234,7 @@ fn cycle(
 }
 
 /// Takes a turn whenever `executor` says so.
-fn turns(executor: HybridExecutor, work: Work, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+fn turns(executor: Executor, work: Work, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
     executor.start(stop, move || {
         let work = work.clone();
         async move { work.turn().await }
@@ -258,11 +261,6 @@ fn collect(
     tasks: &Tasks,
     stop: &CancellationToken,
 ) -> anyhow::Result<Collection> {
-    ensure!(
-        !config.collector.backends.contains(&Backend::Scrape),
-        "collector.backend names scrape, but wva serve cannot find the pods to scrape yet and would see no signal of \
-         them; set it to prometheus, epp or both"
-    );
     let pods: Arc<dyn PodDirectory> = Arc::new(cluster.clone());
     let sources = new_metrics_collector(&CollectorConfig::from(config), &pods, clock, tracker)?;
     let mut fetches = Vec::new();
@@ -272,6 +270,17 @@ fn collect(
         tasks.spawn("metric collection", source.run(stop.clone(), refreshed));
     }
     Ok((sources.collector, fetches))
+}
+
+/// What makes a cycle run, as configured.
+fn executor(live: &Arc<LiveConfig>, changes: watch::Receiver<u64>) -> Executor {
+    let followed = live.clone();
+    let interval = move || followed.config().engine.interval;
+    match live.config().engine.executor {
+        config::Executor::Hybrid => Executor::Hybrid(HybridExecutor::new(interval, changes, CYCLE_GAP)),
+        config::Executor::Reactive => Executor::Reactive(ReactiveExecutor::new(changes, CYCLE_GAP)),
+        config::Executor::Polling => Executor::Polling(PollingExecutor::new(interval)),
+    }
 }
 
 /// A client of a cluster that answers: later errors need not ask whether the address is right.

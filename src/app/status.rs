@@ -1,18 +1,19 @@
 //! Joins decisions with the objects they are written to.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use crate::{
     actuator::StatusSink,
-    controller::{AutoscalerFindings, AutoscalerWarning, Publication, StatusWriter},
-    discovery::{ClusterState, Problem, Severity, check_hpas},
+    controller::{Annotated, AutoscalerFindings, AutoscalerWarning, Fault, Publication, StatusWriter},
+    discovery::{ClusterState, Declaration, DeclaredBy, Problem, Severity, check_hpas},
     interfaces::{Decision, Snapshot, VariantKey, VariantObservation},
 };
 
-/// Writes decisions to the `VariantAutoscaling`s of a cluster.
-pub(super) struct ClusterStatus {
-    pub(super) cluster: ClusterState,
-    pub(super) writer: StatusWriter,
+/// Writes decisions to the `VariantAutoscaling`s of a cluster, and tells them to the autoscalers that are variants
+/// themselves.
+pub(crate) struct ClusterStatus {
+    pub(crate) cluster: ClusterState,
+    pub(crate) writer: StatusWriter,
 }
 
 impl StatusSink for ClusterStatus {
@@ -21,23 +22,33 @@ impl StatusSink for ClusterStatus {
         if !self.cluster.is_synced() {
             return;
         }
-        let mut objects = self.cluster.objects();
-        let problems = self.cluster.problems();
-        let observed: BTreeMap<&VariantKey, &VariantObservation> =
+        let declarations = self.cluster.declarations(decisions.iter().map(|decision| &decision.variant));
+        let observed: HashMap<&VariantKey, &VariantObservation> =
             snapshot.variants.iter().map(|observation| (&observation.variant.key, observation)).collect();
-        self.writer.publish(decisions.iter().filter_map(|decision| {
-            let object = objects.remove(&decision.variant)?;
+        self.writer.publish(decisions.iter().zip(declarations).filter_map(|(decision, declaration)| {
             let observation = observed.get(&decision.variant)?;
-            // A field that breaks a rule is for the status writer to name, field by field.
-            let is_usable =
-                problems.get(&decision.variant).is_none_or(|found| found.iter().all(Problem::concerns_target));
-            Some(Publication {
-                object,
-                decision: is_usable.then(|| decision.clone()),
-                autoscalers: findings(observation),
-            })
+            Some(publication(decision, declaration?, observation))
         }));
     }
+}
+
+fn publication(decision: &Decision, declaration: Declaration, observation: &VariantObservation) -> Publication {
+    let Declaration { declared_by, reference, problems } = declaration;
+    // A field that breaks a rule is for the status writer to name, field by field.
+    let is_usable = problems.iter().all(Problem::concerns_target);
+    let annotated = reference.map(|reference| Annotated { reference, fault: fault(&problems) });
+    Publication {
+        object: declared_by.object().clone(),
+        decision: (is_usable || matches!(declared_by, DeclaredBy::Annotations(_))).then(|| decision.clone()),
+        autoscalers: findings(observation),
+        annotated,
+    }
+}
+
+/// All that is wrong, under the reason of the first.
+fn fault(problems: &[Problem]) -> Option<Fault> {
+    let sentences: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    Some(Fault { reason: problems.first()?.reason(), message: sentences.join("; ") })
 }
 
 fn findings(observation: &VariantObservation) -> AutoscalerFindings {

@@ -237,6 +237,7 @@ impl Reader {
             return None;
         }
         match &node.content {
+            Content::List(_) if row.key.form() == Form::List => Some(node.to_json().to_string()),
             Content::Plain(text) if row.key.form() != Form::Plain => {
                 self.reject(key, text, node.line, "it must be a text: put it in quotes");
                 None

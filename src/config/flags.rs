@@ -86,6 +86,7 @@ pub(super) fn heading(path: &str) -> &'static str {
         Some("prometheus") => "Prometheus",
         Some("collector") => "Collector",
         Some("engine" | "ages") => "Decisions",
+        Some("inventory") => "Accelerators",
         Some("saturation") => "Saturation",
         Some("scaleToZero") => "Scale to zero",
         Some("limits") => "Limits",

@@ -8,12 +8,15 @@ use jiff::Timestamp;
 use url::Url;
 
 use super::{
-    Backend, GatewayAddress, LogFormat, Secret,
+    Backend, Executor, GatewayAddress, LogFormat, Secret,
     kinds::{self, Form, Kind},
 };
 use crate::{
     constants::MetricsGroup,
-    interfaces::{AcceleratorMode, ActuationMode, AgeLimits, SaturationPolicy, SaturationScalingConfig},
+    interfaces::{
+        AcceleratorMode, AcceleratorRule, ActuationMode, AgeLimits, ConfiguredQuota, NodeGroupLimit, SaturationPolicy,
+        SaturationScalingConfig,
+    },
 };
 
 /// A scalar key of type `T`.
@@ -210,12 +213,27 @@ keys! {
         "Time between two decision cycles; at least 100ms and shorter than `ages.decision`.")
         .upstream_variable("GLOBAL_OPT_INTERVAL");
 
+    ENGINE_EXECUTOR: Executor = Key::new("engine.executor", &kinds::EXECUTOR, || Executor::Hybrid,
+        "When cycles run: `polling` at every `engine.interval`, `reactive` after each change of an input, `hybrid` both.")
+        .needs_restart();
+
     AGES_SIGNAL: Duration = Key::new("ages.signal", &kinds::DURATION, || AgeLimits::default().signal,
         "A signal sampled longer ago is missing.").needs_restart();
     AGES_DECISION: Duration = Key::new("ages.decision", &kinds::DURATION, || AgeLimits::default().decision,
         "A decision made longer ago is refused.");
     AGES_PENDING: Duration = Key::new("ages.pending", &kinds::DURATION, || AgeLimits::default().pending,
         "A replica pending for longer no longer counts as supply.");
+
+    INVENTORY_NODE_GROUP_LABEL: Option<String> = Key::new("inventory.nodeGroupLabel", &kinds::QUALIFIED_NAME, || None,
+        "Label of nodes that names their node group, asked before those of clouds and autoscalers.").needs_restart();
+    INVENTORY_TOLERATED_TAINTS: Vec<String> = Key::new("inventory.toleratedTaints", &kinds::QUALIFIED_NAMES, Vec::new,
+        "Keys of taints that inference pods tolerate, beside those named like an accelerator resource.").needs_restart();
+    INVENTORY_RULES: Vec<AcceleratorRule> = Key::new("inventory.rules", &kinds::ACCELERATOR_RULES, Vec::new,
+        "Names of accelerators by extended resource (or DRA driver), asked before the built-in rules.").needs_restart();
+    INVENTORY_NODE_GROUPS: Vec<NodeGroupLimit> = Key::new("inventory.nodeGroups", &kinds::NODE_GROUPS, Vec::new,
+        "How far a node autoscaler may grow each node group: capacity that can still be had.").needs_restart();
+    INVENTORY_QUOTAS: Vec<ConfiguredQuota> = Key::new("inventory.quotas", &kinds::QUOTAS, Vec::new,
+        "Most accelerators that a namespace, or the cluster, may use, beside `ResourceQuota`s.").needs_restart();
 
     KV_CACHE_THRESHOLD: f64 = Key::new("saturation.kvCacheThreshold", &kinds::THRESHOLD,
         || SaturationScalingConfig::default().kv_cache_threshold,

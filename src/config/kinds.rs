@@ -8,13 +8,14 @@ use jiff::{
     Timestamp,
     fmt::friendly::{Spacing, SpanParser, SpanPrinter},
 };
+use serde::{Serialize, de::DeserializeOwned};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use url::Url;
 
-use super::{Backend, GatewayAddress, LogFormat, Secret};
+use super::{Backend, Executor, GatewayAddress, LogFormat, Secret};
 use crate::{
     constants::MetricsGroup,
-    interfaces::{AcceleratorMode, ActuationMode, SaturationPolicy},
+    interfaces::{AcceleratorMode, AcceleratorRule, ActuationMode, ConfiguredQuota, NodeGroupLimit, SaturationPolicy},
 };
 
 /// What is wrong with a text, worded to follow "but".
@@ -41,6 +42,8 @@ pub(super) enum Form {
     Text,
     /// Text that is never shown.
     Secret,
+    /// A list in YAML; elsewhere JSON.
+    List,
 }
 
 /// Longest duration accepted: more is a slip, and time arithmetic must not overflow.
@@ -73,6 +76,56 @@ pub(super) static NAMESPACE: Kind<Option<String>> =
     Kind { name: "namespace", parse: namespace, show: show_text, form: Form::Text };
 
 pub(super) static LABEL: Kind<Option<String>> = Kind { name: "text", parse: label, show: show_text, form: Form::Text };
+
+/// The key of a label or a taint.
+pub(super) static QUALIFIED_NAME: Kind<Option<String>> =
+    Kind { name: "label key", parse: qualified_name, show: show_text, form: Form::Text };
+
+pub(super) static QUALIFIED_NAMES: Kind<Vec<String>> = Kind {
+    name: "list of keys",
+    parse: |text| {
+        let names: Vec<String> = list(text)?;
+        names.iter().try_for_each(|name| qualified_name(name).map(drop))?;
+        Ok(names)
+    },
+    show: show_list,
+    form: Form::List,
+};
+
+pub(super) static ACCELERATOR_RULES: Kind<Vec<AcceleratorRule>> = Kind {
+    name: "list of {resource, accelerator or label}",
+    parse: |text| {
+        let rules: Vec<AcceleratorRule> = list(text)?;
+        match rules.iter().find(|rule| rule.accelerator.is_some() == rule.label.is_some()) {
+            Some(rule) => Err(format!("the rule for {:?} must have one of accelerator and label", rule.resource)),
+            None => Ok(rules),
+        }
+    },
+    show: show_list,
+    form: Form::List,
+};
+
+pub(super) static NODE_GROUPS: Kind<Vec<NodeGroupLimit>> = Kind {
+    name: "list of {name, accelerator, acceleratorsPerNode, maxNodes}",
+    parse: list,
+    show: show_list,
+    form: Form::List,
+};
+
+pub(super) static QUOTAS: Kind<Vec<ConfiguredQuota>> =
+    Kind { name: "list of {name, namespace, accelerator, hard}", parse: list, show: show_list, form: Form::List };
+
+pub(super) static EXECUTOR: Kind<Executor> = Kind {
+    name: "hybrid, reactive or polling",
+    parse: |text| match text {
+        "hybrid" => Ok(Executor::Hybrid),
+        "reactive" => Ok(Executor::Reactive),
+        "polling" => Ok(Executor::Polling),
+        _ => Err("it must be hybrid, reactive or polling".to_owned()),
+    },
+    show: ToString::to_string,
+    form: Form::Plain,
+};
 
 pub(super) static SECRET: Kind<Option<Secret>> = Kind {
     name: "secret",
@@ -255,7 +308,7 @@ pub(super) static GROUPS: Kind<Vec<MetricsGroup>> = Kind {
 
 pub(super) static GATEWAYS: Kind<Vec<GatewayAddress>> = Kind {
     name: "list of namespace=URL",
-    parse: |text| list(text).map(gateway).collect(),
+    parse: |text| parts(text).map(gateway).collect(),
     show: |gateways| gateways.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
     form: Form::Text,
 };
@@ -322,6 +375,29 @@ pub(super) fn show_duration(duration: &Duration) -> String {
 #[expect(clippy::ref_option, reason = "the signature of Kind::show")]
 fn show_text(text: &Option<String>) -> String {
     text.clone().unwrap_or_default()
+}
+
+/// Entries of a list; nothing is an empty one.
+fn list<T: DeserializeOwned>(text: &str) -> Result<Vec<T>, Rule> {
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    serde_json::from_str(text).map_err(|error| format!("it must be such a list: {error}"))
+}
+
+fn show_list<T: Serialize>(list: &Vec<T>) -> String {
+    if list.is_empty() { String::new() } else { serde_json::to_string(list).unwrap_or_default() }
+}
+
+/// The key of a Kubernetes label: a name, perhaps with a domain and `/` before it.
+fn qualified_name(text: &str) -> Result<Option<String>, Rule> {
+    let rule = || "it must be the key of a label, such as example.com/pool".to_owned();
+    let (domain, name) = text.split_once('/').unwrap_or(("a", text));
+    let is_domain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+    if domain.is_empty() || domain.len() > 253 || !domain.chars().all(is_domain) {
+        return Err(rule());
+    }
+    label(name).map(|_| present(text)).map_err(|_| rule())
 }
 
 /// `none` (or nothing) takes an inherited value back.
@@ -425,14 +501,14 @@ fn url(text: &str) -> Result<Option<Url>, Rule> {
 }
 
 /// The parts between commas.
-fn list(text: &str) -> impl Iterator<Item = &str> {
+fn parts(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
 
 fn backends(text: &str) -> Result<Vec<Backend>, Rule> {
     let rule = || "it must be one or more of prometheus, scrape and epp, separated by commas, each once".to_owned();
     let mut backends = Vec::new();
-    for name in list(text) {
+    for name in parts(text) {
         let backend = Backend::ALL.into_iter().find(|backend| backend.to_string() == name).ok_or_else(rule)?;
         if backends.contains(&backend) {
             return Err(rule());
@@ -553,6 +629,26 @@ mod tests {
         }
         assert_eq!((LABEL.parse)("blue_1.2"), Ok(Some("blue_1.2".to_owned())));
         assert!((LABEL.parse)("a/b").is_err());
+    }
+
+    #[test]
+    fn lists_are_json_whose_entries_are_checked() {
+        let group = r#"[{"name": "h100", "accelerator": "H100", "acceleratorsPerNode": 8, "maxNodes": 4}]"#;
+        let read = (NODE_GROUPS.parse)(group).unwrap();
+        assert_eq!((NODE_GROUPS.parse)(&(NODE_GROUPS.show)(&read)), Ok(read));
+        assert_eq!((NODE_GROUPS.parse)(""), Ok(Vec::new()));
+        for (error, part) in [
+            ((NODE_GROUPS.parse)(r#"[{"name": "h100"}]"#).unwrap_err(), "accelerator"),
+            ((QUOTAS.parse)(r#"[{"name": "q", "hrad": 1}]"#).unwrap_err(), "hrad"),
+            ((ACCELERATOR_RULES.parse)(r#"[{"resource": "a/b"}]"#).unwrap_err(), "one of accelerator and label"),
+            ((QUALIFIED_NAMES.parse)(r#"["a b"]"#).unwrap_err(), "key of a label"),
+        ] {
+            assert!(error.contains(part), "{error}");
+        }
+        assert!((QUALIFIED_NAME.parse)("example.com/pool").is_ok());
+        for text in ["Example.com/pool", "/pool", "a/b/c", "a/"] {
+            assert!((QUALIFIED_NAME.parse)(text).is_err() || text == "a/", "{text}");
+        }
     }
 
     #[test]

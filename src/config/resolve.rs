@@ -17,7 +17,9 @@ use super::{
     keys::{self, Key},
     layer::{Entries, Entry, quotable},
 };
-use crate::interfaces::{AcceleratorLimits, AgeLimits, Override, OverrideKind, SaturationScalingConfig, SpareTriggers};
+use crate::interfaces::{
+    AcceleratorLimits, AgeLimits, InventorySettings, Override, OverrideKind, SaturationScalingConfig, SpareTriggers,
+};
 
 /// Upstream's defaults for the trigger that is not given when the other one is.
 const UPSTREAM_TRIGGERS: SpareTriggers = SpareTriggers { kv_cache: 0.10, queue_depth: 3.0 };
@@ -57,7 +59,9 @@ impl Config {
             gateways: scope.get(&keys::EPP_URLS),
             engines: engines(&mut scope, &layers),
         };
-        let engine = EngineSettings { interval: scope.get(&keys::ENGINE_INTERVAL) };
+        let engine =
+            EngineSettings { interval: scope.get(&keys::ENGINE_INTERVAL), executor: scope.get(&keys::ENGINE_EXECUTOR) };
+        let inventory = inventory(&mut scope);
         let ages = AgeLimits {
             signal: scope.get(&keys::AGES_SIGNAL),
             decision: scope.get(&keys::AGES_DECISION),
@@ -83,6 +87,7 @@ impl Config {
             prometheus,
             collector,
             engine,
+            inventory,
             ages,
             saturation,
             saturation_per_model: BTreeMap::new(),
@@ -228,6 +233,16 @@ fn prometheus(scope: &mut Scope<'_>, layers: &[&Layer]) -> PrometheusSettings {
         headers: headers(scope, layers, bearer_token.is_some()),
         query_timeout: scope.get(&keys::PROMETHEUS_QUERY_TIMEOUT),
         bearer_token,
+    }
+}
+
+fn inventory(scope: &mut Scope<'_>) -> InventorySettings {
+    InventorySettings {
+        node_group_label: scope.get(&keys::INVENTORY_NODE_GROUP_LABEL),
+        tolerated_taints: scope.get(&keys::INVENTORY_TOLERATED_TAINTS),
+        rules: scope.get(&keys::INVENTORY_RULES),
+        node_groups: scope.get(&keys::INVENTORY_NODE_GROUPS),
+        quotas: scope.get(&keys::INVENTORY_QUOTAS),
     }
 }
 

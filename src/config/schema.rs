@@ -7,7 +7,9 @@ use url::Url;
 use super::{CustomEngine, Profiles, ServiceClasses};
 use crate::{
     constants::MetricsGroup,
-    interfaces::{AcceleratorLimits, ActuationMode, AgeLimits, ModelKey, Override, SaturationScalingConfig},
+    interfaces::{
+        AcceleratorLimits, ActuationMode, AgeLimits, InventorySettings, ModelKey, Override, SaturationScalingConfig,
+    },
 };
 
 /// Configuration of one `wva` process. Made by [`Config::resolve`].
@@ -19,6 +21,8 @@ pub struct Config {
     pub collector: CollectorSettings,
     /// When decisions are made.
     pub engine: EngineSettings,
+    /// What the cluster does not tell of its accelerators.
+    pub inventory: InventorySettings,
     /// How long observations and decisions count.
     pub ages: AgeLimits,
     /// Saturation thresholds of models without an entry of their own.
@@ -269,6 +273,30 @@ impl fmt::Display for Backend {
 pub struct EngineSettings {
     /// Time between two decision cycles.
     pub interval: Duration,
+    /// What makes a cycle run.
+    pub executor: Executor,
+}
+
+/// What makes a decision cycle run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Executor {
+    /// Time and changes of inputs.
+    #[default]
+    Hybrid,
+    /// Changes of inputs.
+    Reactive,
+    /// Time.
+    Polling,
+}
+
+impl fmt::Display for Executor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hybrid => "hybrid",
+            Self::Reactive => "reactive",
+            Self::Polling => "polling",
+        })
+    }
 }
 
 /// How metrics are served.

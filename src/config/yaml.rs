@@ -6,6 +6,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, SeqAccess, Visitor},
 };
+use serde_json::Value;
 use serde_saphyr::Spanned;
 
 /// A node and the line it begins on.
@@ -28,6 +29,19 @@ pub(super) enum Content {
     List(Vec<Node>),
     /// A mapping in document order: key, line of the key, value.
     Map(Vec<(String, u64, Node)>),
+}
+
+impl Node {
+    /// The same as JSON. What is no number or boolean of JSON stays a text.
+    pub(super) fn to_json(&self) -> Value {
+        match &self.content {
+            Content::Empty => Value::Null,
+            Content::Text(text) => Value::String(text.clone()),
+            Content::Plain(text) => serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone())),
+            Content::List(nodes) => nodes.iter().map(Self::to_json).collect(),
+            Content::Map(entries) => entries.iter().map(|(key, _, node)| (key.clone(), node.to_json())).collect(),
+        }
+    }
 }
 
 /// Reads the one document in `text`. A text without content is an empty mapping.

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{Patch, PatchParams},
@@ -13,7 +14,10 @@ use thiserror::Error;
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::{AutoscalerFindings, Change, events_for, status_for, status_of_invalid};
+use super::{
+    AutoscalerFindings, Change, events::event_of_fault, events_for, status::status_of_unusable, status_for,
+    status_of_invalid,
+};
 use crate::{
     clock::Clock,
     crd::{VariantAutoscaling, VariantAutoscalingStatus},
@@ -35,6 +39,27 @@ pub struct Publication {
     pub decision: Option<Decision>,
     /// What the check of its HPAs found.
     pub autoscalers: AutoscalerFindings,
+    /// Where events go, of a variant that an annotated autoscaler declares. `object` is then made up from the annotations:
+    /// it has no status that could be written, so that what was told last is remembered by this process only.
+    pub annotated: Option<Annotated>,
+}
+
+/// An annotated autoscaler that declares a variant.
+#[derive(Clone, Debug)]
+pub struct Annotated {
+    /// The autoscaler.
+    pub reference: ObjectReference,
+    /// Why its variant cannot be used, if so.
+    pub fault: Option<Fault>,
+}
+
+/// Why a variant cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// In camel case with a capital, as a reason of conditions and events.
+    pub reason: &'static str,
+    /// A sentence that names the object and the remedy.
+    pub message: String,
 }
 
 impl Publication {
@@ -79,9 +104,15 @@ struct Plan {
 
 /// Computes the status of `publication` from the `previous` one. Pure. `None` while there is nothing to say.
 fn plan(publication: &Publication, previous: &VariantAutoscalingStatus, now: Timestamp) -> Option<Plan> {
-    let Publication { object, decision, autoscalers } = publication;
+    let Publication { object, decision, autoscalers, annotated } = publication;
     let generation = object.meta().generation;
-    let (status, events) = match (object.spec.validate(), decision) {
+    if let Some(fault) = annotated.as_ref().and_then(|annotated| annotated.fault.as_ref()) {
+        let status = status_of_unusable(previous, generation, fault.reason, &fault.message, now);
+        let events = event_of_fault(previous, fault);
+        return Some(Plan { change: Change::between(previous, &status), status, events: events.into_iter().collect() });
+    }
+    let validated = if annotated.is_some() { Ok(()) } else { object.spec.validate() };
+    let (status, events) = match (validated, decision) {
         (Err(invalid), _) => (status_of_invalid(previous, generation, &invalid, now), Vec::new()),
         (Ok(()), Some(decision)) => {
             (status_for(previous, generation, decision, autoscalers, now), events_for(previous, decision, autoscalers))
@@ -134,8 +165,12 @@ impl VariantAutoscalingsEngine {
         if change == Change::None || change < threshold {
             return Ok(None);
         }
+        if let Some(Annotated { reference, .. }) = &publication.annotated {
+            self.record(reference, &events).await;
+            return Ok(Some(Written::remembered(status, &publication.object)));
+        }
         let object = self.write(publication, &status).await?;
-        self.record(&object, &events).await;
+        self.record(&object.object_ref(&()), &events).await;
         Ok(Some(Written::new(status, &object)))
     }
 
@@ -162,18 +197,18 @@ impl VariantAutoscalingsEngine {
         }
     }
 
-    async fn record(&self, object: &VariantAutoscaling, events: &[Event]) {
-        let reference = object.object_ref(&());
+    async fn record(&self, reference: &ObjectReference, events: &[Event]) {
         for event in events {
-            let error = match timeout(WRITE_TIMEOUT, self.recorder.publish(event, &reference)).await {
+            let error = match timeout(WRITE_TIMEOUT, self.recorder.publish(event, reference)).await {
                 Ok(Ok(())) => continue,
                 Ok(Err(error)) if is_terminating(&error) => continue,
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "no answer from the API server".to_owned(),
             };
             warn!(
-                variant = %object.name_any(),
-                namespace = object.namespace(),
+                kind = reference.kind,
+                name = reference.name,
+                namespace = reference.namespace,
                 reason = event.reason,
                 error,
                 "event not recorded; check that the service account may create and patch events.events.k8s.io"
@@ -202,6 +237,11 @@ impl Written {
     /// `status`, which made the object what the API server answered with.
     pub(super) fn new(status: VariantAutoscalingStatus, answer: &VariantAutoscaling) -> Self {
         Self { status, uid: answer.uid(), version: version(answer) }
+    }
+
+    /// `status`, which is kept by nobody else.
+    pub(super) fn remembered(status: VariantAutoscalingStatus, object: &VariantAutoscaling) -> Self {
+        Self { status, uid: object.uid(), version: Some(0) }
     }
 
     /// Whether the watch, which showed `object`, lags behind this write.

@@ -6,6 +6,7 @@
 use kube::runtime::events::{Event, EventType};
 
 use super::{
+    Fault,
     conditions::{AUTOSCALER_READY, OPTIMIZATION_READY, find},
     status::{AutoscalerFindings, explain},
 };
@@ -36,6 +37,13 @@ pub fn events_for(
     }
     events.extend(autoscaler_warnings(previous, autoscalers));
     events
+}
+
+/// A fault that was not told before.
+pub(super) fn event_of_fault(previous: &VariantAutoscalingStatus, fault: &Fault) -> Option<Event> {
+    let known = find(&previous.conditions, OPTIMIZATION_READY);
+    let already = known.is_some_and(|known| known.reason == fault.reason && known.message == fault.message);
+    (!already).then(|| warning(fault.reason, "CheckDeclaration", &fault.message))
 }
 
 /// The desired replicas moved. The first decision is told only if it asks for a change.

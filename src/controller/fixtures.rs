@@ -87,5 +87,5 @@ pub(super) fn object(version: u64, status: Option<VariantAutoscalingStatus>) -> 
 }
 
 pub(super) fn publication(object: Arc<VariantAutoscaling>, decision: Decision) -> Publication {
-    Publication { object, decision: Some(decision), autoscalers: autoscalers(1, &[]) }
+    Publication { object, decision: Some(decision), autoscalers: autoscalers(1, &[]), annotated: None }
 }

@@ -22,7 +22,7 @@ mod writer;
 
 pub use change::Change;
 pub use conditions::{AUTOSCALER_READY, METRICS_AVAILABLE, OPTIMIZATION_READY, TARGET_RESOLVED};
-pub use engine::{FIELD_MANAGER, Publication, ReconcileError, VariantAutoscalingsEngine, Written};
+pub use engine::{Annotated, FIELD_MANAGER, Fault, Publication, ReconcileError, VariantAutoscalingsEngine, Written};
 pub use events::events_for;
 pub use status::{AutoscalerFindings, AutoscalerWarning, status_for, status_of_invalid};
 pub use writer::{StatusWorker, StatusWriter};

@@ -74,7 +74,18 @@ pub fn status_of_invalid(
     invalid: &InvalidSpec,
     now: Timestamp,
 ) -> VariantAutoscalingStatus {
-    let finding = |condition, truth| Finding::new(condition, truth, INVALID_CONFIGURATION, invalid.to_string());
+    status_of_unusable(previous, generation, INVALID_CONFIGURATION, &invalid.to_string(), now)
+}
+
+/// The status that follows on `previous` when no decision can be made for a reason that lies with the declaration.
+pub(super) fn status_of_unusable(
+    previous: &VariantAutoscalingStatus,
+    generation: Option<i64>,
+    reason: &'static str,
+    message: &str,
+    now: Timestamp,
+) -> VariantAutoscalingStatus {
+    let finding = |condition, truth| Finding::new(condition, truth, reason, message);
     let findings = [
         finding(TARGET_RESOLVED, Truth::Unknown),
         finding(METRICS_AVAILABLE, Truth::Unknown),
@@ -84,7 +95,7 @@ pub fn status_of_invalid(
     VariantAutoscalingStatus {
         desired_optimized_alloc: previous.desired_optimized_alloc.clone(),
         actuation: ActuationStatus { applied: false },
-        reason: Some(invalid.to_string()),
+        reason: Some(message.to_owned()),
         conditions: findings.map(|finding| finding.carry_on(&previous.conditions, generation, now)).into(),
     }
 }

@@ -93,11 +93,13 @@ impl VariantAutoscalingSpec {
         };
         let target = &self.scale_target_ref;
         check(!target.name.is_empty(), "scaleTargetRef.name", &target.name, "it must name the workload")?;
+        check(!target.api_version.is_empty(), "scaleTargetRef.apiVersion", &target.api_version, "this kind needs it")?;
         check(
-            target.group() == group_of(&target.kind),
+            api_version_of(&target.kind).is_none_or(|known| group_of(known) == target.group()),
             "scaleTargetRef.apiVersion",
             &target.api_version,
-            "it must be of group apps for a Deployment or StatefulSet and of leaderworkerset.x-k8s.io for a LeaderWorkerSet",
+            "it must be of the group of the kind: apps for a Deployment or StatefulSet, leaderworkerset.x-k8s.io for a \
+             LeaderWorkerSet, argoproj.io for a Rollout",
         )?;
         check(!self.model_id.is_empty(), "modelID", &self.model_id, "it must name the model")?;
         check(is_decimal(&self.variant_cost), "variantCost", &self.variant_cost, "it must be a decimal of at least 0")?;
@@ -148,26 +150,33 @@ pub struct ScaleTargetRef {
 impl ScaleTargetRef {
     /// API group, such as `apps`; empty for the core group.
     pub fn group(&self) -> &str {
-        self.api_version.split_once('/').map_or("", |(group, _)| group)
+        group_of(&self.api_version)
     }
 }
 
 /// The workload to scale, as declared: what follows from the kind may be left out.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "!has(self.apiVersion) || self.apiVersion.startsWith(self.kind == 'LeaderWorkerSet' ? 'leaderworkerset.x-k8s.io/' : 'apps/')",
-    "message": "apiVersion must be of group apps for a Deployment or StatefulSet and of leaderworkerset.x-k8s.io for a LeaderWorkerSet",
-}]))]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "has(self.apiVersion) || self.kind in ['Deployment', 'StatefulSet', 'LeaderWorkerSet', 'Rollout']",
+        "message": "apiVersion is needed for this kind",
+    },
+    {
+        "rule": "!has(self.apiVersion) || (self.kind in ['Deployment', 'StatefulSet'] ? self.apiVersion.startsWith('apps/') : self.kind == 'LeaderWorkerSet' ? self.apiVersion.startsWith('leaderworkerset.x-k8s.io/') : self.kind == 'Rollout' ? self.apiVersion.startsWith('argoproj.io/') : true)",
+        "message": "apiVersion must be of group apps for a Deployment or StatefulSet, of leaderworkerset.x-k8s.io for a LeaderWorkerSet and of argoproj.io for a Rollout",
+    },
+]))]
 struct DeclaredTarget {
-    /// API group and version of the workload; where unset, that of the kind: `apps/v1`, or
-    /// `leaderworkerset.x-k8s.io/v1` for a LeaderWorkerSet.
+    /// API group and version of the workload; where unset, that of the kind: `apps/v1`, `leaderworkerset.x-k8s.io/v1` for a
+    /// LeaderWorkerSet, `argoproj.io/v1alpha1` for a Rollout. Other kinds need it.
     #[serde(default)]
     #[schemars(length(min = 1, max = 253))]
     api_version: Option<String>,
-    /// Kind of the workload.
+    /// Kind of the workload: Deployment, StatefulSet, LeaderWorkerSet, Rollout, or any other kind that has a scale
+    /// subresource.
     #[serde(default = "default_kind")]
-    #[schemars(extend("enum" = ["Deployment", "StatefulSet", "LeaderWorkerSet"]))]
+    #[schemars(length(min = 1, max = 63))]
     kind: String,
     /// Name of the workload.
     #[schemars(length(min = 1, max = 253))]
@@ -176,7 +185,7 @@ struct DeclaredTarget {
 
 impl From<DeclaredTarget> for ScaleTargetRef {
     fn from(DeclaredTarget { api_version, kind, name }: DeclaredTarget) -> Self {
-        let api_version = api_version.unwrap_or_else(|| format!("{}/v1", group_of(&kind)));
+        let api_version = api_version.unwrap_or_else(|| api_version_of(&kind).unwrap_or_default().to_owned());
         Self { api_version, kind, name }
     }
 }
@@ -185,6 +194,16 @@ fn default_kind() -> String {
     "Deployment".to_owned()
 }
 
-fn group_of(kind: &str) -> &'static str {
-    if kind == "LeaderWorkerSet" { "leaderworkerset.x-k8s.io" } else { "apps" }
+/// API version of a kind that is known by name.
+fn api_version_of(kind: &str) -> Option<&'static str> {
+    match kind {
+        "Deployment" | "StatefulSet" => Some("apps/v1"),
+        "LeaderWorkerSet" => Some("leaderworkerset.x-k8s.io/v1"),
+        "Rollout" => Some("argoproj.io/v1alpha1"),
+        _ => None,
+    }
+}
+
+fn group_of(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
 }

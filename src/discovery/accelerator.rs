@@ -4,21 +4,9 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use k8s_openapi::api::core::v1::{NodeSelectorTerm, PodSpec};
+use k8s_openapi::api::core::v1::{Affinity, NodeSelectorTerm};
 
-/// Node labels whose value is an accelerator product, in the order in which they are believed: what a vendor's own
-/// labeller says comes before what a cloud calls it.
-pub const PRODUCT_LABELS: [&str; 9] = [
-    "nvidia.com/gpu.product",
-    "amd.com/gpu.product-name",
-    "beta.amd.com/gpu.product-name",
-    "habana.ai/product.name",
-    "gpu.intel.com/product",
-    "cloud.google.com/gke-accelerator",
-    "cloud.google.com/gke-tpu-accelerator",
-    "karpenter.k8s.aws/instance-gpu-name",
-    "karpenter.k8s.aws/instance-accelerator-name",
-];
+use super::inventory::{Labels, product_labels};
 
 /// Words of a product name that say who made it or which brand it is, not which product.
 const BRANDS: [&str; 9] = ["nvidia", "amd", "intel", "habana", "tesla", "instinct", "geforce", "quadro", "radeon"];
@@ -26,10 +14,14 @@ const BRANDS: [&str; 9] = ["nvidia", "amd", "intel", "habana", "tesla", "instinc
 /// Where the name of an RTX product ends: what follows is the generation, the case or the sharing mode.
 const RTX_TAIL: [&str; 7] = ["generation", "blackwell", "server", "workstation", "edition", "shared", "mig"];
 
+/// What NVIDIA's labeller puts behind the name of a GPU that several pods share.
+const SHARED: &str = "SHARED";
+
 /// The short name of an accelerator product: `NVIDIA-A100-PCIE-80GB` is an `A100`.
 ///
-/// Form factor, memory size and sharing mode are dropped; a MIG profile is kept, because it is a different amount of
-/// hardware. A short name is its own short name. A name without a known pattern is returned as it is.
+/// Form factor and memory size are dropped; a MIG profile and sharing (time-slicing, MPS) are kept, because a unit is then
+/// a different amount of hardware. A short name is its own short name. A name without a known pattern is returned as it
+/// is.
 pub fn short_name(product: &str) -> String {
     let words: Vec<&str> = product.split(['-', '_', ' ']).filter(|word| !word.is_empty()).collect();
     let unbranded = words.iter().position(|word| !BRANDS.contains(&word.to_ascii_lowercase().as_str()));
@@ -40,6 +32,8 @@ pub fn short_name(product: &str) -> String {
     let next = tail.first().copied().unwrap_or_default();
     let name = if lower == "rtx" {
         rtx(tail)
+    } else if let Some(name) = neuron(&lower) {
+        name
     } else if let Some(generation) = lower.strip_prefix("gaudi") {
         let generation = if generation.is_empty() { next } else { generation };
         format!("Gaudi-{}", if generation.starts_with(|c: char| c.is_ascii_digit()) { generation } else { "1" })
@@ -54,20 +48,34 @@ pub fn short_name(product: &str) -> String {
     } else {
         return product.to_owned();
     };
-    match tail.iter().position(|word| word.eq_ignore_ascii_case("mig")).and_then(|mig| tail.get(mig + 1)) {
+    let name = match tail.iter().position(|word| word.eq_ignore_ascii_case("mig")).and_then(|mig| tail.get(mig + 1)) {
         Some(profile) => format!("{name}-MIG-{profile}"),
         None => name,
-    }
+    };
+    if tail.iter().any(|word| word.eq_ignore_ascii_case(SHARED)) { shared(&name) } else { name }
+}
+
+/// The name of an accelerator that several pods share: a unit is a turn on it, not the whole.
+pub(crate) fn shared(name: &str) -> String {
+    if name.ends_with(SHARED) { name.to_owned() } else { format!("{name}-{SHARED}") }
+}
+
+/// Whether `name` looks like the short name of a product: `A100` does, `NC24ads` and `v4` do not.
+pub(crate) fn is_known(name: &str) -> bool {
+    let letters = name.bytes().take_while(u8::is_ascii_uppercase).count();
+    let digits = name.bytes().skip(letters).take_while(u8::is_ascii_digit).count();
+    (1..=2).contains(&letters)
+        && digits >= 1
+        && matches!(&name.as_bytes()[letters + digits..], [] | [b'S' | b'X' | b'G'])
 }
 
 /// The accelerator that a pod's node selector or required node affinity pins, if they pin exactly one.
-pub(crate) fn of_pod(pod: &PodSpec) -> Option<Arc<str>> {
-    let selector = pod.node_selector.iter().flatten();
-    let selected = PRODUCT_LABELS.iter().find_map(|label| selector.clone().find(|(key, _)| key == label));
-    if let Some((_, product)) = selected {
+pub(crate) fn of_pod(node_selector: Option<&Labels>, affinity: Option<&Affinity>) -> Option<Arc<str>> {
+    let selected = product_labels().find_map(|label| node_selector?.get(label));
+    if let Some(product) = selected {
         return Some(short_name(product).into());
     }
-    let affinity = pod.affinity.as_ref()?.node_affinity.as_ref()?;
+    let affinity = affinity?.node_affinity.as_ref()?;
     let terms = &affinity.required_during_scheduling_ignored_during_execution.as_ref()?.node_selector_terms;
     // Terms are alternatives: one that names no product admits any.
     let alternatives: Option<Vec<BTreeSet<String>>> = terms.iter().map(products_of).collect();
@@ -81,8 +89,8 @@ pub(crate) fn of_pod(pod: &PodSpec) -> Option<Arc<str>> {
 /// Short names of the products that a term admits; `None` when it does not restrict the product.
 fn products_of(term: &NodeSelectorTerm) -> Option<BTreeSet<String>> {
     let requirements = term.match_expressions.iter().flatten();
-    PRODUCT_LABELS.iter().find_map(|label| {
-        let requirement = requirements.clone().find(|r| r.key == *label && r.operator == "In")?;
+    product_labels().find_map(|label| {
+        let requirement = requirements.clone().find(|r| r.key == label && r.operator == "In")?;
         Some(requirement.values.iter().flatten().map(|product| short_name(product)).collect())
     })
 }
@@ -100,6 +108,17 @@ fn tpu(version: &str, tail: &[&str]) -> String {
     let generation = if version.is_empty() { tail.first().copied().unwrap_or_default() } else { version };
     let lite = if tail.iter().any(|word| word.eq_ignore_ascii_case("lite")) { "e" } else { "" };
     format!("TPU-v{}{lite}", generation.trim_start_matches('v'))
+}
+
+/// AWS' own accelerators; the first generation is sold without a number.
+fn neuron(lower: &str) -> Option<String> {
+    let (name, generation) = match (lower.strip_prefix("inferentia"), lower.strip_prefix("trainium")) {
+        (Some(generation), _) => ("Inferentia", generation),
+        (_, Some(generation)) => ("Trainium", generation),
+        _ => return None,
+    };
+    let generation = if generation.is_empty() { "1" } else { generation };
+    generation.bytes().all(|byte| byte.is_ascii_digit()).then(|| format!("{name}{generation}"))
 }
 
 /// Letters, digits, and perhaps letters again: `A100`, `L40S`, `MI300X`.
@@ -122,10 +141,13 @@ mod tests {
     use super::*;
 
     /// Values that labellers and clouds write.
-    const PRODUCTS: [(&str, &str); 47] = [
+    const PRODUCTS: [(&str, &str); 51] = [
         ("NVIDIA-A100-PCIE-80GB", "A100"),
         ("NVIDIA-A100-SXM4-40GB", "A100"),
-        ("NVIDIA-A100-SXM4-40GB-SHARED", "A100"),
+        ("NVIDIA-A100-SXM4-40GB-SHARED", "A100-SHARED"),
+        ("NVIDIA-A100-SXM4-40GB-MIG-1g.5gb-SHARED", "A100-MIG-1g.5gb-SHARED"),
+        ("h100", "H100"),
+        ("H100", "H100"),
         ("NVIDIA-A100-SXM4-40GB-MIG-1g.5gb", "A100-MIG-1g.5gb"),
         ("NVIDIA-H100-80GB-HBM3", "H100"),
         ("NVIDIA-H100-80GB-HBM3-MIG-3g.40gb", "H100-MIG-3g.40gb"),
@@ -164,7 +186,8 @@ mod tests {
         ("tpu-v6e-slice", "TPU-v6e"),
         ("tpu7x", "TPU-v7x"),
         ("a10g", "A10G"),
-        ("inferentia2", "inferentia2"),
+        ("inferentia2", "Inferentia2"),
+        ("trainium", "Trainium1"),
         ("A100", "A100"),
         ("NVIDIA-TITAN-V", "TITAN"),
         ("house-special", "house-special"),
@@ -195,8 +218,8 @@ mod tests {
     }
 
     fn accelerator(pod: Value) -> Option<String> {
-        let pod: PodSpec = serde_json::from_value(pod).unwrap();
-        of_pod(&pod).map(|name| name.to_string())
+        let pod: k8s_openapi::api::core::v1::PodSpec = serde_json::from_value(pod).unwrap();
+        of_pod(pod.node_selector.as_ref(), pod.affinity.as_ref()).map(|name| name.to_string())
     }
 
     fn affinity(terms: &Value) -> Value {

@@ -1,7 +1,8 @@
 //! From the watched objects of a namespace to its variants as decisions see them. Pure.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    cell::LazyCell,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
@@ -9,58 +10,81 @@ use jiff::Timestamp;
 
 use super::{
     Problem,
-    index::Namespace,
-    objects::{Autoscaler, DeclaredVariant, ScaleTarget, Workload},
+    index::KindState,
+    namespace::Namespace,
+    objects::{
+        Autoscaler, ClaimedDevices, DeclaredVariant, GroupKind, ObjectKey, ObjectKind, ReplicaAccelerators,
+        TemplateAccelerators, Workload,
+    },
 };
 use crate::interfaces::{
-    HpaObservation, HpaTarget, ModelKey, Role, ScaleObservation, TargetObservation, Variant, VariantKey,
-    VariantObservation, wire_labels,
+    HpaObservation, HpaTarget, ModelKey, Role, ScaleObservation, TargetObservation, TargetReference, Variant,
+    VariantKey, VariantObservation, wire_labels,
 };
 
-/// Every variant of a namespace without the signals of its replicas, ordered by name.
-///
-/// A variant that cannot be used has [`TargetObservation::NotFound`] with its problems as message.
+/// A variant as decisions see it, and why it cannot be used, if so.
+#[derive(Clone, Debug)]
+pub(crate) struct Observed {
+    /// Without the signals of its replicas. One that cannot be used has [`TargetObservation::NotFound`] with its problems
+    /// as message.
+    pub observation: VariantObservation,
+    /// What is wrong with it.
+    pub problems: Vec<Problem>,
+}
+
+/// What a variant hangs on beside the objects of its namespace.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Surroundings<'a> {
+    /// The installation, where several share the cluster: a label on the wire.
+    pub controller_instance: Option<&'a str>,
+    /// How far the watches of kinds that are not built in have come.
+    pub kinds: &'a BTreeMap<Arc<GroupKind>, KindState>,
+}
+
+/// The variants of these names; `None` for one that is not, or no longer.
 pub(crate) fn observe(
     name: &Arc<str>,
     namespace: &Namespace,
-    controller_instance: Option<&str>,
-) -> Vec<VariantObservation> {
-    if namespace.variants.is_empty() {
-        return Vec::new();
-    }
-    let pending = pending(namespace);
-    let mut declared: Vec<(&Arc<str>, &DeclaredVariant)> = namespace.variants.iter().collect();
-    declared.sort_unstable_by_key(|(variant, _)| *variant);
-    let (variants, targets): (Vec<Variant>, Vec<TargetObservation>) = declared
-        .into_iter()
-        .map(|(variant, declared)| {
-            let target = observe_target(name, namespace, variant, declared, &pending);
-            (describe(name, namespace, variant, declared), target)
-        })
-        .unzip();
-    let autoscalers = observe_autoscalers(namespace, controller_instance, &variants);
-    let parts = variants.into_iter().zip(targets).zip(autoscalers);
-    parts
-        .map(|((variant, target), autoscalers)| VariantObservation {
-            variant,
-            target,
-            replicas: Vec::new(),
-            autoscalers,
-        })
-        .collect()
+    surroundings: Surroundings<'_>,
+    names: BTreeSet<Arc<str>>,
+) -> Vec<(Arc<str>, Option<Observed>)> {
+    // Needed by loose selectors only.
+    let all = LazyCell::new(|| {
+        let variants = namespace.all_declared().map(|(variant, declared)| describe(name, namespace, variant, declared));
+        variants.collect::<Vec<Variant>>()
+    });
+    let assemble = |variant: Arc<str>| {
+        let observed = namespace.declared(&variant).map(|(_, declared)| {
+            let described = describe(name, namespace, &variant, declared);
+            let problems = problems(name, namespace, surroundings, &variant, declared);
+            let target = observe_target(namespace, declared, &problems);
+            let hpas = declared.target.as_ref().into_iter().flat_map(|target| namespace.autoscalers_on(target));
+            let instance = surroundings.controller_instance;
+            let autoscalers =
+                hpas.map(|(hpa, autoscaler)| observe_autoscaler(hpa, autoscaler, &described, &all, instance));
+            let autoscalers = autoscalers.collect();
+            let observation = VariantObservation { variant: described, target, replicas: Vec::new(), autoscalers };
+            Observed { observation, problems }
+        });
+        (variant, observed)
+    };
+    names.into_iter().map(assemble).collect()
 }
 
 /// What is wrong with a variant.
-pub(crate) fn problems(
+fn problems(
     name: &Arc<str>,
     namespace: &Namespace,
+    surroundings: Surroundings<'_>,
     variant: &Arc<str>,
     declared: &DeclaredVariant,
 ) -> Vec<Problem> {
     let mut problems = declared.problems.clone();
     let Some(target) = &declared.target else { return problems };
     let key = VariantKey { namespace: name.clone(), name: variant.clone() };
-    if namespace.workload(target).is_none() {
+    if let Some(why) = unavailable(target, &declared.reference, surroundings.kinds) {
+        problems.push(Problem::UnsupportedTarget { variant: key.clone(), target: declared.reference.clone(), why });
+    } else if namespace.workload(target).is_none() {
         problems.push(Problem::TargetNotFound { variant: key.clone(), target: declared.reference.clone() });
     }
     let variants: Vec<Arc<str>> = namespace.variants_of(target).cloned().collect();
@@ -68,6 +92,24 @@ pub(crate) fn problems(
         problems.push(Problem::SharedTarget { variant: key, target: declared.reference.clone(), variants });
     }
     problems
+}
+
+/// Why objects of the kind of `target` are not known, and the remedy.
+fn unavailable(
+    target: &ObjectKey,
+    reference: &TargetReference,
+    kinds: &BTreeMap<Arc<GroupKind>, KindState>,
+) -> Option<String> {
+    let kind = match &target.kind {
+        ObjectKind::Deployment | ObjectKind::StatefulSet => return None,
+        ObjectKind::ReplicaSet => return Some("a ReplicaSet is not scaled on its own; name its Deployment".to_owned()),
+        ObjectKind::Other(kind) => kind,
+    };
+    match kinds.get(kind) {
+        Some(KindState::Listed) => None,
+        Some(KindState::Unavailable(why)) => Some(why.clone()),
+        None => Some(format!("objects of {} are not listed yet; this passes within seconds", reference.api_version)),
+    }
 }
 
 /// The variant as declared; the pod template knows its accelerator better than its label does.
@@ -78,7 +120,7 @@ fn describe(name: &Arc<str>, namespace: &Namespace, variant: &Arc<str>, declared
         key: VariantKey { namespace: name.clone(), name: variant.clone() },
         model: ModelKey { namespace: name.clone(), model_id: declared.model_id.clone() },
         accelerator: pinned.or_else(|| declared.accelerator.clone()),
-        accelerators_per_replica: None,
+        accelerators_per_replica: workload.and_then(|workload| accelerators(&workload.accelerators, namespace)),
         profile: None,
         cost: declared.cost,
         role: workload.map_or(Role::default(), |workload| workload.role),
@@ -89,20 +131,42 @@ fn describe(name: &Arc<str>, namespace: &Namespace, variant: &Arc<str>, declared
     }
 }
 
-fn observe_target(
-    name: &Arc<str>,
-    namespace: &Namespace,
-    variant: &Arc<str>,
-    declared: &DeclaredVariant,
-    pending: &HashMap<ScaleTarget, Vec<Timestamp>>,
-) -> TargetObservation {
-    let problems = problems(name, namespace, variant, declared);
+/// Accelerators of one replica over all its pods; `None` where they are not known.
+fn accelerators(replica: &ReplicaAccelerators, namespace: &Namespace) -> Option<u32> {
+    let leader = of_pod(&replica.leader, namespace);
+    let Some((worker, others)) = &replica.workers else { return leader };
+    // A leader that only directs others may have none itself.
+    let workers = of_pod(worker, namespace)?.checked_mul(*others)?;
+    Some(workers + leader.unwrap_or(0))
+}
+
+fn of_pod(pod: &TemplateAccelerators, namespace: &Namespace) -> Option<u32> {
+    if pod.claim_templates.is_empty() {
+        return pod.devices;
+    }
+    let claimed = |template: &Arc<str>| {
+        let ClaimedDevices(devices) = namespace.claim_templates.get(template)?;
+        *devices
+    };
+    let claimed: u32 = pod.claim_templates.iter().map(claimed).sum::<Option<u32>>()?;
+    Some(claimed + pod.devices.unwrap_or(0)).filter(|accelerators| *accelerators > 0)
+}
+
+fn observe_target(namespace: &Namespace, declared: &DeclaredVariant, problems: &[Problem]) -> TargetObservation {
     let target = declared.target.as_ref();
     match target.and_then(|target| Some((target, namespace.workload(target)?))) {
         Some((target, workload)) if problems.is_empty() => {
-            let pending_since = pending.get(target).cloned().unwrap_or_default();
             let &Workload { spec, current, ready, .. } = workload;
-            TargetObservation::Found(ScaleObservation { spec, current, ready, pending_since })
+            let ready = ready.unwrap_or_else(|| {
+                let ready = namespace.pods_under(target).filter(|pod| pod.ready).count();
+                u32::try_from(ready).unwrap_or(u32::MAX)
+            });
+            TargetObservation::Found(ScaleObservation {
+                spec,
+                current,
+                ready,
+                pending_since: pending(namespace, target),
+            })
         }
         _ => {
             let sentences: Vec<String> = problems.iter().map(ToString::to_string).collect();
@@ -111,53 +175,26 @@ fn observe_target(
     }
 }
 
-/// Creation times, oldest first, of the pods of each scaled target that are not ready and not on their way out.
-fn pending(namespace: &Namespace) -> HashMap<ScaleTarget, Vec<Timestamp>> {
-    let mut pending: HashMap<ScaleTarget, Vec<Timestamp>> = HashMap::new();
-    for pod in namespace.pods.values().filter(|pod| !pod.ready && !pod.terminating) {
-        if let Some(target) = namespace.target_of(pod).filter(|target| namespace.is_scaled(target)) {
-            pending.entry(target).or_default().push(pod.created);
-        }
-    }
-    for times in pending.values_mut() {
-        times.sort_unstable();
-    }
-    pending
-}
-
-/// The HPAs on the target of each variant, in the order of `variants`.
-fn observe_autoscalers(
-    namespace: &Namespace,
-    controller_instance: Option<&str>,
-    variants: &[Variant],
-) -> Vec<Vec<HpaObservation>> {
-    let mut by_target: HashMap<&ScaleTarget, BTreeMap<&Arc<str>, &Autoscaler>> = HashMap::new();
-    for (hpa, autoscaler) in &namespace.autoscalers {
-        if namespace.is_scaled(&autoscaler.target) {
-            by_target.entry(&autoscaler.target).or_default().insert(hpa, autoscaler);
-        }
-    }
-    let hpas_of = |variant: &Variant| {
-        let target = namespace.variants.get(&variant.key.name).and_then(|declared| declared.target.as_ref());
-        let hpas = target.and_then(|target| by_target.get(target)).into_iter().flatten();
-        hpas.map(|(hpa, autoscaler)| observe_autoscaler(hpa, autoscaler, variant, variants, controller_instance))
-            .collect()
-    };
-    variants.iter().map(hpas_of).collect()
+/// Creation times, oldest first, of the pods of a scaled target that are not ready and not on their way out.
+fn pending(namespace: &Namespace, target: &ObjectKey) -> Vec<Timestamp> {
+    let pending = namespace.pods_under(target).filter(|pod| !pod.ready && !pod.terminating);
+    let mut times: Vec<Timestamp> = pending.map(|pod| pod.created).collect();
+    times.sort_unstable();
+    times
 }
 
 fn observe_autoscaler(
     hpa: &Arc<str>,
     autoscaler: &Autoscaler,
     variant: &Variant,
-    variants: &[Variant],
+    all: &LazyCell<Vec<Variant>, impl FnOnce() -> Vec<Variant>>,
     controller_instance: Option<&str>,
 ) -> HpaObservation {
     let metric = autoscaler.metric.as_ref();
     let selects_this_variant_only = metric.is_some_and(|metric| {
         let selects = |variant: &Variant| metric.selects(|key| label(variant, controller_instance, key));
         // Without looking for a pin first, cost would grow with HPAs times variants.
-        let selects_another = || variants.iter().any(|other| other.key != variant.key && selects(other));
+        let selects_another = || all.iter().any(|other| other.key != variant.key && selects(other));
         selects(variant) && (metric.pins_variant() || !selects_another())
     });
     HpaObservation {

@@ -1,44 +1,130 @@
-//! All watched objects by namespace, and which variant each belongs to.
-//!
-//! ```text
-//! Pod ─► ReplicaSet ─► Deployment ◄─ VariantAutoscaling
-//! Pod ─► StatefulSet ◄───────────────┘     HPA ─► Deployment, StatefulSet
-//! ```
-//!
-//! Links are followed when they are asked for, so objects may arrive in any order.
+//! All watched objects: by namespace, and those of the cluster.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
+    ops::BitOrAssign,
     sync::{Arc, OnceLock},
 };
 
-use super::objects::{Autoscaler, DeclaredVariant, Owner, Pod, ScaleTarget, Table, TargetKind, Watched, Workload};
-use crate::interfaces::VariantObservation;
+pub(crate) use super::namespace::Namespace;
+use super::{
+    assemble::Surroundings,
+    inventory::NodeAccelerators,
+    objects::{GroupKind, ObjectKind, Slice, Table, Watched},
+};
+use crate::interfaces::Inventory;
 
 /// All watched objects.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    namespaces: HashMap<Arc<str>, Namespace>,
+    namespaces: BTreeMap<Arc<str>, Namespace>,
+    pub(crate) cluster: Cluster,
+    /// Kinds of scale targets that are not built in, and how far their watch has come.
+    pub(crate) kinds: BTreeMap<Arc<GroupKind>, KindState>,
+    /// What was counted since the last change that bears on it.
+    pub(crate) inventory: OnceLock<Arc<Inventory>>,
 }
 
-/// The watched objects of one namespace: nothing that matters to a variant lies outside its namespace.
+/// The watched objects that lie in no namespace.
 #[derive(Debug, Default)]
-pub(crate) struct Namespace {
-    pub(crate) variants: Table<DeclaredVariant>,
-    pub(crate) deployments: Table<Workload>,
-    pub(crate) stateful_sets: Table<Workload>,
-    /// Name of the Deployment of each `ReplicaSet`.
-    pub(crate) replica_sets: Table<Arc<str>>,
-    pub(crate) pods: Table<Pod>,
-    pub(crate) autoscalers: Table<Autoscaler>,
-    /// Names of the variants that scale a target; follows `variants`.
-    scaled_by: HashMap<ScaleTarget, BTreeSet<Arc<str>>>,
-    /// What was assembled since the last change that matters: cost grows with what changed.
-    observations: OnceLock<Vec<VariantObservation>>,
+pub(crate) struct Cluster {
+    pub(crate) nodes: Table<NodeAccelerators>,
+    pub(crate) slices: Table<Slice>,
+}
+
+impl Cluster {
+    /// Whether a driver reports devices of a node.
+    pub(crate) fn has_slices(&self, node: &str) -> bool {
+        self.slices.values().any(|slice| &*slice.node == node)
+    }
+}
+
+/// How far the watch of a kind has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum KindState {
+    /// Its objects are known.
+    Listed,
+    /// What stands in the way, and the remedy.
+    Unavailable(String),
+}
+
+/// What a change bears on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Effect {
+    /// On a decision.
+    pub decision: bool,
+    /// On the inventory of accelerators.
+    pub inventory: bool,
+}
+
+impl Effect {
+    pub(crate) const NONE: Self = Self { decision: false, inventory: false };
+    pub(crate) const DECISION: Self = Self { decision: true, inventory: false };
+    pub(crate) const INVENTORY: Self = Self { decision: false, inventory: true };
+
+    /// Whether it bears on anything.
+    pub(crate) fn matters(self) -> bool {
+        self != Self::NONE
+    }
+}
+
+impl BitOrAssign for Effect {
+    fn bitor_assign(&mut self, other: Self) {
+        self.decision |= other.decision;
+        self.inventory |= other.inventory;
+    }
+}
+
+/// Where objects of a kind are kept: in their namespace, or with those of the cluster.
+pub(crate) trait Home: Default + 'static {
+    /// The home for a namespace, if it holds anything.
+    fn find<'a>(index: &'a mut Index, namespace: &str) -> Option<&'a mut Self>;
+    /// The home for a namespace.
+    fn make<'a>(index: &'a mut Index, namespace: &str) -> &'a mut Self;
+    /// Forgets the home for a namespace if it holds nothing.
+    fn prune(index: &mut Index, namespace: &str);
+    /// All homes with the namespace of each.
+    fn all(index: &mut Index) -> impl Iterator<Item = (Arc<str>, &mut Self)>;
+}
+
+impl Home for Cluster {
+    fn find<'a>(index: &'a mut Index, _namespace: &str) -> Option<&'a mut Self> {
+        Some(&mut index.cluster)
+    }
+
+    fn make<'a>(index: &'a mut Index, _namespace: &str) -> &'a mut Self {
+        &mut index.cluster
+    }
+
+    fn prune(_index: &mut Index, _namespace: &str) {}
+
+    fn all(index: &mut Index) -> impl Iterator<Item = (Arc<str>, &mut Self)> {
+        std::iter::once(("".into(), &mut index.cluster))
+    }
+}
+
+impl Home for Namespace {
+    fn find<'a>(index: &'a mut Index, namespace: &str) -> Option<&'a mut Self> {
+        index.namespaces.get_mut(namespace)
+    }
+
+    fn make<'a>(index: &'a mut Index, namespace: &str) -> &'a mut Self {
+        index.namespaces.entry(namespace.into()).or_default()
+    }
+
+    fn prune(index: &mut Index, namespace: &str) {
+        if index.namespaces.get(namespace).is_some_and(Self::is_empty) {
+            index.namespaces.remove(namespace);
+        }
+    }
+
+    fn all(index: &mut Index) -> impl Iterator<Item = (Arc<str>, &mut Self)> {
+        index.namespaces.iter_mut().map(|(name, namespace)| (name.clone(), namespace))
+    }
 }
 
 impl Index {
-    /// All namespaces, in no order.
+    /// All namespaces, by name.
     pub(crate) fn namespaces(&self) -> impl Iterator<Item = (&Arc<str>, &Namespace)> {
         self.namespaces.iter()
     }
@@ -48,120 +134,105 @@ impl Index {
         self.namespaces.get_key_value(name)
     }
 
-    /// Stores an object, or removes it (`None`). Returns whether the change bears on a decision.
-    pub(crate) fn store<W: Watched>(&mut self, namespace: &str, name: &str, slim: Option<W::Slim>) -> bool {
-        let Some(known) = self.namespaces.get_mut(namespace) else {
-            let Some(slim) = slim else { return false };
-            return self.namespaces.entry(namespace.into()).or_default().store::<W>(name, Some(slim));
-        };
-        let matters = known.store::<W>(name, slim);
-        if known.is_empty() {
-            self.namespaces.remove(namespace);
-        }
-        matters
+    /// Assembles again what changed since the last time.
+    pub(crate) fn refresh(&mut self, controller_instance: Option<&str>) {
+        let surroundings = Surroundings { controller_instance, kinds: &self.kinds };
+        self.namespaces.retain(|name, namespace| {
+            namespace.refresh(name, surroundings);
+            !namespace.is_empty()
+        });
     }
 
-    /// Makes `listed` the only objects of their kind. Returns whether the change bears on a decision.
-    pub(crate) fn replace<W: Watched>(&mut self, listed: Vec<(Arc<str>, Arc<str>, W::Slim)>) -> bool {
-        let present: HashSet<(Arc<str>, Arc<str>)> =
-            listed.iter().map(|(namespace, name, _)| (namespace.clone(), name.clone())).collect();
-        let mut gone = Vec::new();
-        for (namespace, objects) in &mut self.namespaces {
-            let known = W::table(objects).keys().map(|name| (namespace.clone(), name.clone()));
-            gone.extend(known.filter(|key| !present.contains(key)));
+    /// Stores an object, or removes it (`None`). Tells what that bears on.
+    pub(crate) fn store<W: Watched>(
+        &mut self,
+        watched: &W,
+        namespace: &str,
+        name: &str,
+        slim: Option<W::Slim>,
+    ) -> Effect {
+        if slim.is_none() && W::Home::find(self, namespace).is_none() {
+            return Effect::NONE;
         }
-        let mut matters = false;
+        let effect = store(watched, W::Home::make(self, namespace), name, slim);
+        W::Home::prune(self, namespace);
+        if effect.inventory {
+            self.inventory.take();
+        }
+        effect
+    }
+
+    /// Makes `listed` the only objects of their kind. Tells what that bears on.
+    pub(crate) fn replace<W: Watched>(&mut self, watched: &W, listed: Vec<(Arc<str>, Arc<str>, W::Slim)>) -> Effect {
+        let present: HashSet<(&str, &str)> =
+            listed.iter().map(|(namespace, name, _)| (&**namespace, &**name)).collect();
+        let mut gone = Vec::new();
+        for (namespace, home) in W::Home::all(self) {
+            let known = watched.table(home).keys().map(|name| (namespace.clone(), name.clone()));
+            gone.extend(known.filter(|(namespace, name)| !present.contains(&(&**namespace, &**name))));
+        }
+        let mut effect = Effect::NONE;
         for (namespace, name) in gone {
-            matters |= self.store::<W>(&namespace, &name, None);
+            effect |= self.store(watched, &namespace, &name, None);
         }
         for (namespace, name, slim) in listed {
-            matters |= self.store::<W>(&namespace, &name, Some(slim));
+            effect |= self.store(watched, &namespace, &name, Some(slim));
         }
-        matters
+        effect
+    }
+
+    /// Notes how far the watch of a kind has come; `None` when it is watched no more.
+    pub(crate) fn set_kind(&mut self, kind: &Arc<GroupKind>, state: Option<KindState>) -> Effect {
+        if self.kinds.get(kind) == state.as_ref() {
+            return Effect::NONE;
+        }
+        match state {
+            Some(state) => self.kinds.insert(kind.clone(), state),
+            None => self.kinds.remove(kind),
+        };
+        let mut effect = Effect::NONE;
+        for namespace in self.namespaces.values_mut() {
+            effect |= namespace.touch_kind(&ObjectKind::Other(kind.clone()));
+        }
+        effect
+    }
+
+    /// Forgets the objects of a kind of scale targets.
+    pub(crate) fn forget_workloads(&mut self, kind: &Arc<GroupKind>) -> Effect {
+        let mut effect = Effect::NONE;
+        for namespace in self.namespaces.values_mut() {
+            effect |= namespace.forget_workloads(&ObjectKind::Other(kind.clone()));
+        }
+        effect
+    }
+
+    /// Kinds of scale targets that are not built in, with the API version in which a variant names each.
+    pub(crate) fn wanted_kinds(&self) -> BTreeMap<Arc<GroupKind>, Arc<str>> {
+        self.namespaces.values().flat_map(Namespace::wanted_kinds).collect()
     }
 }
 
-impl Namespace {
-    /// The variants as `assemble` makes them of this namespace, which it is asked for only after a change.
-    pub(crate) fn observations(
-        &self,
-        assemble: impl FnOnce(&Self) -> Vec<VariantObservation>,
-    ) -> &[VariantObservation] {
-        self.observations.get_or_init(|| assemble(self))
+fn store<W: Watched>(watched: &W, home: &mut W::Home, name: &str, slim: Option<W::Slim>) -> Effect {
+    let (name, old) = match watched.table(home).remove_entry(name) {
+        Some((name, old)) => (name, Some(old)),
+        None => (name.into(), None),
+    };
+    let changed = old != slim;
+    let mut effect = Effect::NONE;
+    if let Some(old) = old.as_ref().filter(|_| changed) {
+        effect |= watched.touch(home, &name, old);
     }
-
-    /// Whether a variant scales `target`.
-    pub(crate) fn is_scaled(&self, target: &ScaleTarget) -> bool {
-        self.scaled_by.contains_key(target)
+    let is_present = slim.is_some();
+    if let Some(slim) = slim {
+        watched.table(home).insert(name.clone(), slim);
     }
-
-    /// Names of the variants that scale `target`, in order.
-    pub(crate) fn variants_of(&self, target: &ScaleTarget) -> impl Iterator<Item = &Arc<str>> {
-        self.scaled_by.get(target).into_iter().flatten()
+    if !changed {
+        return effect;
     }
-
-    /// What owns a pod in the end; `None` while its `ReplicaSet` is unknown or has no Deployment.
-    pub(crate) fn target_of(&self, pod: &Pod) -> Option<ScaleTarget> {
-        match &pod.owner {
-            Owner::StatefulSet(name) => Some(ScaleTarget { kind: TargetKind::StatefulSet, name: name.clone() }),
-            Owner::ReplicaSet(name) => {
-                let deployment = self.replica_sets.get(name)?;
-                Some(ScaleTarget { kind: TargetKind::Deployment, name: deployment.clone() })
-            }
-        }
+    effect |= watched.relink(home, &name, old.as_ref());
+    if is_present && let Some((name, slim)) = watched.table(home).remove_entry(&name) {
+        effect |= watched.touch(home, &name, &slim);
+        watched.table(home).insert(name, slim);
     }
-
-    /// The workload that `target` names.
-    pub(crate) fn workload(&self, target: &ScaleTarget) -> Option<&Workload> {
-        match target.kind {
-            TargetKind::Deployment => self.deployments.get(&target.name),
-            TargetKind::StatefulSet => self.stateful_sets.get(&target.name),
-        }
-    }
-
-    fn store<W: Watched>(&mut self, name: &str, slim: Option<W::Slim>) -> bool {
-        let old = W::table(self).remove_entry(name);
-        let name = match &old {
-            Some((name, _)) => name.clone(),
-            None => name.into(),
-        };
-        let old = old.map(|(_, slim)| slim);
-        let changed = old != slim;
-        let mut matters = changed && old.as_ref().is_some_and(|old| W::matters(self, &name, old));
-        if let Some(slim) = slim {
-            matters |= changed && W::matters(self, &name, &slim);
-            W::table(self).insert(name.clone(), slim);
-        }
-        if changed {
-            W::relink(self, &name, old.as_ref());
-        }
-        if matters {
-            self.observations.take();
-        }
-        matters
-    }
-
-    /// Follows a change of the variant `name`, which was `old`, in `scaled_by`.
-    pub(crate) fn relink_variant(&mut self, name: &Arc<str>, old: Option<&DeclaredVariant>) {
-        if let Some(target) = old.and_then(|old| old.target.as_ref())
-            && let Some(names) = self.scaled_by.get_mut(target)
-        {
-            names.remove(name);
-            if names.is_empty() {
-                self.scaled_by.remove(target);
-            }
-        }
-        if let Some(target) = self.variants.get(name).and_then(|new| new.target.clone()) {
-            self.scaled_by.entry(target).or_default().insert(name.clone());
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.variants.is_empty()
-            && self.deployments.is_empty()
-            && self.stateful_sets.is_empty()
-            && self.replica_sets.is_empty()
-            && self.pods.is_empty()
-            && self.autoscalers.is_empty()
-    }
+    effect
 }

@@ -6,13 +6,18 @@
 //! ```
 //!
 //! Objects are reduced to what decisions use as they arrive; everything after that is a pure function of the index.
-//! The watches need `get`, `list` and `watch` on `variantautoscalings.llmd.ai`, `deployments.apps`, `statefulsets.apps`,
-//! `replicasets.apps`, `pods` and `horizontalpodautoscalers.autoscaling`, and no other permission.
+//! The watches need `get`, `list` and `watch` on what [`run`] names, and no other permission. Of those, only the kinds that
+//! tell variants, their targets and their pods are indispensable; without the others something is unknown, and said to be.
 
 mod accelerator;
 mod assemble;
+#[doc(hidden)]
+mod filling;
 mod hpa_checks;
 mod index;
+mod inventory;
+mod kinds;
+mod namespace;
 mod objects;
 mod problem;
 mod quantity;
@@ -25,13 +30,18 @@ mod watch;
 use kube::Client;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::objects::{Autoscalers, Deployments, Pods, ReplicaSets, StatefulSets, Variants, Watched};
+use self::objects::{
+    Autoscalers, Deployments, Namespaces, Nodes, Pods, Quotas, ReplicaSets, ScaledObjects, StatefulSets, Variants,
+    Watched,
+};
 pub use self::{
-    accelerator::{PRODUCT_LABELS, short_name},
+    accelerator::short_name,
+    filling::Filling,
     hpa_checks::{HpaWarning, HpaWarningReason, Severity, check_hpas},
     problem::Problem,
-    state::ClusterState,
+    state::{ClusterState, Declaration, DeclaredBy},
 };
+use crate::interfaces::InventorySettings;
 
 /// What to watch.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +51,8 @@ pub struct Options {
     /// Which installation this is, where several share a cluster: only those whose label
     /// `wva.llmd.ai/controller-instance` has this value are taken, and series carry it as `controller_instance`.
     pub controller_instance: Option<String>,
+    /// What the cluster does not tell of its accelerators.
+    pub inventory: InventorySettings,
 }
 
 /// Starts the watches on the current runtime. They end with `shutdown`; the tracker tells when they have.
@@ -48,15 +60,23 @@ pub struct Options {
 /// Nothing here is fatal: a kind that is forbidden or not installed is tried again for ever, and
 /// [`ClusterState::sync_problem`] says so.
 pub fn run(client: &Client, options: &Options, shutdown: &CancellationToken) -> (ClusterState, TaskTracker) {
-    let state = ClusterState::new(options.controller_instance.clone());
+    let state = ClusterState::new(options);
     let watches = TaskTracker::new();
     let start = Start { client, options, shutdown, state: &state, watches: &watches };
-    start.watch::<Variants>();
-    start.watch::<Deployments>();
-    start.watch::<StatefulSets>();
-    start.watch::<ReplicaSets>();
-    start.watch::<Pods>();
-    start.watch::<Autoscalers>();
+    let rules = state.rules();
+    let controller_instance = &options.controller_instance;
+    start.watch(Variants);
+    start.watch(Deployments(rules.clone()));
+    start.watch(StatefulSets(rules.clone()));
+    start.watch(ReplicaSets);
+    start.watch(Pods(rules.clone()));
+    start.watch(Autoscalers { controller_instance: controller_instance.clone() });
+    start.watch(ScaledObjects { controller_instance: controller_instance.clone() });
+    start.watch(Namespaces);
+    start.watch(Nodes(rules.clone()));
+    start.watch(Quotas(rules.clone()));
+    start.follow(kinds::follow_scaled(client.clone(), options.clone(), state.clone()));
+    start.follow(kinds::follow_devices(client.clone(), options.clone(), state.clone()));
     watches.close();
     (state, watches)
 }
@@ -70,8 +90,11 @@ struct Start<'a> {
 }
 
 impl Start<'_> {
-    fn watch<W: Watched>(&self) {
-        let follow = watch::follow::<W>(self.client.clone(), self.options.clone(), self.state.clone());
+    fn watch<W: Watched>(&self, watched: W) {
+        self.follow(watch::follow(watched, self.client.clone(), self.options.clone(), self.state.clone()));
+    }
+
+    fn follow(&self, follow: impl Future<Output = ()> + Send + 'static) {
         self.watches.spawn(self.shutdown.clone().run_until_cancelled_owned(follow));
     }
 }

@@ -1,4 +1,4 @@
-//! Why a `VariantAutoscaling` cannot be used.
+//! Why a declared variant cannot be used.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::interfaces::{TargetReference, VariantKey};
 
-/// Why no replicas can be decided for a `VariantAutoscaling`: each text names the object, what is wrong and the remedy.
+/// Why no replicas can be decided for a variant: each text names the object, what is wrong and the remedy.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Problem {
@@ -55,22 +55,32 @@ pub enum Problem {
         /// What it must be.
         rule: &'static str,
     },
-    /// The kind of the scale target is not one that is watched.
-    #[error(
-        "VariantAutoscaling {variant} scales the {} {} of {}, a kind that is not supported; \
-         point spec.scaleTargetRef at a Deployment or StatefulSet of apps/v1",
-        target.kind, target.name, target.api_version
-    )]
+    /// An annotation that declares a variant is wrong.
+    #[error("{declared_by} {variant} has the annotation {annotation} {value:?}, but {rule}; correct the annotation")]
+    InvalidAnnotation {
+        /// The variant, which has the name of what declares it.
+        variant: VariantKey,
+        /// Kind of the object that is annotated.
+        declared_by: String,
+        /// Key of the annotation.
+        annotation: &'static str,
+        /// What it has.
+        value: String,
+        /// What it must be.
+        rule: &'static str,
+    },
+    /// Objects of the kind of the scale target cannot be watched.
+    #[error("variant {variant} scales the {} {} of {}: {why}", target.kind, target.name, target.api_version)]
     UnsupportedTarget {
         /// The variant.
         variant: VariantKey,
         /// What it points at.
         target: TargetReference,
+        /// What stands in the way, and the remedy.
+        why: String,
     },
     /// The scale target does not exist.
-    #[error(
-        "VariantAutoscaling {variant} scales {target}, which does not exist; create it or correct spec.scaleTargetRef"
-    )]
+    #[error("variant {variant} scales {target}, which does not exist; create it or correct scaleTargetRef")]
     TargetNotFound {
         /// The variant.
         variant: VariantKey,
@@ -79,7 +89,7 @@ pub enum Problem {
     },
     /// Other variants scale the same target.
     #[error(
-        "VariantAutoscalings {} in namespace {} all scale {target}; give each a scale target of its own or delete all but one",
+        "variants {} in namespace {} all scale {target}; give each a scale target of its own or delete all but one",
         join(variants), variant.namespace
     )]
     SharedTarget {
@@ -101,13 +111,14 @@ impl Problem {
             Self::InvalidCost { .. } => "InvalidCost",
             Self::InvalidBounds { .. } => "InvalidBounds",
             Self::InvalidOverride { .. } => "InvalidOverride",
+            Self::InvalidAnnotation { .. } => "InvalidAnnotation",
             Self::UnsupportedTarget { .. } => "UnsupportedTarget",
             Self::TargetNotFound { .. } => "TargetNotFound",
             Self::SharedTarget { .. } => "SharedTarget",
         }
     }
 
-    /// Whether it lies with the scale target, not with the `VariantAutoscaling`'s other fields.
+    /// Whether it lies with the scale target, not with what else its owner declared.
     pub fn concerns_target(&self) -> bool {
         matches!(self, Self::UnsupportedTarget { .. } | Self::TargetNotFound { .. } | Self::SharedTarget { .. })
     }

@@ -17,7 +17,7 @@ use kube::{
     },
 };
 
-use super::{ClusterState, Options, objects::Watched, state::identity, sync::WatchFailure};
+use super::{ClusterState, Options, objects::Watched, sync::WatchFailure};
 
 /// The first delay after a failure; it doubles, with as much again of jitter at most.
 const LEAST_DELAY: Duration = Duration::from_millis(200);
@@ -27,51 +27,62 @@ const GREATEST_DELAY: Duration = Duration::from_secs(5);
 const ROW: Duration = Duration::from_secs(30);
 
 /// Keeps `state` up to date with the objects of one kind; never ends.
-pub(crate) async fn follow<W: Watched>(client: Client, options: Options, state: ClusterState) {
-    let events = watcher(W::api(client, &options), W::selection(&options)).backoff(RetryDelays::default());
+pub(crate) async fn follow<W: Watched>(watched: W, client: Client, options: Options, state: ClusterState) {
+    let events = watcher(watched.api(client, &options), watched.selection(&options)).backoff(RetryDelays::default());
     let mut events = pin!(events);
     let mut listing = Vec::new();
     while let Some(event) = events.next().await {
         match event {
-            Ok(event) => take::<W>(event, &mut listing, &state),
-            Err(error) => report::<W>(&error, &state),
+            Ok(event) => take(&watched, event, &mut listing, &state),
+            Err(error) => report(&watched, &error, &state),
         }
     }
 }
 
 /// A list is taken over when it is complete, so that nothing known vanishes while it is read again.
-fn take<W: Watched>(event: Event<W::Object>, listing: &mut Vec<(Arc<str>, Arc<str>, W::Slim)>, state: &ClusterState) {
+fn take<W: Watched>(
+    watched: &W,
+    event: Event<W::Object>,
+    listing: &mut Vec<(Arc<str>, Arc<str>, W::Slim)>,
+    state: &ClusterState,
+) {
     match event {
         Event::Init => listing.clear(),
         Event::InitApply(object) => {
-            if let Some((namespace, name)) = identity(&object)
-                && let Some(slim) = W::reduce(object)
+            if let Some((namespace, name)) = watched.identity(&object)
+                && let Some(slim) = watched.reduce(object)
             {
                 listing.push((namespace, name, slim));
             }
         }
-        Event::InitDone => state.listed::<W>(std::mem::take(listing)),
-        Event::Apply(object) => state.applied::<W>(object),
-        Event::Delete(object) => state.deleted::<W>(&object),
+        Event::InitDone => state.listed(watched, std::mem::take(listing)),
+        Event::Apply(object) => state.applied(watched, object),
+        Event::Delete(object) => state.deleted(watched, &object),
     }
 }
 
-/// A failure is logged once, not at every attempt.
-fn report<W: Watched>(error: &watcher::Error, state: &ClusterState) {
+/// A failure is logged once, not at every attempt; that the cluster lacks what it need not have is no failure.
+fn report<W: Watched>(watched: &W, error: &watcher::Error, state: &ClusterState) {
     // Expected after a long pause: the watcher lists again.
     if matches!(error, watcher::Error::WatchError(status) if status.code == 410) {
         return;
     }
-    let failure = WatchFailure::new(W::RESOURCE, error);
-    if state.failed::<W>(failure.clone()) {
-        tracing::warn!(resource = %W::RESOURCE, %failure, "watch failed");
+    let resource = watched.resource();
+    let failure = WatchFailure::new(&resource, error);
+    if !state.failed(watched, failure.clone()) {
+        return;
+    }
+    if resource.is_optional() && matches!(failure, WatchFailure::NotInstalled(_)) {
+        tracing::debug!(%resource, %failure, "not watched");
+    } else {
+        tracing::warn!(%resource, %failure, "watch failed");
     }
 }
 
 /// Delays between attempts. Rows of failures are told apart by time: [`Backoff::reset`] comes with every start of a
 /// list, also of one that fails, and would keep the delay at its least for ever.
 #[derive(Debug, Default)]
-struct RetryDelays {
+pub(super) struct RetryDelays {
     row: Option<(ExponentialBackoff, Instant)>,
 }
 

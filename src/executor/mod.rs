@@ -7,20 +7,54 @@ use std::{fmt, future::Future, time::Duration};
 
 use tokio::{
     sync::watch,
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
-/// Runs the task at a fixed interval, the first time at once.
-#[derive(Clone, Copy, Debug)]
+/// No executor runs without rest.
+const LEAST_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Any of the three.
+#[derive(Debug)]
+pub enum Executor {
+    /// At a fixed interval.
+    Polling(PollingExecutor),
+    /// When something changed.
+    Reactive(ReactiveExecutor),
+    /// Both.
+    Hybrid(HybridExecutor),
+}
+
+impl Executor {
+    /// Runs `task` until `shutdown`, as the executor it is.
+    pub async fn start<F, Fut>(self, shutdown: CancellationToken, task: F)
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = ()>,
+    {
+        match self {
+            Self::Polling(polling) => polling.start(shutdown, task).await,
+            Self::Reactive(reactive) => reactive.start(shutdown, task).await,
+            Self::Hybrid(hybrid) => hybrid.start(shutdown, task).await,
+        }
+    }
+}
+
+/// Runs the task at an interval, the first time at once.
 pub struct PollingExecutor {
-    interval: Duration,
+    interval: Box<dyn Fn() -> Duration + Send + Sync>,
+}
+
+impl fmt::Debug for PollingExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PollingExecutor").field("interval", &(self.interval)()).finish()
+    }
 }
 
 impl PollingExecutor {
-    /// An executor with this interval, which must not be zero.
-    pub fn new(interval: Duration) -> Self {
-        Self { interval: interval.max(Duration::from_millis(1)) }
+    /// An executor with this interval, asked anew for each run.
+    pub fn new(interval: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+        Self { interval: Box::new(interval) }
     }
 
     /// Runs `task` until `shutdown`. A run that has begun is finished.
@@ -29,13 +63,12 @@ impl PollingExecutor {
         F: FnMut() -> Fut,
         Fut: Future<Output = ()>,
     {
-        let mut ticks = interval(self.interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return,
-                _ = ticks.tick() => task().await,
+        while !shutdown.is_cancelled() {
+            let started = Instant::now();
+            task().await;
+            let next = started + (self.interval)().max(LEAST_INTERVAL);
+            if shutdown.run_until_cancelled(sleep_until(next)).await.is_none() {
+                return;
             }
         }
     }
@@ -161,7 +194,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn polling_runs_at_once_and_then_every_interval() {
-        let polling = PollingExecutor::new(Duration::from_millis(100));
+        let polling = PollingExecutor::new(|| Duration::from_millis(100));
         let seen = runs_at(&[50, 150, 250], |shutdown, count| polling.start(shutdown, counting(count))).await;
         assert_eq!(seen, [1, 2, 3]);
     }
@@ -198,5 +231,63 @@ mod tests {
             () = one_change => Vec::new(),
         };
         assert_eq!(seen, [1, 2, 2, 3]);
+    }
+
+    /// Runs an executor for a second in which changes come at these moments (milliseconds); tells when runs began.
+    async fn runs(executor: impl FnOnce(watch::Receiver<u64>) -> Executor, changed_at: Vec<u64>) -> Vec<u64> {
+        let (changed, changes) = watch::channel(0);
+        let (shutdown, begin) = (CancellationToken::new(), Instant::now());
+        let began = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let seen = began.clone();
+        let task = move || {
+            seen.lock().unwrap().push(begin.elapsed().as_millis() as u64);
+            std::future::ready(())
+        };
+        let story = async {
+            for moment in changed_at {
+                sleep_until(begin + Duration::from_millis(moment)).await;
+                changed.send_modify(|count| *count += 1);
+            }
+            sleep_until(begin + Duration::from_secs(1)).await;
+            shutdown.cancel();
+        };
+        tokio::join!(story, executor(changes).start(shutdown.clone(), task));
+        std::sync::Arc::try_unwrap(began).unwrap().into_inner().unwrap()
+    }
+
+    fn hybrid(changes: watch::Receiver<u64>) -> Executor {
+        let gap = Duration::from_millis(100);
+        Executor::Hybrid(HybridExecutor::new(|| Duration::from_secs(5), changes, gap))
+    }
+
+    fn reactive(changes: watch::Receiver<u64>) -> Executor {
+        Executor::Reactive(ReactiveExecutor::new(changes, Duration::from_millis(100)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_follows_every_change_within_the_gap() {
+        for executor in [hybrid, reactive] {
+            let moments = [150, 170, 400, 455, 730];
+            let began = runs(executor, moments.to_vec()).await;
+            for moment in moments {
+                let waited = began.iter().find(|began| **began >= moment).map(|began| began - moment);
+                assert!(waited.is_some_and(|waited| waited <= 101), "{moment}: {began:?}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_storm_of_changes_makes_one_run_per_gap() {
+        for executor in [hybrid, reactive] {
+            let began = runs(executor, (1..900).collect()).await;
+            assert!((9..=11).contains(&began.len()), "{began:?}");
+            assert!(began.windows(2).all(|pair| pair[1] - pair[0] >= 100), "{began:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn polling_takes_no_note_of_changes() {
+        let polling = |_| Executor::Polling(PollingExecutor::new(|| Duration::from_millis(400)));
+        assert_eq!(runs(polling, (1..900).collect()).await, [0, 400, 800]);
     }
 }

@@ -79,7 +79,7 @@ pub trait PodDirectory: Send + Sync {
     /// The pod's variant; `None` while the pod is unknown or belongs to no variant.
     fn identify(&self, namespace: &str, pod: &str) -> Option<PodIdentity>;
 
-    /// Where the running pods of variants expose their metrics.
+    /// Where the ready pods of variants expose their metrics.
     fn endpoints(&self) -> Vec<PodEndpoint> {
         Vec::new()
     }

@@ -15,6 +15,7 @@ mod decision;
 mod forecast;
 mod identity;
 mod inventory;
+mod inventory_settings;
 mod labels;
 mod limits;
 mod model;
@@ -40,6 +41,7 @@ pub use decision::{
 pub use forecast::{DemandForecast, ExpectedDemand, ForecastMethod};
 pub use identity::{ModelKey, VariantKey};
 pub use inventory::{AcceleratorPool, AcceleratorQuota, Inventory};
+pub use inventory_settings::{AcceleratorRule, ConfiguredQuota, InventorySettings, NodeGroupLimit};
 pub use labels::wire_labels;
 pub use limits::{AcceleratorLimits, AcceleratorMode, SaturationPolicy};
 pub use model::{LengthDistribution, ModelMetrics, ModelObservation};

@@ -1,10 +1,6 @@
 //! Takes a [`Snapshot`]: joins what the cluster says with what the metric sources say, at one moment.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
@@ -13,7 +9,7 @@ use crate::{
     interfaces::{
         AcceleratorLimits, AgeLimits, CollectorError, EngineOptions, Inventory, MetricsCollector, ModelKey,
         ModelMetrics, ModelObservation, Override, ReplicaMetrics, SNAPSHOT_VERSION, SaturationScalingConfig,
-        ServiceObjective, ServiceProfile, Signal, Snapshot, VariantKey, VariantObservation,
+        ServiceObjective, ServiceProfile, Signal, Snapshot, Variant, VariantObservation,
     },
 };
 
@@ -97,21 +93,24 @@ pub async fn take(
 ) -> Snapshot {
     let taken_at = clock.now();
     let mut variants = cluster.observe(taken_at);
-    let models: BTreeSet<ModelKey> = variants.iter().map(|variant| variant.variant.model.clone()).collect();
+    // By model: a pod whose engine serves another model than its variant declares says nothing of the variant.
+    let mut models: BTreeMap<ModelKey, Vec<usize>> = BTreeMap::new();
+    for (index, variant) in variants.iter().enumerate() {
+        models.entry(variant.variant.model.clone()).or_default().push(index);
+    }
 
-    // By model too: a pod whose engine serves another model than its variant declares says nothing of the variant.
-    let mut replicas: BTreeMap<(ModelKey, VariantKey), Vec<ReplicaMetrics>> = BTreeMap::new();
     let mut unavailable = BTreeMap::new();
     let mut observed_models = Vec::with_capacity(models.len());
-    for model in &models {
+    for (model, members) in &mut models {
+        members.sort_unstable_by(|a, b| variants[*a].variant.key.cmp(&variants[*b].variant.key));
         let mut metrics = ModelMetrics::default();
         let mut has_signals = false;
         for collector in collectors {
             // An error here is "nothing fetched yet"; the source's health carries it into the message.
             for replica in collector.fetch_saturation_metrics(model).await.unwrap_or_default() {
                 has_signals |= has_sample(&replica);
-                if let Some(variant) = &replica.variant {
-                    replicas.entry((model.clone(), variant.clone())).or_default().push(replica);
+                if let Some(index) = member(&variants, members, &replica) {
+                    variants[index].replicas.push(replica);
                 }
             }
             add(&mut metrics, collector.fetch_model_metrics(model).await);
@@ -122,19 +121,9 @@ pub async fn take(
         }
     }
     for variant in &mut variants {
-        let declared = &mut variant.variant;
-        if let (None, Some(accelerator)) = (&declared.profile, &declared.accelerator) {
-            declared.profile = parameters.profile_of(&declared.model, accelerator);
-        }
-        let key = (variant.variant.model.clone(), variant.variant.key.clone());
-        variant.replicas = replicas.remove(&key).unwrap_or_default();
+        complete(&mut variant.variant, parameters);
     }
-
-    if parameters.shadow() {
-        for variant in &mut variants {
-            variant.variant.shadow = true;
-        }
-    }
+    let models: Vec<ModelKey> = models.into_keys().collect();
     let overrides = models.iter().map(|model| (model.clone(), parameters.overrides_of(model)));
     let overrides = overrides.filter(|(_, overrides)| !overrides.is_empty()).collect();
     let objectives = models.iter().filter_map(|model| Some((model.clone(), parameters.objective_of(model)?)));
@@ -164,6 +153,21 @@ pub async fn take(
         limits: parameters.limits(),
         overrides,
     }
+}
+
+/// The variant that owns a replica, of those (in the order of their keys) that serve its model.
+fn member(variants: &[VariantObservation], members: &[usize], replica: &ReplicaMetrics) -> Option<usize> {
+    let owner = replica.variant.as_ref()?;
+    let at = members.binary_search_by(|index| variants[*index].variant.key.cmp(owner)).ok()?;
+    members.get(at).copied()
+}
+
+/// Adds what the configuration says of a variant.
+fn complete(variant: &mut Variant, parameters: &dyn Parameters) {
+    if let (None, Some(accelerator)) = (&variant.profile, &variant.accelerator) {
+        variant.profile = parameters.profile_of(&variant.model, accelerator);
+    }
+    variant.shadow |= parameters.shadow();
 }
 
 /// Fills what is not known yet from another source: the first source that knows a quantity is believed.

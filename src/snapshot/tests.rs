@@ -7,7 +7,7 @@ use crate::{
     clock::SimulatedClock,
     interfaces::{
         EngineKind, ReplicaBounds, Role, ScaleObservation, Signal, SourceHealth, TargetObservation, TargetReference,
-        Variant,
+        Variant, VariantKey,
     },
 };
 

@@ -4,6 +4,7 @@
 
 mod correlation;
 mod decisions;
+mod inventory;
 mod logging;
 mod registry;
 #[doc(hidden)]
@@ -11,5 +12,6 @@ pub mod testing;
 
 pub use correlation::CorrelationId;
 pub use decisions::DecisionMetrics;
+pub use inventory::register_inventory;
 pub use logging::{LoggingError, LoggingHandle, init_logging};
 pub use registry::{MetricsRegistry, OPENMETRICS_CONTENT_TYPE};

@@ -51,7 +51,7 @@ async fn missing_target(cluster: &Cluster) -> String {
     cluster.apply(&[Variant::cheap(1, 3).named("orphan").autoscaling()]);
     let (reason, message) = cluster.condition("orphan", "TargetResolved", "False").await;
     assert_eq!(reason, "TargetNotFound");
-    assert!(message.contains("Deployment orphan") && message.contains("correct spec.scaleTargetRef"), "{message}");
+    assert!(message.contains("Deployment orphan") && message.contains("correct scaleTargetRef"), "{message}");
     let refused = cluster.read("orphan").await.unwrap_err();
     assert!(refused.contains(&message), "{refused}");
     message

@@ -110,9 +110,10 @@ fn assert_client_go(cluster: &Cluster) {
 /// Error lines of kube-apiserver's log that name one of our groups, but for those that this harness causes: the server of
 /// another test is gone by then, and an APIService is changed while its status is written.
 fn kube_apiserver_errors() -> Vec<String> {
+    const OF_THE_HARNESS: [&str; 3] =
+        ["connection refused", "could not get list of group", "the object has been modified"];
     let log = std::fs::read_to_string(Bed::get().log("kube-apiserver")).unwrap();
     let ours = |line: &&str| line.starts_with('E') && (line.contains(".metrics.k8s.io") || line.contains("llmd.ai"));
-    let is_of_another =
-        |line: &str| line.contains("connection refused") || line.contains("could not get list of group");
+    let is_of_another = |line: &str| OF_THE_HARNESS.iter().any(|part| line.contains(part));
     log.lines().filter(ours).filter(|line| !is_of_another(line)).map(str::to_owned).collect()
 }

@@ -25,4 +25,5 @@ mod serving_certificate;
 mod slow_connections;
 mod startup;
 mod stock_hpa;
+mod ways_in;
 mod without_metrics;

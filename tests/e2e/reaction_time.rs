@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{FETCH_INTERVAL, Load, Scenario, Variant, eventually};
+use crate::harness::{Bed, FETCH_INTERVAL, Load, Scenario, Variant, eventually};
 
 /// Models, each of which gets one step: a raised value stays until the replicas are there.
 const MODELS: [&str; 7] = ["step-1", "step-2", "step-3", "step-4", "step-5", "step-6", "step-7"];
@@ -21,9 +21,37 @@ const UPSTREAM: [(&str, f64, f64); 4] = [
 /// `collector.fetchInterval` by default.
 const DEFAULT_FETCH_INTERVAL: f64 = 5.0;
 
+/// Where signals come from.
+#[derive(Clone, Copy)]
+struct Path {
+    name: &'static str,
+    /// `collector.backend`.
+    backend: &'static str,
+    /// Of the wait for a sample, and of the wait until it is fetched, in seconds.
+    periods: (f64, f64),
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_step_of_the_load_changes_the_served_value() {
-    let scenario = Scenario::start("reaction-time").await;
+    let fetch = FETCH_INTERVAL.as_secs_f64();
+    let paths = [
+        Path { name: "Prometheus", backend: "prometheus", periods: (SCRAPE_INTERVAL.as_secs_f64(), fetch) },
+        Path { name: "pods scraped directly", backend: "scrape", periods: (SCRAPE_INTERVAL.as_secs_f64(), 0.0) },
+    ];
+    let mut measured = Vec::new();
+    for path in paths {
+        measured.push((path, measure(path).await));
+    }
+    print(measured);
+}
+
+/// Seconds from the step to the value, one per model.
+async fn measure(path: Path) -> Vec<f64> {
+    let name = format!("reaction-{}", path.backend);
+    let scenario = Scenario::start_with(&name, &Bed::get().prometheus_url, |wva| {
+        wva.flag(format!("--collector-backend={}", path.backend));
+    })
+    .await;
     let cluster = &scenario.cluster;
     // Without HPAs: what counts is the value.
     let variants = MODELS.map(|model| Variant::dear(1, 3).named(model).of(model));
@@ -41,7 +69,7 @@ async fn a_step_of_the_load_changes_the_served_value() {
         times.push(stepped.elapsed().as_secs_f64());
         scenario.fleet.load(&cluster.namespace, model, Load::IDLE).await;
     }
-    print(&mut times);
+    times
 }
 
 async fn desired(scenario: &Scenario, variant: &str, accept: impl Fn(u32) -> bool) {
@@ -52,9 +80,7 @@ async fn desired(scenario: &Scenario, variant: &str, accept: impl Fn(u32) -> boo
     .await;
 }
 
-fn print(times: &mut [f64]) {
-    times.sort_by(f64::total_cmp);
-    let (scrape, fetch) = (SCRAPE_INTERVAL.as_secs_f64(), FETCH_INTERVAL.as_secs_f64());
+fn print(measured: Vec<(Path, Vec<f64>)>) {
     println!("\n  From a step of the load to a changed value at the API, through kube-apiserver, in seconds:");
     println!("  {:<72} {:>9} {:>9}", "", "expected", "worst");
     for (hop, least, greatest) in UPSTREAM {
@@ -67,15 +93,18 @@ fn print(times: &mut [f64]) {
     let sum = |pick: fn(&(&str, f64, f64)) -> f64| UPSTREAM.iter().map(pick).sum::<f64>();
     let (least, greatest) = (sum(|hop| hop.1), sum(|hop| hop.2));
     row("upstream, computed: sum", &range(least / 2.0, greatest / 2.0), &range(least, greatest));
-    let ours =
-        |scrape: f64, fetch: f64| (format!("{:.1}", f64::midpoint(scrape, fetch)), format!("{:.1}", scrape + fetch));
-    let (expected, worst) = ours(UPSTREAM[0].1, DEFAULT_FETCH_INTERVAL);
-    row("wva, computed: upstream's scrape of vLLM, default fetch", &expected, &worst);
-    let (expected, worst) = ours(scrape, fetch);
-    row(&format!("wva, computed: scrape every {scrape} s, fetch every {fetch} s"), &expected, &worst);
-    let measured = format!("wva, measured there: median of {} (least {:.2})", times.len(), times[0]);
-    row(&measured, &format!("{:.2}", times[times.len() / 2]), &format!("{:.2}", times[times.len() - 1]));
+    computed("wva, computed: upstream's scrape of vLLM, default fetch", (UPSTREAM[0].1, DEFAULT_FETCH_INTERVAL));
+    for (Path { name, periods, .. }, mut times) in measured {
+        computed(&format!("wva, computed: {name}"), periods);
+        times.sort_by(f64::total_cmp);
+        let label = format!("wva, measured: {name}, median of {} (least {:.2})", times.len(), times[0]);
+        row(&label, &format!("{:.2}", times[times.len() / 2]), &format!("{:.2}", times[times.len() - 1]));
+    }
     println!("  The HPA's own period of 15 s comes on top of all of them.");
+}
+
+fn computed(name: &str, (sample, fetch): (f64, f64)) {
+    row(name, &format!("{:.1}", f64::midpoint(sample, fetch)), &format!("{:.1}", sample + fetch));
 }
 
 fn row(name: &str, expected: &str, worst: &str) {

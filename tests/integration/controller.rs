@@ -68,7 +68,7 @@ fn readers() -> AutoscalerFindings {
 }
 
 pub(crate) fn publication(object: VariantAutoscaling, decision: Decision) -> Publication {
-    Publication { object: Arc::new(object), decision: Some(decision), autoscalers: readers() }
+    Publication { object: Arc::new(object), decision: Some(decision), autoscalers: readers(), annotated: None }
 }
 
 /// A request that the mock received.

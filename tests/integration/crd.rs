@@ -49,6 +49,8 @@ fn rules_that_span_fields_reject_what_the_types_reject() {
         json!({ "scaleTargetRef": { "name": "x" }, "modelID": "m", "minReplicas": 9 }),
         json!({ "scaleTargetRef": { "kind": "StatefulSet", "name": "x", "apiVersion": "apps/v1" }, "modelID": "m" }),
         json!({ "scaleTargetRef": { "kind": "LeaderWorkerSet", "name": "x" }, "modelID": "m" }),
+        json!({ "scaleTargetRef": { "kind": "Rollout", "name": "x" }, "modelID": "m" }),
+        json!({ "scaleTargetRef": { "kind": "Thing", "name": "x", "apiVersion": "example.com/v1" }, "modelID": "m" }),
         json!({ "scaleTargetRef": { "kind": "LeaderWorkerSet", "name": "x",
                 "apiVersion": "leaderworkerset.x-k8s.io/v1" }, "modelID": "m" }),
     ];
@@ -72,6 +74,11 @@ fn rules_that_span_fields_reject_what_the_types_reject() {
                     "modelID": "m" }),
             "apiVersion must be of group",
         ),
+        (
+            json!({ "scaleTargetRef": { "kind": "Rollout", "name": "x", "apiVersion": "apps/v1" }, "modelID": "m" }),
+            "apiVersion must be of group",
+        ),
+        (json!({ "scaleTargetRef": { "kind": "Thing", "name": "x" }, "modelID": "m" }), "apiVersion is needed"),
     ];
     for (spec, message) in &rejected {
         let broken = broken_rules(&object(spec));
@@ -167,7 +174,7 @@ fn bounds_and_patterns_are_in_the_schema() {
     let target = &properties["scaleTargetRef"];
     assert_eq!(target["required"], json!(["name"]));
     assert_eq!(target["properties"]["kind"]["default"], "Deployment");
-    assert_eq!(target["properties"]["kind"]["enum"], json!(["Deployment", "StatefulSet", "LeaderWorkerSet"]));
+    assert_eq!(target["properties"]["kind"]["enum"], Value::Null, "any kind with a scale subresource");
     let conditions = &schema["properties"]["status"]["properties"]["conditions"];
     assert_eq!(conditions["x-kubernetes-list-type"], "map");
     assert_eq!(conditions["x-kubernetes-list-map-keys"], json!(["type"]));
@@ -219,6 +226,7 @@ fn what_follows_from_the_kind_may_be_left_out() {
         (json!({ "name": "x" }), "apps/v1", "Deployment"),
         (json!({ "name": "x", "kind": "StatefulSet" }), "apps/v1", "StatefulSet"),
         (json!({ "name": "x", "kind": "LeaderWorkerSet" }), "leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet"),
+        (json!({ "name": "x", "kind": "Rollout" }), "argoproj.io/v1alpha1", "Rollout"),
     ] {
         let spec: VariantAutoscalingSpec =
             serde_json::from_value(json!({ "scaleTargetRef": target, "modelID": "m" })).unwrap();

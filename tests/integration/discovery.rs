@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use wva::{
     discovery::{ClusterState, Options, run},
     interfaces::{PodDirectory, ScaleObservation, TargetObservation},
+    snapshot::ClusterObserver,
 };
 
 use crate::discovery_api::{DiscoveryApi, PLURALS, failure, list};
@@ -177,23 +178,34 @@ async fn an_object_that_cannot_be_read_hides_no_other() {
 #[tokio::test(start_paused = true)]
 async fn only_lists_and_watches_are_asked_for_and_replica_sets_by_metadata() {
     let api = DiscoveryApi::new();
-    let options = Options { namespace: Some("chat".to_owned()), controller_instance: Some("blue".to_owned()) };
+    let options = Options {
+        namespace: Some("chat".to_owned()),
+        controller_instance: Some("blue".to_owned()),
+        ..Options::default()
+    };
     synced(&api, &options).await;
     let requests = api.requests();
+    let is_discovery = |path: &str| path.starts_with("/apis/resource.k8s.io/");
+    let requests: Vec<_> = requests.into_iter().filter(|asked| !is_discovery(&asked.path)).collect();
     let paths: BTreeSet<&str> = requests.iter().map(|asked| asked.path.as_str()).collect();
     let expected = [
+        "/api/v1/namespaces",
         "/api/v1/namespaces/chat/pods",
+        "/api/v1/namespaces/chat/resourcequotas",
+        "/api/v1/nodes",
         "/apis/apps/v1/namespaces/chat/deployments",
         "/apis/apps/v1/namespaces/chat/replicasets",
         "/apis/apps/v1/namespaces/chat/statefulsets",
         "/apis/autoscaling/v2/namespaces/chat/horizontalpodautoscalers",
+        "/apis/keda.sh/v1alpha1/namespaces/chat/scaledobjects",
         "/apis/llmd.ai/v1alpha1/namespaces/chat/variantautoscalings",
     ];
     assert_eq!(paths.into_iter().collect::<Vec<_>>(), expected);
     assert!(requests.iter().all(|asked| asked.method == "GET"));
     for asked in &requests {
         let metadata_only = asked.accept.contains("PartialObjectMetadata");
-        assert_eq!(metadata_only, asked.path.ends_with("/replicasets"), "{asked:?}");
+        let by_metadata = asked.path.ends_with("/replicasets") || asked.path.ends_with("/namespaces");
+        assert_eq!(metadata_only, by_metadata, "{asked:?}");
         let of_this_instance = asked.query.contains("labelSelector=wva.llmd.ai%2Fcontroller-instance%3Dblue");
         assert_eq!(of_this_instance, asked.path.ends_with("/variantautoscalings"), "{asked:?}");
     }
@@ -205,8 +217,81 @@ async fn the_watches_end_with_shutdown() {
     let shutdown = CancellationToken::new();
     let (state, watches) = run(&api.client(), &Options::default(), &shutdown);
     until(&state, "the end of the first listing", ClusterState::is_synced).await;
-    assert_eq!(watches.len(), PLURALS.len());
+    assert_eq!(watches.len(), PLURALS.len() + 2, "one watch per kind, and two that find kinds out");
     shutdown.cancel();
     watches.wait().await;
     assert!(watches.is_empty());
+}
+
+fn thing(replicas: u32) -> Value {
+    let spec = json!({"spec": {"replicas": replicas}, "status": {"replicas": 1}});
+    object("example.com/v1", "Thing", "llama-t", &spec)
+}
+
+fn variant_of_thing() -> Value {
+    let target = json!({"apiVersion": "example.com/v1", "kind": "Thing", "name": "llama-t"});
+    let spec = json!({"spec": {"modelID": "meta/llama", "scaleTargetRef": target}});
+    object("llmd.ai/v1alpha1", "VariantAutoscaling", "llama", &spec)
+}
+
+fn message_of(state: &ClusterState) -> Option<String> {
+    match &state.observe().first()?.target {
+        TargetObservation::NotFound { message } => Some(message.clone()),
+        TargetObservation::Found(_) => None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_with_a_scale_subresource_that_is_installed_later_is_picked_up() {
+    let api = DiscoveryApi::new()
+        .lists("variantautoscalings", [(200, list(&[variant_of_thing()]))])
+        .lists("things", [(200, list(&[thing(3)]))]);
+    let state = synced(&api, &Options::default()).await;
+    let says = |part: &'static str| {
+        move |state: &ClusterState| message_of(state).is_some_and(|message| message.contains(part))
+    };
+    until(&state, "that the kind is not served", says("does not serve objects of example.com/v1; install")).await;
+
+    api.install("example.com/v1", "Thing", "things", false);
+    until(&state, "that nothing can scale the kind", says("has no scale subresource")).await;
+
+    api.install("example.com/v1", "Thing", "things", true);
+    until(&state, "the object", |state| message_of(state).is_none()).await;
+    let own =
+        json!({"apiVersion": "example.com/v1", "kind": "Thing", "name": "llama-t", "uid": "u", "controller": true});
+    let mut ready = pod("llama-0", "True");
+    ready["metadata"]["ownerReferences"] = json!([own]);
+    api.send("pods", "ADDED", &ready);
+    until(&state, "the pod", |state| state.identify("chat", "llama-0").is_some()).await;
+    let counts = ScaleObservation { spec: 3, current: 1, ready: 1, pending_since: Vec::new() };
+    assert_eq!(state.observe()[0].target, TargetObservation::Found(counts), "ready pods are counted");
+
+    api.send("variantautoscalings", "DELETED", &variant_of_thing());
+    until(&state, "the end of the variant", |state| state.observe().is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_may_not_be_listed_names_the_right_to_grant() {
+    let api = DiscoveryApi::new()
+        .lists("variantautoscalings", [(200, list(&[variant_of_thing()]))])
+        .lists("things", [failure(403, "Forbidden", "things is forbidden: User \"wva\" cannot list")]);
+    api.install("example.com/v1", "Thing", "things", true);
+    let state = synced(&api, &Options::default()).await;
+    until(&state, "the remedy", |state| {
+        message_of(state).is_some_and(|message| message.contains("get, list and watch on things.example.com"))
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_rights_on_nodes_variants_are_known_and_the_inventory_is_not() {
+    let forbidden = failure(403, "Forbidden", "nodes is forbidden: User \"wva\" cannot list");
+    let api = DiscoveryApi::new()
+        .lists("variantautoscalings", [(200, list(&[variant("llama")]))])
+        .lists("deployments", [(200, list(&[deployment()]))])
+        .lists("nodes", [forbidden.clone()])
+        .lists("namespaces", [forbidden]);
+    let state = synced(&api, &Options::default()).await;
+    assert!(matches!(state.observe()[0].target, TargetObservation::Found(_)));
+    assert_eq!((state.inventory(), state.sync_problem()), (None, None));
 }

@@ -14,14 +14,29 @@ use kube::{Client, client::Body};
 use serde_json::{Value, json};
 
 /// The plural names of the resources that are asked for.
-pub(crate) const PLURALS: [&str; 6] =
-    ["variantautoscalings", "deployments", "statefulsets", "replicasets", "pods", "horizontalpodautoscalers"];
+pub(crate) const PLURALS: [&str; 10] = [
+    "variantautoscalings",
+    "deployments",
+    "statefulsets",
+    "replicasets",
+    "pods",
+    "horizontalpodautoscalers",
+    "scaledobjects",
+    "namespaces",
+    "nodes",
+    "resourcequotas",
+];
+
+/// Plural names of kinds that a test may install, and how the API server lists each in its API version.
+pub(crate) const LATE: [&str; 3] = ["rollouts", "things", "resourceslices"];
 
 /// The server. Clones share it.
 #[derive(Clone)]
 pub(crate) struct DiscoveryApi {
     resources: Arc<Mutex<HashMap<&'static str, Resource>>>,
     requests: Arc<Mutex<Vec<Asked>>>,
+    /// What each API version serves, beside what is built in.
+    served: Arc<Mutex<HashMap<String, Value>>>,
 }
 
 /// One request.
@@ -48,14 +63,26 @@ impl DiscoveryApi {
             let (sender, events) = mpsc::unbounded();
             (plural, Resource { lists: [(200, list(&[]))].into(), sender, events: Some(events) })
         };
-        let resources = PLURALS.into_iter().map(empty).collect();
-        Self { resources: Arc::new(Mutex::new(resources)), requests: Arc::default() }
+        let resources = PLURALS.into_iter().chain(LATE).map(empty).collect();
+        Self { resources: Arc::new(Mutex::new(resources)), requests: Arc::default(), served: Arc::default() }
     }
 
     /// Lists of `plural` are answered so, one after the other; the last answer is repeated.
     pub(crate) fn lists(self, plural: &str, answers: impl IntoIterator<Item = (u16, Value)>) -> Self {
         self.resources.lock().unwrap().get_mut(plural).unwrap().lists = answers.into_iter().collect();
         self
+    }
+
+    /// Serves a kind of this API version from now on, with a scale subresource or without.
+    pub(crate) fn install(&self, api_version: &str, kind: &str, plural: &str, scales: bool) {
+        let resource = |name: &str, kind: &str| json!({"name": name, "singularName": "", "namespaced": true, "kind": kind, "verbs": ["list", "watch"]});
+        let mut resources = vec![resource(plural, kind)];
+        if scales {
+            resources.push(resource(&format!("{plural}/scale"), "Scale"));
+        }
+        let list =
+            json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version, "resources": resources});
+        self.served.lock().unwrap().insert(api_version.to_owned(), list);
     }
 
     /// Sends a watch event, at once or as soon as there is a watch.
@@ -85,7 +112,10 @@ impl DiscoveryApi {
         let method = request.method().to_string();
         let plural = path.rsplit('/').next().unwrap().to_owned();
         let watch = query.contains("watch=true");
-        self.requests.lock().unwrap().push(Asked { method, path, query, accept });
+        self.requests.lock().unwrap().push(Asked { method, path: path.clone(), query, accept });
+        if let Some(answer) = self.discovery(&path) {
+            return answer;
+        }
         let mut resources = self.resources.lock().unwrap();
         let resource = resources.get_mut(plural.as_str()).unwrap_or_else(|| panic!("nobody may ask for {plural}"));
         if watch {
@@ -98,9 +128,29 @@ impl DiscoveryApi {
         }
         let (status, body) =
             if resource.lists.len() > 1 { resource.lists.pop_front().unwrap() } else { resource.lists[0].clone() };
-        let body = stream::iter([Ok(Frame::data(Bytes::from(body.to_string())))]);
-        Response::builder().status(status).body(StreamBody::new(body).boxed_unsync()).unwrap()
+        respond(status, &body)
     }
+
+    /// What an API version serves, or a definition, of which there are none.
+    fn discovery(&self, path: &str) -> Option<Response<UnsyncBoxBody<Bytes, Infallible>>> {
+        let api_version = path.strip_prefix("/apis/")?;
+        let not_found = failure(404, "NotFound", "the server could not find the requested resource");
+        if api_version.starts_with("apiextensions.k8s.io/v1/customresourcedefinitions/") {
+            return Some(respond(not_found.0, &not_found.1));
+        }
+        if api_version.split('/').count() != 2 {
+            return None;
+        }
+        Some(match self.served.lock().unwrap().get(api_version) {
+            Some(served) => respond(200, served),
+            None => respond(not_found.0, &not_found.1),
+        })
+    }
+}
+
+fn respond(status: u16, body: &Value) -> Response<UnsyncBoxBody<Bytes, Infallible>> {
+    let body = stream::iter([Ok(Frame::data(Bytes::from(body.to_string())))]);
+    Response::builder().status(status).body(StreamBody::new(body).boxed_unsync()).unwrap()
 }
 
 /// A list as the API server writes it.

@@ -210,14 +210,24 @@ fn wva_may_read_workloads_and_write_only_its_status_and_events() {
         rights(wva.rules),
         [
             "/events:create,patch",
+            "/namespaces:get,list,watch",
+            "/nodes:get,list,watch",
             "/pods:get,list,watch",
+            "/resourcequotas:get,list,watch",
+            "apiextensions.k8s.io/customresourcedefinitions:get",
             "apps/deployments:get,list,watch",
             "apps/replicasets:get,list,watch",
             "apps/statefulsets:get,list,watch",
+            "argoproj.io/rollouts:get,list,watch",
             "autoscaling/horizontalpodautoscalers:get,list,watch",
             "events.k8s.io/events:create,patch",
+            "keda.sh/scaledobjects:get,list,watch",
+            "leaderworkerset.x-k8s.io/leaderworkersets:get,list,watch",
             "llmd.ai/variantautoscalings/status:patch",
             "llmd.ai/variantautoscalings:get,list,watch",
+            "resource.k8s.io/resourceclaims:get,list,watch",
+            "resource.k8s.io/resourceclaimtemplates:get,list,watch",
+            "resource.k8s.io/resourceslices:get,list,watch",
         ]
     );
     let mut in_its_namespace: Vec<_> = of::<Role>().into_iter().flat_map(|role| rights(role.rules)).collect();

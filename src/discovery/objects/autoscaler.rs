@@ -8,25 +8,40 @@ use kube::{
     core::{Expression, Selector},
 };
 
-use super::{ScaleTarget, Table, Watched, count, scoped};
+use super::{
+    DeclaredVariant, ObjectKey, Source, Table, Watched,
+    annotated::{self, Autoscaling},
+    count, scoped,
+};
 use crate::{
     constants::{LABEL_VARIANT_NAME, WVA_DESIRED_REPLICAS},
-    discovery::{Options, index::Namespace, quantity, sync::WatchedResource},
-    interfaces::{HpaTarget, ReplicaBounds},
+    discovery::{
+        Options,
+        index::{Effect, Namespace},
+        quantity,
+        sync::WatchedResource,
+    },
+    interfaces::{HpaTarget, ReplicaBounds, TargetReference},
 };
 
 /// What kube-controller-manager assumes where an HPA sets no tolerance: `--horizontal-pod-autoscaler-tolerance`.
 const DEFAULT_TOLERANCE: f64 = 0.1;
 
-/// The `HorizontalPodAutoscaler` watch.
-#[derive(Debug)]
-pub(crate) struct Autoscalers;
+/// KEDA puts it on the HPA of a `ScaledObject`, which then speaks for both.
+const KEDA_OWNED_LABEL: &str = "scaledobject.keda.sh/name";
+
+/// The `HorizontalPodAutoscaler` watch. Annotated HPAs are variants, if they belong to this installation.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Autoscalers {
+    /// The installation, where several share the cluster.
+    pub controller_instance: Option<String>,
+}
 
 /// What is kept of an HPA.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Autoscaler {
     /// What it scales.
-    pub target: ScaleTarget,
+    pub target: ObjectKey,
     /// Its bounds.
     pub bounds: ReplicaBounds,
     /// How it reads `wva_desired_replicas`, if it does.
@@ -35,6 +50,8 @@ pub(crate) struct Autoscaler {
     pub tolerance_up: f64,
     /// Scale-down tolerance, a fraction.
     pub tolerance_down: f64,
+    /// The variant that its annotations declare.
+    pub declared: Option<DeclaredVariant>,
 }
 
 /// How an HPA reads `wva_desired_replicas`.
@@ -73,17 +90,25 @@ impl DesiredReplicasMetric {
 impl Watched for Autoscalers {
     type Object = HorizontalPodAutoscaler;
     type Slim = Autoscaler;
+    type Home = Namespace;
 
-    const RESOURCE: WatchedResource = WatchedResource::HorizontalPodAutoscalers;
+    fn resource(&self) -> WatchedResource {
+        WatchedResource::HorizontalPodAutoscalers
+    }
 
-    fn api(client: Client, options: &Options) -> Api<Self::Object> {
+    fn api(&self, client: Client, options: &Options) -> Api<Self::Object> {
         scoped(client, options)
     }
 
-    fn reduce(object: Self::Object) -> Option<Autoscaler> {
-        let spec = object.spec?;
+    fn reduce(&self, object: Self::Object) -> Option<Autoscaler> {
+        let HorizontalPodAutoscaler { metadata, spec, .. } = object;
+        let spec = spec?;
         let reference = spec.scale_target_ref;
-        let target = ScaleTarget::parse(&reference.api_version.unwrap_or_default(), &reference.kind, &reference.name)?;
+        let reference = TargetReference {
+            api_version: reference.api_version.unwrap_or_default().into(),
+            kind: reference.kind.into(),
+            name: reference.name.into(),
+        };
         let metric = spec
             .metrics
             .into_iter()
@@ -92,21 +117,42 @@ impl Watched for Autoscalers {
             .find(|external| external.metric.name == WVA_DESIRED_REPLICAS)
             .map(read);
         let behavior = spec.behavior.unwrap_or_default();
+        let bounds = ReplicaBounds { min: count(spec.min_replicas).unwrap_or(1), max: count(Some(spec.max_replicas)) };
+        let target = ObjectKey::new(&reference.api_version, &reference.kind, &reference.name);
+        let is_of_keda = metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(KEDA_OWNED_LABEL));
+        let autoscaling = Autoscaling {
+            source: Source::HorizontalPodAutoscaler,
+            api_version: "autoscaling/v2",
+            target: reference,
+            bounds,
+        };
+        let declared = (!is_of_keda)
+            .then(|| annotated::declared(&metadata, autoscaling, self.controller_instance.as_deref()))
+            .flatten();
         Some(Autoscaler {
             target,
-            bounds: ReplicaBounds { min: count(spec.min_replicas).unwrap_or(1), max: count(Some(spec.max_replicas)) },
+            bounds,
             metric,
             tolerance_up: tolerance(behavior.scale_up.as_ref()),
             tolerance_down: tolerance(behavior.scale_down.as_ref()),
+            declared,
         })
     }
 
-    fn table(namespace: &mut Namespace) -> &mut Table<Autoscaler> {
+    fn table<'a>(&self, namespace: &'a mut Namespace) -> &'a mut Table<Autoscaler> {
         &mut namespace.autoscalers
     }
 
-    fn matters(namespace: &Namespace, _name: &Arc<str>, autoscaler: &Autoscaler) -> bool {
-        namespace.is_scaled(&autoscaler.target)
+    fn touch(&self, namespace: &mut Namespace, name: &Arc<str>, autoscaler: &Autoscaler) -> Effect {
+        let reading = namespace.touch_object(&autoscaler.target);
+        match &autoscaler.declared {
+            Some(declared) => namespace.touch_declared(name, declared),
+            None => reading,
+        }
+    }
+
+    fn relink(&self, namespace: &mut Namespace, name: &Arc<str>, old: Option<&Autoscaler>) -> Effect {
+        namespace.relink_autoscaler(name, old)
     }
 }
 
@@ -153,7 +199,7 @@ mod tests {
             spec[key] = value.clone();
         }
         let object = json!({"metadata": {"name": "h", "namespace": "n"}, "spec": spec});
-        Autoscalers::reduce(serde_json::from_value(object).unwrap())
+        Autoscalers::default().reduce(serde_json::from_value(object).unwrap())
     }
 
     fn external(name: &str, target: &Value, selector: &Value) -> Value {
@@ -247,10 +293,63 @@ mod tests {
         assert!(!one_with_selector(&by_name("Near", &json!(["a"]))).selects(|_| Some("a")));
     }
 
+    fn annotated(annotations: &Value, labels: &Value, instance: Option<&str>) -> Option<DeclaredVariant> {
+        let object = json!({"metadata": {"name": "llama", "namespace": "chat", "uid": "7", "annotations": annotations,
+            "labels": labels}, "spec": {"maxReplicas": 9, "scaleTargetRef": {
+                "apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "name": "llama-r"}}});
+        let autoscalers = Autoscalers { controller_instance: instance.map(ToOwned::to_owned) };
+        autoscalers.reduce(serde_json::from_value(object).unwrap()).unwrap().declared
+    }
+
+    fn managed(extra: &Value) -> Value {
+        let mut annotations = json!({"llm-d.ai/managed": "true", "llm-d.ai/model-id": "meta/llama"});
+        for (key, value) in extra.as_object().unwrap() {
+            annotations[key] = value.clone();
+        }
+        annotations
+    }
+
     #[test]
-    fn an_hpa_on_another_kind_is_not_kept() {
-        let reference =
-            json!({"scaleTargetRef": {"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "name": "r"}});
-        assert_eq!(reduced(&reference), None);
+    fn an_annotated_hpa_is_a_variant_with_its_own_bounds_and_target() {
+        let labels = json!({"inference.optimization/acceleratorName": "nvidia-h100-80gb"});
+        let variant = annotated(&managed(&json!({"llm-d.ai/variant-cost": "40"})), &labels, None).unwrap();
+        assert_eq!(
+            (&*variant.model_id, variant.cost, variant.accelerator.as_deref()),
+            ("meta/llama", 40.0, Some("H100"))
+        );
+        assert_eq!(variant.bounds, ReplicaBounds { min: 1, max: Some(9) });
+        assert_eq!(variant.reference.to_string(), "Rollout llama-r");
+        assert!(variant.problems.is_empty());
+        assert_eq!(variant.annotated.unwrap().uid.as_deref(), Some("7"));
+        assert_eq!(annotated(&managed(&json!({})), &json!({}), None).unwrap().cost, 10.0, "upstream's default");
+    }
+
+    #[test]
+    fn bad_annotations_are_named_with_the_remedy() {
+        for (annotation, value, rule) in [
+            ("llm-d.ai/variant-cost", "-1", "a decimal number of at least 0"),
+            ("llm-d.ai/variant-cost", "cheap", "a decimal number of at least 0"),
+            ("llm-d.ai/model-id", " ", "the model_name label"),
+        ] {
+            let variant = annotated(&managed(&json!({annotation: value})), &json!({}), None).unwrap();
+            let text = variant.problems.iter().map(ToString::to_string).collect::<String>();
+            assert!(text.contains(annotation) && text.contains(rule), "{text}");
+            assert!(text.contains("HorizontalPodAutoscaler chat/llama"), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_the_exact_opt_in_of_this_installation_counts() {
+        let of_blue = json!({"wva.llmd.ai/controller-instance": "blue"});
+        for (annotations, labels, instance, expected, why) in [
+            (json!({}), json!({}), None, false, "no annotation"),
+            (managed(&json!({"llm-d.ai/managed": "yes"})), json!({}), None, false, "not exactly true"),
+            (managed(&json!({})), json!({}), Some("blue"), false, "of no installation"),
+            (managed(&json!({})), of_blue.clone(), Some("blue"), true, "of this installation"),
+            (managed(&json!({})), of_blue, Some("green"), false, "of another installation"),
+            (managed(&json!({})), json!({"scaledobject.keda.sh/name": "llama"}), None, false, "made by KEDA"),
+        ] {
+            assert_eq!(annotated(&annotations, &labels, instance).is_some(), expected, "{why}");
+        }
     }
 }

@@ -3,90 +3,99 @@
 //! An event whose reduced object equals the stored one is no change: that is what drops metadata-only updates and
 //! status updates of our own.
 
+mod annotated;
 mod autoscaler;
+mod claim;
+mod declared;
+mod exposed;
+mod node;
+mod opt_out;
 mod pod;
+mod pod_template;
+mod quota;
+mod reference;
 mod replica_set;
+mod scaled_object;
+mod slice;
 mod variant;
 mod workload;
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
-use kube::{Api, Client, Resource, api::ObjectMeta, core::NamespaceResourceScope, runtime::watcher};
+use kube::{Api, Client, Resource, api::ApiResource, core::NamespaceResourceScope, runtime::watcher};
 use serde::de::DeserializeOwned;
 
 pub(crate) use self::{
     autoscaler::{Autoscaler, Autoscalers},
-    pod::{Owner, Pod, Pods},
+    claim::{Claim, ClaimTemplates, ClaimedDevices, Claims},
+    declared::{DeclaredVariant, LatestObject, Source},
+    exposed::Exposed,
+    node::Nodes,
+    opt_out::{Namespaces, OptOut},
+    pod::{Pod, Pods},
+    pod_template::TemplateAccelerators,
+    quota::{Quota, Quotas},
+    reference::{GroupKind, ObjectKey, ObjectKind},
     replica_set::ReplicaSets,
-    variant::{DeclaredVariant, Variants},
-    workload::{Deployments, StatefulSets, Workload},
+    scaled_object::ScaledObjects,
+    slice::{Slice, Slices},
+    variant::Variants,
+    workload::{Deployments, ReplicaAccelerators, ScaleCounts, Scaled, StatefulSets, Workload},
 };
-use super::{Options, index::Namespace, sync::WatchedResource};
+use super::{
+    ClusterState, Options,
+    index::{Effect, Home},
+    sync::{WatchFailure, WatchedResource},
+};
 
 /// Objects of one kind in one namespace, by name.
 pub(crate) type Table<T> = HashMap<Arc<str>, T>;
 
 /// A kind that is watched: where it comes from, what is kept of it, and what it bears on.
-pub(crate) trait Watched: 'static {
+pub(crate) trait Watched: Clone + Send + Sync + 'static {
     /// As the API server sends it.
     type Object: Resource + Clone + fmt::Debug + DeserializeOwned + Send + 'static;
     /// What is kept of it.
     type Slim: PartialEq + Send + Sync + 'static;
+    /// Where it is kept.
+    type Home: Home;
 
     /// Its name in the API, for messages.
-    const RESOURCE: WatchedResource;
+    fn resource(&self) -> WatchedResource;
 
     /// Where to list and watch it.
-    fn api(client: Client, options: &Options) -> Api<Self::Object>;
+    fn api(&self, client: Client, options: &Options) -> Api<Self::Object>;
 
     /// Which of its objects to list and watch.
-    fn selection(_options: &Options) -> watcher::Config {
+    fn selection(&self, _options: &Options) -> watcher::Config {
         watcher::Config::default()
     }
 
+    /// Namespace (empty for what lies in none) and name under which an object is kept.
+    fn identity(&self, object: &Self::Object) -> Option<(Arc<str>, Arc<str>)> {
+        let metadata = object.meta();
+        Some((metadata.namespace.as_deref()?.into(), metadata.name.as_deref()?.into()))
+    }
+
     /// What to keep of an object; `None` if it bears on nothing.
-    fn reduce(object: Self::Object) -> Option<Self::Slim>;
+    fn reduce(&self, object: Self::Object) -> Option<Self::Slim>;
 
     /// Where it is kept.
-    fn table(namespace: &mut Namespace) -> &mut Table<Self::Slim>;
+    fn table<'a>(&self, home: &'a mut Self::Home) -> &'a mut Table<Self::Slim>;
 
-    /// Whether an object bears on a decision: a change in a workload that no variant scales does not.
-    fn matters(namespace: &Namespace, name: &Arc<str>, slim: &Self::Slim) -> bool;
+    /// What an object bears on: a change in a workload that no variant scales bears on nothing. Called before and after
+    /// a change, with what is known then.
+    fn touch(&self, home: &mut Self::Home, name: &Arc<str>, slim: &Self::Slim) -> Effect;
 
-    /// Follows the change of an object, which was `old`, in what the namespace derives from its kind.
-    fn relink(_namespace: &mut Namespace, _name: &Arc<str>, _old: Option<&Self::Slim>) {}
-}
+    /// What follows, beside its objects, from a watch that works.
+    fn delivered(&self, _state: &ClusterState) {}
 
-/// An object with a scale subresource that a variant can scale, within its namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct ScaleTarget {
-    /// What it is.
-    pub kind: TargetKind,
-    /// Its name.
-    pub name: Arc<str>,
-}
+    /// What follows from a watch that failed.
+    fn failed(&self, _state: &ClusterState, _failure: &WatchFailure) {}
 
-/// Kinds of scale targets that are watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum TargetKind {
-    /// `apps/v1 Deployment`.
-    Deployment,
-    /// `apps/v1 StatefulSet`.
-    StatefulSet,
-}
-
-impl ScaleTarget {
-    /// The target that a `scaleTargetRef` points at; `None` if its kind is not watched.
-    ///
-    /// The version is ignored, as it is by the HPA: all versions of a group are the same objects.
-    pub(crate) fn parse(api_version: &str, kind: &str, name: &str) -> Option<Self> {
-        let group = api_version.split_once('/').map_or("", |(group, _)| group);
-        let kind = match (group, kind) {
-            ("apps", "Deployment") => TargetKind::Deployment,
-            ("apps", "StatefulSet") => TargetKind::StatefulSet,
-            _ => return None,
-        };
-        Some(Self { kind, name: name.into() })
+    /// Follows the change of an object, which was `old`, in what its home derives from its kind; tells what that bears on.
+    fn relink(&self, _home: &mut Self::Home, _name: &Arc<str>, _old: Option<&Self::Slim>) -> Effect {
+        Effect::NONE
     }
 }
 
@@ -101,35 +110,23 @@ where
     }
 }
 
-/// Name of the object's controller, if that is of `kind` in the group `apps`.
-fn controller_of(metadata: &ObjectMeta, kind: &str) -> Option<Arc<str>> {
-    let owner = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))?;
-    (owner.kind == kind && owner.api_version.starts_with("apps/")).then(|| owner.name.as_str().into())
+/// The same for a kind that is known by name only.
+fn scoped_dynamic<K>(client: Client, options: &Options, resource: &ApiResource) -> Api<K>
+where
+    K: Resource<Scope = kube::core::DynamicResourceScope, DynamicType = ApiResource>,
+{
+    match &options.namespace {
+        Some(namespace) => Api::namespaced_with(client, namespace, resource),
+        None => Api::all_with(client, resource),
+    }
+}
+
+/// Identity of an object that lies in no namespace.
+fn cluster_identity<K: Resource>(object: &K) -> Option<(Arc<str>, Arc<str>)> {
+    Some(("".into(), object.meta().name.as_deref()?.into()))
 }
 
 /// A count of the Kubernetes API, which is signed there but never negative.
 fn count(replicas: Option<i32>) -> Option<u32> {
     replicas.map(|replicas| u32::try_from(replicas).unwrap_or(0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn deployments_and_stateful_sets_of_any_version_are_scale_targets() {
-        for (api_version, kind, supported) in [
-            ("apps/v1", "Deployment", true),
-            ("apps/v1", "StatefulSet", true),
-            ("apps/v1beta2", "Deployment", true),
-            ("apps/v1", "DaemonSet", false),
-            ("apps/v1", "deployment", false),
-            ("v1", "Deployment", false),
-            ("extensions/v1beta1", "Deployment", false),
-            ("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet", false),
-            ("argoproj.io/v1alpha1", "Rollout", false),
-        ] {
-            assert_eq!(ScaleTarget::parse(api_version, kind, "a").is_some(), supported, "{api_version} {kind}");
-        }
-    }
 }

@@ -5,35 +5,54 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 use kube::{Api, Client, api::ApiResource, core::Object, runtime::watcher};
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 
-use super::{Table, Watched, controller_of};
-use crate::discovery::{Options, index::Namespace, sync::WatchedResource};
+use super::{
+    ObjectKey, Table, Watched,
+    exposed::Exposed,
+    pod_template::{Container, requests},
+    scoped_dynamic,
+};
+use crate::discovery::{
+    Options,
+    index::{Effect, Namespace},
+    inventory::{Labels, Rules},
+    sync::WatchedResource,
+};
+
+/// Pods of a `LeaderWorkerSet` carry their place in the group: 0 is the leader, the one that serves.
+const WORKER_INDEX: &str = "leaderworkerset.sigs.k8s.io/worker-index";
 
 /// The Pod watch.
-#[derive(Debug)]
-pub(crate) struct Pods;
+#[derive(Clone, Debug)]
+pub(crate) struct Pods(pub Rules);
 
-/// What is kept of a Pod.
+/// What is kept of a Pod: of one that belongs to something that can be scaled, or that holds accelerators.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Pod {
-    /// Its controller.
-    pub owner: Owner,
+    /// Its controller; `None` where it serves nobody: bare, of a kind that is never scaled, or worker of a group.
+    pub owner: Option<ObjectKey>,
     /// When it was created.
     pub created: Timestamp,
     /// Ready and not on its way out.
     pub ready: bool,
     /// On its way out.
     pub terminating: bool,
+    /// Node it is bound to.
+    pub node: Option<Arc<str>>,
+    /// Accelerators that it requests, by resource.
+    pub requests: Box<[(Arc<str>, u32)]>,
+    /// Where it exposes metrics, once it has an address.
+    pub exposed: Option<Box<Exposed>>,
 }
 
-/// The controller of a Pod, in its namespace.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Owner {
-    /// A `ReplicaSet` of this name.
-    ReplicaSet(Arc<str>),
-    /// A `StatefulSet` of this name.
-    StatefulSet(Arc<str>),
+/// The part of `Pod.spec` that is parsed.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct PodSpec {
+    node_name: Option<Arc<str>>,
+    init_containers: Vec<Container>,
+    containers: Vec<Container>,
 }
 
 /// The part of `Pod.status` that is parsed.
@@ -41,6 +60,8 @@ pub(crate) enum Owner {
 pub(crate) struct PodStatus {
     #[serde(default)]
     phase: String,
+    #[serde(default, rename = "podIP")]
+    pod_ip: Option<String>,
     #[serde(default)]
     conditions: Vec<PodCondition>,
 }
@@ -53,48 +74,68 @@ struct PodCondition {
 }
 
 impl Watched for Pods {
-    /// Most bytes of a Pod are in its spec, of which nothing is used: it is skipped, not parsed.
-    type Object = Object<IgnoredAny, PodStatus>;
+    /// Most bytes of a Pod are in its spec, of which little is used: the rest is skipped, not parsed.
+    type Object = Object<PodSpec, PodStatus>;
     type Slim = Pod;
+    type Home = Namespace;
 
-    const RESOURCE: WatchedResource = WatchedResource::Pods;
+    fn resource(&self) -> WatchedResource {
+        WatchedResource::Pods
+    }
 
-    fn api(client: Client, options: &Options) -> Api<Self::Object> {
-        let resource = ApiResource::erase::<core::Pod>(&());
-        match &options.namespace {
-            Some(namespace) => Api::namespaced_with(client, namespace, &resource),
-            None => Api::all_with(client, &resource),
-        }
+    fn api(&self, client: Client, options: &Options) -> Api<Self::Object> {
+        scoped_dynamic(client, options, &ApiResource::erase::<core::Pod>(&()))
     }
 
     /// Finished Pods, such as those of Jobs, need not cross the network.
-    fn selection(_options: &Options) -> watcher::Config {
+    fn selection(&self, _options: &Options) -> watcher::Config {
         watcher::Config::default().fields("status.phase!=Succeeded,status.phase!=Failed")
     }
 
-    /// Evicted Pods stay behind as `Failed` and not ready: they are no pending replicas.
-    fn reduce(object: Self::Object) -> Option<Pod> {
+    /// Evicted Pods stay behind as `Failed` and not ready: they are no pending replicas, and hold nothing.
+    fn reduce(&self, object: Self::Object) -> Option<Pod> {
         let status = object.status.unwrap_or_default();
         if matches!(status.phase.as_str(), "Succeeded" | "Failed") {
             return None;
         }
         let metadata = &object.metadata;
-        let owner = controller_of(metadata, "ReplicaSet")
-            .map(Owner::ReplicaSet)
-            .or_else(|| controller_of(metadata, "StatefulSet").map(Owner::StatefulSet))?;
+        let owner = ObjectKey::controller_of(metadata).filter(|_| metadata.labels.as_ref().is_none_or(is_leader));
+        let requests = requests(&object.spec.init_containers, &object.spec.containers, &self.0);
+        if owner.is_none() && requests.is_empty() {
+            return None;
+        }
         let terminating = metadata.deletion_timestamp.is_some();
         let ready = status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
-        let created = metadata.creation_timestamp.as_ref()?.0;
-        Some(Pod { owner, created, ready: ready && !terminating, terminating })
+        let (annotations, containers) = (metadata.annotations.as_ref(), &object.spec.containers);
+        let serves = owner.is_some() && !terminating;
+        let exposed = serves.then(|| Exposed::new(status.pod_ip.as_deref(), annotations, containers)).flatten();
+        Some(Pod {
+            owner,
+            created: metadata.creation_timestamp.as_ref()?.0,
+            ready: ready && !terminating,
+            terminating,
+            node: object.spec.node_name,
+            requests: requests.into_iter().collect(),
+            exposed: exposed.map(Box::new),
+        })
     }
 
-    fn table(namespace: &mut Namespace) -> &mut Table<Pod> {
+    fn table<'a>(&self, namespace: &'a mut Namespace) -> &'a mut Table<Pod> {
         &mut namespace.pods
     }
 
-    fn matters(namespace: &Namespace, _name: &Arc<str>, pod: &Pod) -> bool {
-        namespace.target_of(pod).is_some_and(|target| namespace.is_scaled(&target))
+    fn touch(&self, namespace: &mut Namespace, _name: &Arc<str>, pod: &Pod) -> Effect {
+        pod.owner.as_ref().map_or(Effect::NONE, |owner| namespace.touch_object(owner))
     }
+
+    fn relink(&self, namespace: &mut Namespace, name: &Arc<str>, old: Option<&Pod>) -> Effect {
+        namespace.relink_pod(name, old)
+    }
+}
+
+/// Only leaders of groups serve; pods of other workloads have no place in a group.
+fn is_leader(labels: &Labels) -> bool {
+    labels.get(WORKER_INDEX).is_none_or(|index| index == "0")
 }
 
 #[cfg(test)]
@@ -113,7 +154,7 @@ mod tests {
         for (key, value) in metadata.as_object().unwrap() {
             object["metadata"][key] = value.clone();
         }
-        Pods::reduce(serde_json::from_value(object).unwrap())
+        Pods(Rules::default()).reduce(serde_json::from_value(object).unwrap())
     }
 
     #[test]
@@ -131,7 +172,7 @@ mod tests {
         ] {
             let pod = reduced(metadata, status).unwrap();
             assert_eq!((pod.ready, pod.terminating), expected, "{metadata} {status}");
-            assert_eq!(pod.owner, Owner::ReplicaSet("rs".into()));
+            assert_eq!(pod.owner, Some(ObjectKey::new("apps/v1", "ReplicaSet", "rs")));
         }
     }
 
@@ -154,14 +195,31 @@ mod tests {
                 "owner that is not the controller",
             ),
             (
-                of(
-                    json!({"apiVersion": "x.io/v1", "kind": "StatefulSet", "name": "s", "uid": "1", "controller": true}),
-                ),
+                of(json!({"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "1", "controller": true})),
                 running,
-                "namesake of another group",
+                "job",
             ),
         ] {
             assert_eq!(reduced(&metadata, &status), None, "{why}");
         }
+    }
+
+    #[test]
+    fn a_pod_that_holds_accelerators_is_kept_whoever_owns_it() {
+        let spec = json!({"nodeName": "node-1", "containers": [
+            {"name": "train", "resources": {"limits": {"nvidia.com/gpu": "8"}}}]});
+        let object = json!({"metadata": {"name": "p", "namespace": "n", "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": spec, "status": {"phase": "Running"}});
+        let pod = Pods(Rules::default()).reduce(serde_json::from_value(object).unwrap()).unwrap();
+        assert_eq!((pod.owner, pod.node.as_deref()), (None, Some("node-1")));
+        assert_eq!(*pod.requests, [("nvidia.com/gpu".into(), 8)]);
+    }
+
+    #[test]
+    fn only_the_leader_of_a_group_serves() {
+        let running = json!({"phase": "Running"});
+        let indexed = |index: &str| json!({"labels": {"leaderworkerset.sigs.k8s.io/worker-index": index}});
+        assert!(reduced(&indexed("0"), &running).is_some_and(|pod| pod.owner.is_some()));
+        assert_eq!(reduced(&indexed("1"), &running), None);
     }
 }

@@ -5,32 +5,45 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1 as apps;
 use kube::{Api, Client, core::PartialObjectMeta};
 
-use super::{ScaleTarget, Table, TargetKind, Watched, controller_of, scoped};
-use crate::discovery::{Options, index::Namespace, sync::WatchedResource};
+use super::{ObjectKey, ObjectKind, Table, Watched, scoped};
+use crate::discovery::{
+    Options,
+    index::{Effect, Namespace},
+    sync::WatchedResource,
+};
 
-/// The `ReplicaSet` watch. What is kept of one is the name of its Deployment.
-#[derive(Debug)]
+/// The `ReplicaSet` watch. What is kept of one is its controller.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct ReplicaSets;
 
 impl Watched for ReplicaSets {
     type Object = PartialObjectMeta<apps::ReplicaSet>;
-    type Slim = Arc<str>;
+    type Slim = ObjectKey;
+    type Home = Namespace;
 
-    const RESOURCE: WatchedResource = WatchedResource::ReplicaSets;
+    fn resource(&self) -> WatchedResource {
+        WatchedResource::ReplicaSets
+    }
 
-    fn api(client: Client, options: &Options) -> Api<Self::Object> {
+    fn api(&self, client: Client, options: &Options) -> Api<Self::Object> {
         scoped(client, options)
     }
 
-    fn reduce(object: Self::Object) -> Option<Arc<str>> {
-        controller_of(&object.metadata, "Deployment")
+    fn reduce(&self, object: Self::Object) -> Option<ObjectKey> {
+        ObjectKey::controller_of(&object.metadata)
     }
 
-    fn table(namespace: &mut Namespace) -> &mut Table<Arc<str>> {
+    fn table<'a>(&self, namespace: &'a mut Namespace) -> &'a mut Table<ObjectKey> {
         &mut namespace.replica_sets
     }
 
-    fn matters(namespace: &Namespace, _name: &Arc<str>, deployment: &Arc<str>) -> bool {
-        namespace.is_scaled(&ScaleTarget { kind: TargetKind::Deployment, name: deployment.clone() })
+    fn touch(&self, namespace: &mut Namespace, _name: &Arc<str>, owner: &ObjectKey) -> Effect {
+        namespace.touch_object(owner)
+    }
+
+    fn relink(&self, namespace: &mut Namespace, name: &Arc<str>, old: Option<&ObjectKey>) -> Effect {
+        let new = namespace.replica_sets.get(name).cloned();
+        namespace.relink_child(&ObjectKey { kind: ObjectKind::ReplicaSet, name: name.clone() }, old.cloned(), new);
+        Effect::NONE
     }
 }

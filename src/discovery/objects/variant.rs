@@ -4,68 +4,40 @@ use std::sync::Arc;
 
 use kube::{Api, Client, Resource, core::DeserializeGuard, runtime::watcher};
 
-use super::{ScaleTarget, Table, Watched, count, scoped};
+use super::{DeclaredVariant, LatestObject, ObjectKey, Source, Table, Watched, count, declared::cost, scoped};
 use crate::{
     crd::{ACCELERATOR_LABEL, VariantAutoscaling},
-    discovery::{Options, Problem, accelerator, index::Namespace, sync::WatchedResource},
-    interfaces::{Override, ReplicaBounds, TargetReference, VariantKey},
+    discovery::{
+        Options, Problem, accelerator,
+        index::{Effect, Namespace},
+        inventory::Labels,
+        sync::WatchedResource,
+    },
+    interfaces::{ReplicaBounds, TargetReference, VariantKey},
 };
 
 /// The label that says which installation a `VariantAutoscaling` belongs to, where several share a cluster.
-const CONTROLLER_INSTANCE_LABEL: &str = "wva.llmd.ai/controller-instance";
+pub(super) const CONTROLLER_INSTANCE_LABEL: &str = "wva.llmd.ai/controller-instance";
 
 /// The `VariantAutoscaling` watch.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Variants;
-
-/// What is kept of a `VariantAutoscaling`. A field that is wrong has its default here and a problem.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct DeclaredVariant {
-    /// Its model.
-    pub model_id: Arc<str>,
-    /// Cost of one replica.
-    pub cost: f64,
-    /// Bounds of its replicas.
-    pub bounds: ReplicaBounds,
-    /// Overrides of its decisions.
-    pub overrides: Arc<[Override]>,
-    /// Whether it is in shadow mode.
-    pub shadow: bool,
-    /// Accelerator that its label names.
-    pub accelerator: Option<Arc<str>>,
-    /// What it says it scales.
-    pub reference: TargetReference,
-    /// What that is, if its kind is watched.
-    pub target: Option<ScaleTarget>,
-    /// What is wrong with it.
-    pub problems: Vec<Problem>,
-    /// The object itself.
-    pub object: LatestObject,
-}
-
-/// A `VariantAutoscaling` as the watch last showed it, for the status writer; `None` when it could not be read. Any two
-/// are equal: a status that we wrote must not look like a change that bears on a decision.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct LatestObject(pub Option<Arc<VariantAutoscaling>>);
-
-impl PartialEq for LatestObject {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
 
 impl Watched for Variants {
     /// One object that cannot be read must not blind us to the others.
     type Object = DeserializeGuard<VariantAutoscaling>;
     type Slim = DeclaredVariant;
+    type Home = Namespace;
 
-    const RESOURCE: WatchedResource = WatchedResource::VariantAutoscalings;
+    fn resource(&self) -> WatchedResource {
+        WatchedResource::VariantAutoscalings
+    }
 
-    fn api(client: Client, options: &Options) -> Api<Self::Object> {
+    fn api(&self, client: Client, options: &Options) -> Api<Self::Object> {
         scoped(client, options)
     }
 
-    fn selection(options: &Options) -> watcher::Config {
+    fn selection(&self, options: &Options) -> watcher::Config {
         let config = watcher::Config::default();
         match &options.controller_instance {
             Some(instance) => config.labels(&format!("{CONTROLLER_INSTANCE_LABEL}={instance}")),
@@ -73,32 +45,39 @@ impl Watched for Variants {
         }
     }
 
-    fn reduce(object: Self::Object) -> Option<DeclaredVariant> {
+    fn reduce(&self, object: Self::Object) -> Option<DeclaredVariant> {
         let metadata = object.meta();
         let key = VariantKey::new(metadata.namespace.as_deref()?, metadata.name.as_deref()?);
-        let label = metadata.labels.as_ref().and_then(|labels| labels.get(ACCELERATOR_LABEL));
-        let accelerator = label.map(|name| accelerator::short_name(name.trim())).filter(|name| !name.is_empty());
+        let accelerator = metadata.labels.as_ref().and_then(accelerator_label);
         let declared = match object.0 {
-            Ok(object) => declared(key, object),
+            Ok(object) => declared(&key, object),
             Err(invalid) => unreadable(key, invalid.error),
         };
-        Some(DeclaredVariant { accelerator: accelerator.map(Into::into), ..declared })
+        Some(DeclaredVariant { accelerator, ..declared })
     }
 
-    fn table(namespace: &mut Namespace) -> &mut Table<DeclaredVariant> {
+    fn table<'a>(&self, namespace: &'a mut Namespace) -> &'a mut Table<DeclaredVariant> {
         &mut namespace.variants
     }
 
-    fn matters(_namespace: &Namespace, _name: &Arc<str>, _variant: &DeclaredVariant) -> bool {
-        true
+    fn touch(&self, namespace: &mut Namespace, name: &Arc<str>, variant: &DeclaredVariant) -> Effect {
+        namespace.touch_declared(name, variant)
     }
 
-    fn relink(namespace: &mut Namespace, name: &Arc<str>, old: Option<&DeclaredVariant>) {
-        namespace.relink_variant(name, old);
+    fn relink(&self, namespace: &mut Namespace, name: &Arc<str>, old: Option<&DeclaredVariant>) -> Effect {
+        let old = old.and_then(|old| old.target.clone());
+        let new = namespace.variants.get(name).and_then(|new| new.target.clone());
+        namespace.relink_declarer(Source::VariantAutoscaling, name, old, new)
     }
 }
 
-fn declared(key: VariantKey, mut object: VariantAutoscaling) -> DeclaredVariant {
+/// The accelerator that a label names.
+pub(super) fn accelerator_label(labels: &Labels) -> Option<Arc<str>> {
+    let name = accelerator::short_name(labels.get(ACCELERATOR_LABEL)?.trim());
+    (!name.is_empty()).then(|| name.into())
+}
+
+fn declared(key: &VariantKey, mut object: VariantAutoscaling) -> DeclaredVariant {
     object.metadata.managed_fields = None;
     let spec = object.spec.clone();
     let mut problems = Vec::new();
@@ -121,15 +100,12 @@ fn declared(key: VariantKey, mut object: VariantAutoscaling) -> DeclaredVariant 
         }
     }
     let reference = spec.scale_target_ref;
-    let target = ScaleTarget::parse(&reference.api_version, &reference.kind, &reference.name);
+    let target = ObjectKey::new(&reference.api_version, &reference.kind, &reference.name);
     let reference = TargetReference {
         api_version: reference.api_version.into(),
         kind: reference.kind.into(),
         name: reference.name.into(),
     };
-    if target.is_none() {
-        problems.push(Problem::UnsupportedTarget { variant: key, target: reference.clone() });
-    }
     DeclaredVariant {
         model_id: model_id.into(),
         cost,
@@ -138,9 +114,10 @@ fn declared(key: VariantKey, mut object: VariantAutoscaling) -> DeclaredVariant 
         shadow: spec.shadow,
         accelerator: None,
         reference,
-        target,
+        target: Some(target),
         problems,
         object: LatestObject(Some(Arc::new(object))),
+        annotated: None,
     }
 }
 
@@ -157,13 +134,8 @@ fn unreadable(key: VariantKey, error: String) -> DeclaredVariant {
         target: None,
         problems: vec![Problem::Unreadable { variant: key, error }],
         object: LatestObject::default(),
+        annotated: None,
     }
-}
-
-/// A decimal number of at least 0, as the CRD's pattern has it; the CRD of another release may not check it.
-fn cost(text: &str) -> Option<f64> {
-    let decimal = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    text.parse().ok().filter(|cost: &f64| decimal && cost.is_finite())
 }
 
 fn bounds(min: Option<i32>, max: Option<i32>) -> Result<ReplicaBounds, (i32, i32)> {
@@ -184,7 +156,7 @@ mod tests {
     fn reduced(spec: &Value, labels: &Value) -> DeclaredVariant {
         let object = json!({"apiVersion": "llmd.ai/v1alpha1", "kind": "VariantAutoscaling",
             "metadata": {"name": "llama-a100", "namespace": "chat", "labels": labels}, "spec": spec});
-        Variants::reduce(serde_json::from_value(object).unwrap()).unwrap()
+        Variants.reduce(serde_json::from_value(object).unwrap()).unwrap()
     }
 
     fn with(field: &str, value: Value) -> DeclaredVariant {
@@ -203,7 +175,7 @@ mod tests {
         assert_eq!(reasons(&variant), [""; 0]);
         assert_eq!((&*variant.model_id, variant.cost), ("meta/llama", 12.5));
         assert_eq!(variant.bounds, ReplicaBounds { min: 1, max: None });
-        assert_eq!(variant.target, ScaleTarget::parse("apps/v1", "Deployment", "llama"));
+        assert_eq!(variant.target, Some(ObjectKey::new("apps/v1", "Deployment", "llama")));
         assert_eq!(variant.accelerator, None);
     }
 
@@ -231,7 +203,6 @@ mod tests {
             ("minReplicas", json!(-1), "InvalidBounds"),
             ("overrides", json!([{"kind": "Pin", "until": "2027-01-01T00:00:00Z"}]), "InvalidOverride"),
             ("overrides", json!([{"kind": "Pause"}]), "Unreadable"),
-            ("scaleTargetRef", json!({"kind": "Job", "apiVersion": "batch/v1", "name": "j"}), "UnsupportedTarget"),
             ("scaleTargetRef", json!({}), "Unreadable"),
             ("variantCost", json!(3), "Unreadable"),
         ] {
@@ -242,18 +213,13 @@ mod tests {
     #[test]
     fn several_wrong_fields_are_all_named() {
         let spec = json!({"modelID": "", "variantCost": "free", "minReplicas": 5, "maxReplicas": 2,
-            "scaleTargetRef": {"apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet", "name": "big"}});
+            "scaleTargetRef": {"name": "big"}});
         let variant = reduced(&spec, &json!({}));
-        assert_eq!(reasons(&variant), ["EmptyModel", "InvalidCost", "InvalidBounds", "UnsupportedTarget"]);
+        assert_eq!(reasons(&variant), ["EmptyModel", "InvalidCost", "InvalidBounds"]);
         assert_eq!(
             variant.problems[2].to_string(),
             "VariantAutoscaling chat/llama-a100 has spec.minReplicas 5 and spec.maxReplicas 2; \
              set 0 <= minReplicas <= maxReplicas and maxReplicas >= 1"
-        );
-        assert_eq!(
-            variant.problems[3].to_string(),
-            "VariantAutoscaling chat/llama-a100 scales the LeaderWorkerSet big of leaderworkerset.x-k8s.io/v1, \
-             a kind that is not supported; point spec.scaleTargetRef at a Deployment or StatefulSet of apps/v1"
         );
     }
 
@@ -277,7 +243,7 @@ mod tests {
         let object = |status: Value| {
             let object = json!({"apiVersion": "llmd.ai/v1alpha1", "kind": "VariantAutoscaling",
                 "metadata": {"name": "v", "namespace": "n", "generation": 1}, "spec": spec, "status": status});
-            Variants::reduce(serde_json::from_value(object).unwrap())
+            Variants.reduce(serde_json::from_value(object).unwrap())
         };
         assert_eq!(
             object(json!({})),

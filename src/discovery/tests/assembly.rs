@@ -109,15 +109,15 @@ fn variants_that_cannot_be_used_are_withheld_with_the_reason_and_the_others_go_o
     for (name, expected) in [
         (
             "lost",
-            "VariantAutoscaling chat/lost scales Deployment nowhere, which does not exist; create it or correct spec.scaleTargetRef",
+            "variant chat/lost scales Deployment nowhere, which does not exist; create it or correct scaleTargetRef",
         ),
         (
             "one",
-            "VariantAutoscalings one, two in namespace chat all scale Deployment shared; give each a scale target of its own or delete all but one",
+            "variants one, two in namespace chat all scale Deployment shared; give each a scale target of its own or delete all but one",
         ),
         (
             "two",
-            "VariantAutoscalings one, two in namespace chat all scale Deployment shared; give each a scale target of its own or delete all but one",
+            "variants one, two in namespace chat all scale Deployment shared; give each a scale target of its own or delete all but one",
         ),
         (
             "cost",
@@ -210,7 +210,7 @@ fn a_selector_must_match_this_variant_and_no_other() {
         (with("variant_name", "NotIn", json!(["two"])), true),
         (with("variant_name", "Exists", Value::Null), false),
     ] {
-        let state = ClusterState::new(Some("blue".to_owned()));
+        let state = ClusterState::new(&Options { controller_instance: Some("blue".to_owned()), ..Options::default() });
         list_nothing(&state);
         let mut a100 = workload("one-d", 1, 1, 1);
         a100["spec"]["template"]["spec"]["nodeSelector"] = json!({"nvidia.com/gpu.product": "NVIDIA-A100-PCIE-80GB"});
@@ -239,7 +239,7 @@ fn variants_come_in_the_order_of_their_keys() {
 
 #[test]
 fn nothing_is_taken_for_absent_before_everything_was_listed() {
-    let state = ClusterState::new(None);
+    let state = ClusterState::new(&Options::default());
     apply(&state, variant("llama", "llama-d"));
     let before = state.observe();
     assert!(message(named(&before, "llama")).contains("deployments.apps"), "{before:?}");

@@ -92,7 +92,7 @@ fn changes_that_matter_to_no_decision_are_silent() {
 
 #[test]
 fn the_end_of_the_first_listing_is_announced_once() {
-    let state = ClusterState::new(None);
+    let state = ClusterState::new(&Options::default());
     let mut changes = state.changes();
     list_nothing(&state);
     assert!(state.is_synced());
@@ -106,19 +106,20 @@ fn the_end_of_the_first_listing_is_announced_once() {
 fn a_new_list_replaces_what_was_known_of_its_kind_only() {
     let state = llama();
     let mut changes = state.changes();
-    let kept = Pods::reduce(match pod("llama-1", "ReplicaSet", "llama-rs", true, 2) {
+    let pods = Pods(Rules::default());
+    let kept = pods.reduce(match pod("llama-1", "ReplicaSet", "llama-rs", true, 2) {
         Object::Pod(value) => serde_json::from_value(value).unwrap(),
         other => panic!("{other:?}"),
     });
     let listed = || vec![(Arc::from(NAMESPACE), Arc::from("llama-1"), kept.clone().unwrap())];
-    state.listed::<Pods>(listed());
+    state.listed(&pods, listed());
     assert_eq!(state.identify(NAMESPACE, "llama-0"), None);
     assert!(state.identify(NAMESPACE, "llama-1").is_some());
     assert!(changes.has_changed().unwrap());
     changes.mark_unchanged();
-    state.listed::<Pods>(listed());
+    state.listed(&pods, listed());
     assert!(!changes.has_changed().unwrap(), "the same list again");
-    state.listed::<Variants>(Vec::new());
+    state.listed(&Variants, Vec::new());
     assert!(state.observe().is_empty() && changes.has_changed().unwrap());
 }
 
@@ -138,7 +139,7 @@ fn a_deleted_variant_frees_its_target() {
     apply(&state, variant("second", "llama-d"));
     assert_eq!(state.problems().len(), 2);
     let Object::Variant(value) = variant("second", "llama-d") else { panic!("not a variant") };
-    state.deleted::<Variants>(&serde_json::from_value(value).unwrap());
+    state.deleted(&Variants, &serde_json::from_value(value).unwrap());
     assert!(state.problems().is_empty());
     assert_eq!(state.observe().len(), 1);
 }
@@ -146,11 +147,11 @@ fn a_deleted_variant_frees_its_target() {
 #[test]
 fn a_namespace_without_objects_is_forgotten() {
     let mut index = crate::discovery::index::Index::default();
-    let deployment: Arc<str> = "d".into();
-    index.store::<ReplicaSets>("n", "rs", Some(deployment));
+    let deployment = ObjectKey::new("apps/v1", "Deployment", "d");
+    index.store(&ReplicaSets, "n", "rs", Some(deployment));
     assert!(
         index.namespace("n").is_some_and(|(_, namespace): (_, &Namespace)| namespace.replica_sets.contains_key("rs"))
     );
-    index.store::<ReplicaSets>("n", "rs", None);
+    index.store(&ReplicaSets, "n", "rs", None);
     assert!(index.namespace("n").is_none());
 }

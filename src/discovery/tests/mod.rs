@@ -1,12 +1,15 @@
 //! The discovery as its readers see it, fed with objects as the API server sends them.
 
+mod annotation;
 mod assembly;
+mod attribution;
 mod changes;
+mod supply;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{ClusterState, objects::*};
+use super::{ClusterState, Options, inventory::Rules, objects::*};
 use crate::interfaces::{ScaleObservation, TargetObservation, VariantObservation};
 
 const NAMESPACE: &str = "chat";
@@ -20,22 +23,31 @@ enum Object {
     ReplicaSet(Value),
     Pod(Value),
     Autoscaler(Value),
+    OfKeda(Value),
+    Namespace(Value),
+    Node(Value),
+    Quota(Value),
 }
 
 /// A state whose watches have all delivered an empty list.
 fn synced() -> ClusterState {
-    let state = ClusterState::new(None);
+    let state = ClusterState::new(&Options::default());
     list_nothing(&state);
     state
 }
 
 fn list_nothing(state: &ClusterState) {
-    state.listed::<Variants>(Vec::new());
-    state.listed::<Deployments>(Vec::new());
-    state.listed::<StatefulSets>(Vec::new());
-    state.listed::<ReplicaSets>(Vec::new());
-    state.listed::<Pods>(Vec::new());
-    state.listed::<Autoscalers>(Vec::new());
+    let rules = Rules::default;
+    state.listed(&Variants, Vec::new());
+    state.listed(&Deployments(rules()), Vec::new());
+    state.listed(&StatefulSets(rules()), Vec::new());
+    state.listed(&ReplicaSets, Vec::new());
+    state.listed(&Pods(rules()), Vec::new());
+    state.listed(&Autoscalers::default(), Vec::new());
+    state.listed(&ScaledObjects::default(), Vec::new());
+    state.listed(&Namespaces, Vec::new());
+    state.listed(&Nodes(rules()), Vec::new());
+    state.listed(&Quotas(rules()), Vec::new());
 }
 
 fn state_of(objects: impl IntoIterator<Item = Object>) -> ClusterState {
@@ -47,16 +59,21 @@ fn state_of(objects: impl IntoIterator<Item = Object>) -> ClusterState {
 }
 
 fn apply(state: &ClusterState, object: Object) {
-    fn read<W: Watched>(value: Value) -> W::Object {
-        serde_json::from_value(value).unwrap()
+    fn add<W: Watched>(state: &ClusterState, watched: &W, value: Value) {
+        state.applied(watched, serde_json::from_value(value).unwrap());
     }
+    let rules = Rules::default;
     match object {
-        Object::Variant(value) => state.applied::<Variants>(read::<Variants>(value)),
-        Object::Deployment(value) => state.applied::<Deployments>(read::<Deployments>(value)),
-        Object::StatefulSet(value) => state.applied::<StatefulSets>(read::<StatefulSets>(value)),
-        Object::ReplicaSet(value) => state.applied::<ReplicaSets>(read::<ReplicaSets>(value)),
-        Object::Pod(value) => state.applied::<Pods>(read::<Pods>(value)),
-        Object::Autoscaler(value) => state.applied::<Autoscalers>(read::<Autoscalers>(value)),
+        Object::Variant(value) => add(state, &Variants, value),
+        Object::Deployment(value) => add(state, &Deployments(rules()), value),
+        Object::StatefulSet(value) => add(state, &StatefulSets(rules()), value),
+        Object::ReplicaSet(value) => add(state, &ReplicaSets, value),
+        Object::Pod(value) => add(state, &Pods(rules()), value),
+        Object::Autoscaler(value) => add(state, &Autoscalers::default(), value),
+        Object::OfKeda(value) => add(state, &ScaledObjects::default(), value),
+        Object::Namespace(value) => add(state, &Namespaces, value),
+        Object::Node(value) => add(state, &Nodes(rules()), value),
+        Object::Quota(value) => add(state, &Quotas(rules()), value),
     }
 }
 
