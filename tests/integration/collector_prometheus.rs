@@ -182,8 +182,10 @@ async fn the_number_of_queries_does_not_grow_with_the_number_of_models() {
         (collecting.tracker.statistics()["kv_cache_usage"].series > MANY).then_some(())
     })
     .await;
-    assert_eq!(cost_of_a_fetch().await, one_model);
-    assert_eq!(one_model, 6);
+    // The lengths of requests are asked for once a minute.
+    for cost in [one_model, cost_of_a_fetch().await] {
+        assert!((10..=11).contains(&cost), "{cost} queries");
+    }
     let last = ModelKey::new("chat", format!("org/model-{}", MANY - 1));
     assert_eq!(collecting.collector.fetch_saturation_metrics(&last).await.unwrap().len(), 1);
 }

@@ -6,11 +6,14 @@
 mod catalog;
 mod draft;
 mod gateway;
+mod names;
 mod reader;
 mod table;
 
 pub use catalog::EngineCatalog;
 pub use gateway::gateway_readings;
+pub(super) use names::selectors;
+pub(super) use table::{GATEWAY_QUEUE, GATEWAY_REQUESTS};
 
 #[cfg(test)]
 mod tests;

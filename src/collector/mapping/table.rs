@@ -196,13 +196,13 @@ const TGI: Engine = Engine {
 };
 
 /// Requests a gateway holds: the endpoint picker's flow control, newest name first.
-pub(super) const GATEWAY_QUEUE: [&str; 3] = [
+pub(in crate::collector) const GATEWAY_QUEUE: [&str; 3] = [
     "llm_d_epp_flow_control_queue_size",
     "inference_extension_flow_control_queue_size",
     "llm_d_inference_scheduler_flow_control_queue_size",
 ];
 /// Requests a gateway received.
-pub(super) const GATEWAY_REQUESTS: [&str; 4] = [
+pub(in crate::collector) const GATEWAY_REQUESTS: [&str; 4] = [
     "llm_d_epp_request",
     "inference_objective_request",
     "inference_model_request",

@@ -4,27 +4,31 @@ use std::{
     collections::{HashMap, HashSet},
     fmt,
     sync::Arc,
+    time::Duration,
 };
 
 use jiff::Timestamp;
 
 use super::{
+    models, performance,
     queries::Query,
     response::{Series, SeriesLabels},
 };
-use crate::interfaces::{EngineKind, ModelKey, ReplicaMetrics, Signal};
+use crate::interfaces::{EngineKind, FinishedRates, ModelKey, ModelMetrics, ReplicaMetrics, Signal};
 
 /// The series each query returned; a query without an entry was not answered.
 pub type QueryResults = HashMap<Query, Vec<Series>>;
 
 /// Queries whose value is a signal of its own.
-const SIGNALS: [Query; 4] = [Query::KvCacheUsage, Query::QueueLength, Query::Running, Query::RequestRate];
+const SIGNALS: [Query; 3] = [Query::KvCacheUsage, Query::QueueLength, Query::Running];
 
 /// What one fetch says.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ingested {
     /// Signals of every engine instance, ordered by pod and instance.
     pub models: HashMap<ModelKey, Vec<ReplicaMetrics>>,
+    /// What gateways say of each model.
+    pub gateways: HashMap<ModelKey, ModelMetrics>,
     /// Engine instances that cannot be told apart or attributed.
     pub unattributable: Unattributable,
 }
@@ -41,7 +45,9 @@ pub struct Unattributable {
 /// Reads the signals out of the results of one fetch.
 ///
 /// A value that is not a number, and one whose instance has no sample time, is [`Signal::Missing`].
-pub fn ingest(results: &QueryResults) -> Ingested {
+///
+/// Rates were asked for over `window`.
+pub fn ingest(results: &QueryResults, window: Duration) -> Ingested {
     let sampled_at = sample_times(results);
     let mut replicas = HashMap::<InstanceKey<'_>, ReplicaMetrics>::new();
     let mut unattributable = HashMap::new();
@@ -66,7 +72,23 @@ pub fn ingest(results: &QueryResults) -> Ingested {
             replica.kv_cache_tokens = Signal::from_sample(tokens, *at);
         }
     }
-    Ingested { models: by_model(replicas), unattributable: Unattributable::new(&unattributable) }
+    let finished = performance::finished(results);
+    let values = performance::values(results);
+    for (key, replica) in &mut replicas {
+        let Some(at) = sampled_at.get(key) else { continue };
+        let finished = finished.get(key).copied();
+        if let Some(FinishedRates { stop, length, abort, other }) = finished {
+            replica.request_rate = Signal::from_sample(stop + length + abort + other, *at);
+        }
+        if let Some(values) = values.get(key) {
+            replica.performance = Arc::new(values.signals(finished, *at, window));
+        }
+    }
+    Ingested {
+        models: by_model(replicas),
+        gateways: models::gateways(results),
+        unattributable: Unattributable::new(&unattributable),
+    }
 }
 
 /// Keeps the signals of queries that were `unanswered` from an earlier fetch; their sample times tell their age.
@@ -74,6 +96,7 @@ pub(super) fn carry_over(current: &mut [ReplicaMetrics], earlier: &[ReplicaMetri
     for replica in current {
         let same = |old: &&ReplicaMetrics| old.pod == replica.pod && old.instance == replica.instance;
         let Some(mut old) = earlier.iter().find(same).cloned() else { continue };
+        performance::carry_over(replica, &old, unanswered);
         for query in unanswered {
             if let (Some(signal), Some(earlier)) = (signal_of(replica, *query), signal_of(&mut old, *query)) {
                 *signal = *earlier;
@@ -115,7 +138,7 @@ const MODEL_NAME: &str = "model_name";
 
 /// One engine instance, by the labels of its series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct InstanceKey<'a> {
+pub(super) struct InstanceKey<'a> {
     place: Place<'a>,
     model: &'a str,
     engine: &'a str,
@@ -131,11 +154,11 @@ struct Place<'a> {
 
 impl<'a> InstanceKey<'a> {
     /// The key of a series, or the label it lacks.
-    fn of(labels: &'a SeriesLabels) -> Result<Self, &'static str> {
+    pub(super) fn of(labels: &'a SeriesLabels) -> Result<Self, &'static str> {
         Ok(Self {
             place: Place::of(labels)?,
             model: text(labels.model_name.as_deref()).ok_or(MODEL_NAME)?,
-            engine: text(labels.engine.as_deref()).unwrap_or_default(),
+            engine: text(labels.engine.as_deref()).or(text(labels.dp_rank.as_deref())).unwrap_or_default(),
         })
     }
 
@@ -174,7 +197,7 @@ impl<'a> Place<'a> {
 }
 
 /// A label's value; Prometheus takes an empty one for an absent one.
-fn text(label: Option<&str>) -> Option<&str> {
+pub(super) fn text(label: Option<&str>) -> Option<&str> {
     label.filter(|value| !value.is_empty())
 }
 
@@ -185,7 +208,7 @@ fn signal_of(replica: &mut ReplicaMetrics, query: Query) -> Option<&mut Signal<f
         Query::Running => Some(&mut replica.running),
         Query::RequestRate => Some(&mut replica.request_rate),
         Query::CacheConfig => Some(&mut replica.kv_cache_tokens),
-        Query::SampleTime => None,
+        Query::SampleTime | Query::Rates | Query::Latencies | Query::Moments | Query::Gateways | Query::Lengths => None,
     }
 }
 
@@ -194,7 +217,7 @@ fn sample_times(results: &QueryResults) -> HashMap<InstanceKey<'_>, Timestamp> {
     series.filter_map(|series| Some((InstanceKey::of(&series.labels).ok()?, timestamp(series.value)?))).collect()
 }
 
-fn timestamp(seconds: f64) -> Option<Timestamp> {
+pub(super) fn timestamp(seconds: f64) -> Option<Timestamp> {
     let milliseconds = (seconds * 1000.0).round();
     milliseconds.is_finite().then(|| Timestamp::from_millisecond(milliseconds as i64).ok()).flatten()
 }

@@ -1,11 +1,13 @@
 //! Signals from Prometheus, or from anything that answers its query API.
 //!
-//! A fetch sends the six queries of [`Query`] side by side, whatever the number of models. What it found is cached per
+//! A fetch sends the queries of [`Query`] side by side, whatever the number of models; a dear one only once a minute. What it found is cached per
 //! model and enriched with the owning variant when it is read, so that a pod seen before its owner gets attributed later.
 
 mod availability;
 mod client;
 mod ingest;
+mod models;
+mod performance;
 mod queries;
 mod response;
 mod transport;
@@ -33,8 +35,14 @@ use self::transport::Transport;
 use super::{CollectionTracker, CollectorConfig, InvalidCollectorConfig, cache::Cache};
 use crate::{
     clock::Clock,
-    interfaces::{CollectorError, MetricsCollector, ModelKey, PodDirectory, ReplicaMetrics, SourceHealth},
+    interfaces::{
+        CollectorError, MetricsCollector, ModelKey, ModelMetrics, PodDirectory, ReplicaMetrics, ServedModel,
+        SourceHealth, age,
+    },
 };
+
+/// Time between two asks of a dear query.
+const RARELY: Duration = Duration::from_secs(60);
 
 /// The cache of a collector: engine instances per model, not yet attributed to variants.
 pub type ReplicaCache = dyn Cache<ModelKey, Arc<[ReplicaMetrics]>>;
@@ -44,6 +52,7 @@ pub struct PrometheusCollector {
     source_name: Arc<str>,
     transport: Transport,
     queries: Vec<(Query, String)>,
+    window: Duration,
     signal_age_limit: Duration,
     cache: Arc<ReplicaCache>,
     pods: Arc<dyn PodDirectory>,
@@ -60,6 +69,9 @@ struct State {
     catalog: Arc<Catalog>,
     /// The last successful fetch, for models the cache is off or too small for. It shares its memory with the cache.
     models: Arc<Models>,
+    gateways: Arc<HashMap<ModelKey, ModelMetrics>>,
+    /// Lengths of requests, and when they were asked for.
+    lengths: Option<(Timestamp, Arc<models::Lengths>)>,
     last_success: Option<Timestamp>,
     /// Why the last fetch failed.
     failure: Option<CollectorError>,
@@ -94,6 +106,7 @@ impl PrometheusCollector {
             source_name: transport.source_name().into(),
             transport,
             queries: Query::ALL.into_iter().map(|query| (query, query.promql(config.collector.peak_window))).collect(),
+            window: config.collector.peak_window,
             signal_age_limit: config.signal_age_limit,
             cache,
             pods,
@@ -108,11 +121,13 @@ impl PrometheusCollector {
     async fn fetch(&self) -> Result<(), CollectorError> {
         let _turn = self.fetching.lock().await;
         self.transport.reload();
-        let outcomes = join_all(self.queries.iter().map(|(query, promql)| self.ask(*query, promql))).await;
+        let asked: Vec<_> =
+            self.queries.iter().filter(|(query, _)| !query.is_rare() || self.is_time_for_rare()).collect();
+        let outcomes = join_all(asked.iter().map(|(query, promql)| self.ask(*query, promql))).await;
         let mut results = QueryResults::new();
         let mut unanswered = HashSet::new();
         let mut incomplete = None;
-        for (query, outcome) in Query::ALL.into_iter().zip(outcomes) {
+        for (query, outcome) in asked.iter().map(|(query, _)| *query).zip(outcomes) {
             match outcome {
                 Ok(series) => {
                     results.insert(query, series);
@@ -127,8 +142,14 @@ impl PrometheusCollector {
                 }
             }
         }
-        self.store(ingest(&results), &unanswered, incomplete);
+        let lengths = models::lengths(&results).map(Arc::new);
+        self.store(ingest(&results, self.window), lengths, &unanswered, incomplete);
         Ok(())
+    }
+
+    fn is_time_for_rare(&self) -> bool {
+        let asked_at = self.state.load().lengths.as_ref().map(|(at, _)| *at);
+        asked_at.is_none_or(|at| age(self.clock.now(), at) >= RARELY)
     }
 
     async fn ask(&self, query: Query, promql: &str) -> Result<Vec<Series>, CollectorError> {
@@ -150,7 +171,13 @@ impl PrometheusCollector {
     }
 
     /// Puts a fetch into the cache. `incomplete` says why supplementary queries were left `unanswered`.
-    fn store(&self, ingested: Ingested, unanswered: &HashSet<Query>, incomplete: Option<CollectorError>) {
+    fn store(
+        &self,
+        ingested: Ingested,
+        lengths: Option<Arc<models::Lengths>>,
+        unanswered: &HashSet<Query>,
+        incomplete: Option<CollectorError>,
+    ) {
         let now = self.clock.now();
         let mut catalog = Catalog { models: BTreeMap::new(), unattributable: ingested.unattributable };
         let mut models = Models::new();
@@ -171,7 +198,19 @@ impl PrometheusCollector {
         self.tracker.fetched(now, catalog.unattributable.instances);
         let catalog = Arc::new(catalog);
         let models = Arc::new(models);
-        self.state.store(Arc::new(State { catalog, models, last_success: Some(now), failure: None, incomplete }));
+        let lengths = lengths.map(|lengths| (now, lengths)).or_else(|| before.lengths.clone());
+        let gateways =
+            if unanswered.contains(&Query::Gateways) { before.gateways.clone() } else { Arc::new(ingested.gateways) };
+        let last_success = Some(now);
+        self.state.store(Arc::new(State {
+            catalog,
+            models,
+            gateways,
+            lengths,
+            last_success,
+            failure: None,
+            incomplete,
+        }));
     }
 
     fn earlier(&self, model: &ModelKey, unanswered: &HashSet<Query>) -> Option<Arc<[ReplicaMetrics]>> {
@@ -218,6 +257,30 @@ impl MetricsCollector for PrometheusCollector {
             Ok(replicas)
         }
         .boxed()
+    }
+
+    fn fetch_model_metrics<'a>(&'a self, model: &'a ModelKey) -> BoxFuture<'a, ModelMetrics> {
+        async move {
+            let state = self.state.load();
+            let mut metrics = state.gateways.get(model).cloned().unwrap_or_default();
+            if let Some([prompt, output]) = state.lengths.as_ref().and_then(|(_, lengths)| lengths.get(model)) {
+                metrics.prompt_lengths.clone_from(prompt);
+                metrics.output_lengths.clone_from(output);
+            }
+            metrics
+        }
+        .boxed()
+    }
+
+    fn served_models(&self) -> Vec<ServedModel> {
+        let state = self.state.load();
+        let served = state.models.iter().flat_map(|(model, replicas)| {
+            replicas.iter().filter_map(|replica| {
+                let sampled_at = replica.queue_length.sampled_at().or(replica.kv_cache_usage.sampled_at())?;
+                Some(ServedModel { model: model.clone(), pod: replica.pod.clone(), sampled_at })
+            })
+        });
+        served.collect()
     }
 
     fn validate_metrics_availability<'a>(&'a self, model: &'a ModelKey) -> BoxFuture<'a, Result<(), CollectorError>> {

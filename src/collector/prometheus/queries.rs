@@ -9,17 +9,28 @@
 //! of evaluation instead, hence the separate query for it.
 //!
 //! Six queries side by side are cheaper than one that joins them all: 85 ms of Prometheus' time against 190 ms, for 500
-//! pods on Prometheus 2.42.
+//! pods on Prometheus 2.42. What the model-based engines need besides is joined by subject, each part told apart by a
+//! `quantity` label. Tails stay out: a fleet's buckets cost thirty times as much. Lengths need buckets, of models and not
+//! of pods, and only once a minute.
 
 use std::time::Duration;
 
-use crate::constants::{
-    VLLM_CACHE_CONFIG_INFO, VLLM_GPU_CACHE_USAGE_PERC, VLLM_KV_CACHE_USAGE_PERC, VLLM_NUM_REQUESTS_RUNNING,
-    VLLM_NUM_REQUESTS_WAITING, VLLM_REQUEST_SUCCESS, VLLM_REQUEST_SUCCESS_TOTAL,
+use crate::{
+    collector::mapping::{GATEWAY_QUEUE, GATEWAY_REQUESTS, selectors},
+    constants::VLLM_CACHE_CONFIG_INFO,
+    interfaces::Quantity,
 };
 
 /// Labels that identify an engine instance. The `exported_*` ones stand in where the scrape sets no `namespace` or `pod`.
-const GROUPING: &str = "namespace, pod, exported_namespace, exported_pod, model_name, engine, instance";
+const GROUPING: &str = "namespace, pod, exported_namespace, exported_pod, model_name, engine, dp_rank, instance";
+/// Labels that identify a model.
+const MODEL_GROUPING: &str = "namespace, exported_namespace, model_name";
+/// Labels that identify a model at a gateway.
+const GATEWAY_GROUPING: &str = "namespace, exported_namespace, model_name, target_model_name";
+/// Labels that split what one engine instance counts.
+const SPLITS: &str = "reason, cache_source";
+/// Lengths are counted over this long.
+const LENGTH_WINDOW: Duration = Duration::from_secs(900);
 
 /// One logical query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,18 +41,39 @@ pub enum Query {
     QueueLength,
     /// Requests in the batch.
     Running,
-    /// Completed requests per second over the peak window.
+    /// Completed requests per second over the peak window, by reason.
     RequestRate,
     /// Cache geometry, in labels.
     CacheConfig,
     /// When the newest sample was scraped, in seconds since 1970.
     SampleTime,
+    /// Tokens, prefix-cache hits, preemptions and rejections per second.
+    Rates,
+    /// Sum and count of latencies and lengths, per second.
+    Latencies,
+    /// Gauges at the newest sample, means and changes.
+    Moments,
+    /// What gateways hold and receive.
+    Gateways,
+    /// How long requests are, per model.
+    Lengths,
 }
 
 impl Query {
     /// Every query of a fetch.
-    pub const ALL: [Self; 6] =
-        [Self::KvCacheUsage, Self::QueueLength, Self::Running, Self::RequestRate, Self::CacheConfig, Self::SampleTime];
+    pub const ALL: [Self; 11] = [
+        Self::KvCacheUsage,
+        Self::QueueLength,
+        Self::Running,
+        Self::RequestRate,
+        Self::CacheConfig,
+        Self::SampleTime,
+        Self::Rates,
+        Self::Latencies,
+        Self::Moments,
+        Self::Gateways,
+        Self::Lengths,
+    ];
 
     /// Its name in messages and in the `query_type` label.
     pub fn name(self) -> &'static str {
@@ -52,6 +84,11 @@ impl Query {
             Self::RequestRate => "request_rate",
             Self::CacheConfig => "cache_config",
             Self::SampleTime => "sample_time",
+            Self::Rates => "rates",
+            Self::Latencies => "latencies",
+            Self::Moments => "moments",
+            Self::Gateways => "gateways",
+            Self::Lengths => "lengths",
         }
     }
 
@@ -60,40 +97,165 @@ impl Query {
         matches!(self, Self::KvCacheUsage | Self::QueueLength | Self::SampleTime)
     }
 
+    /// Whether its result adds to what the model-based engines need of an engine instance.
+    pub fn is_of_performance(self) -> bool {
+        matches!(self, Self::Rates | Self::Latencies | Self::Moments | Self::RequestRate)
+    }
+
+    /// Whether it is asked once in a while only: it is dear, and what it asks for changes slowly.
+    pub fn is_rare(self) -> bool {
+        self == Self::Lengths
+    }
+
     /// The expression, with peaks and rates over `window`.
     pub fn promql(self, window: Duration) -> String {
         let step = promql_duration(window.min(SUBQUERY_STEP));
         let window = promql_duration(window);
-        let peak = |name| format!("max by ({GROUPING}) (max_over_time({name}[{window}]))");
+        let either = |quantity, of: &dyn Fn(&str) -> String| {
+            selectors(quantity, "").iter().map(|selector| of(selector)).collect::<Vec<_>>().join(" or ")
+        };
+        let peak = |selector: &str| format!("max by ({GROUPING}) (max_over_time({selector}[{window}]))");
         match self {
-            Self::KvCacheUsage => [VLLM_KV_CACHE_USAGE_PERC, VLLM_GPU_CACHE_USAGE_PERC].map(peak).join(" or "),
-            Self::QueueLength => peak(VLLM_NUM_REQUESTS_WAITING),
-            Self::Running => format!("max by ({GROUPING}) (last_over_time({VLLM_NUM_REQUESTS_RUNNING}[{window}]))"),
-            Self::RequestRate => {
-                // vLLM labels the reason `finished_reason`, its simulator `finish_reason`.
-                let rate_per_reason =
-                    |name| format!("max by ({GROUPING}, finished_reason, finish_reason) (rate({name}[{window}]))");
-                [VLLM_REQUEST_SUCCESS_TOTAL, VLLM_REQUEST_SUCCESS]
-                    .map(|name| format!("sum by ({GROUPING}) ({})", rate_per_reason(name)))
-                    .join(" or ")
-            }
+            Self::KvCacheUsage => either(Quantity::KvCacheUsage, &peak),
+            Self::QueueLength => either(Quantity::Waiting, &peak),
+            Self::Running => either(Quantity::Running, &|selector| {
+                format!("max by ({GROUPING}) (last_over_time({selector}[{window}]))")
+            }),
+            // vLLM labels the reason `finished_reason`, its simulator `finish_reason`.
+            Self::RequestRate => either(Quantity::Finished, &|selector| {
+                format!("max by ({GROUPING}, finished_reason, finish_reason) (rate({selector}[{window}]))")
+            }),
             Self::CacheConfig => format!(
                 "max by ({GROUPING}, block_size, num_gpu_blocks) (max_over_time({VLLM_CACHE_CONFIG_INFO}[{window}]))"
             ),
             Self::SampleTime => {
                 // `timestamp` tells the scrape time only when applied to a bare selector. The subquery finds series that
                 // have just ended, up to one step too early; its metric has the same name in both generations.
-                let ended = format!("max_over_time(timestamp({VLLM_NUM_REQUESTS_WAITING})[{window}:{step}])");
-                [VLLM_KV_CACHE_USAGE_PERC, VLLM_GPU_CACHE_USAGE_PERC, VLLM_NUM_REQUESTS_WAITING]
-                    .map(|name| format!("timestamp({name})"))
-                    .into_iter()
+                let waiting = selectors(Quantity::Waiting, "").concat();
+                let ended = format!("max_over_time(timestamp({waiting})[{window}:{step}])");
+                [selectors(Quantity::KvCacheUsage, ""), selectors(Quantity::Waiting, "")]
+                    .concat()
+                    .iter()
+                    .map(|selector| format!("timestamp({selector})"))
                     .chain([ended])
-                    .map(|time| format!("max by ({GROUPING}) ({time})"))
+                    .map(|times| format!("max by ({GROUPING}) ({times})"))
                     .collect::<Vec<_>>()
                     .join(" or ")
             }
+            Self::Rates => tagged(RATES.into_iter().flat_map(|quantity| {
+                let rate = |selector: &String| {
+                    format!("sum by ({GROUPING}) (max by ({GROUPING}, {SPLITS}) (rate({selector}[{window}])))")
+                };
+                selectors(quantity, "")
+                    .iter()
+                    .map(|selector| (tag(quantity).to_owned(), rate(selector)))
+                    .collect::<Vec<_>>()
+            })),
+            Self::Latencies => tagged(Quantity::HISTOGRAMS.into_iter().flat_map(|quantity| {
+                let window = &window;
+                ["_sum", "_count"].into_iter().flat_map(move |part| {
+                    let rate = move |selector: String| {
+                        (
+                            format!("{}{part}", tag(quantity)),
+                            format!("max by ({GROUPING}) (rate({selector}[{window}]))"),
+                        )
+                    };
+                    selectors(quantity, part).into_iter().map(rate)
+                })
+            })),
+            Self::Moments => tagged(moments(&window)),
+            Self::Gateways => tagged(gateways(&window)),
+            Self::Lengths => tagged(lengths()),
         }
     }
+}
+
+/// What [`Query::Rates`] asks for.
+const RATES: [Quantity; 6] = [
+    Quantity::PromptTokens,
+    Quantity::GenerationTokens,
+    Quantity::PrefixQueries,
+    Quantity::PrefixHits,
+    Quantity::Preemptions,
+    Quantity::Rejections,
+];
+
+/// A quantity's value of the `quantity` label.
+pub(super) fn tag(quantity: Quantity) -> &'static str {
+    match quantity {
+        Quantity::KvCacheUsage => "kv_cache_usage",
+        Quantity::Waiting => "waiting",
+        Quantity::WaitingForCapacity => "waiting_for_capacity",
+        Quantity::Running => "running",
+        Quantity::Asleep => "awake",
+        Quantity::PromptTokens => "prompt_tokens",
+        Quantity::GenerationTokens => "generation_tokens",
+        Quantity::PrefixQueries => "prefix_queries",
+        Quantity::PrefixHits => "prefix_hits",
+        Quantity::Preemptions => "preemptions",
+        Quantity::Rejections => "rejections",
+        Quantity::TimeToFirstToken => "first_token",
+        Quantity::InterTokenLatency => "inter_token",
+        Quantity::QueueTime => "queue_time",
+        Quantity::PromptLength => "prompt_length",
+        Quantity::OutputLength => "output_length",
+        _ => "other",
+    }
+}
+
+/// `quantity` label of the change in waiting requests over the window.
+pub(super) const WAITING_CHANGE: &str = "waiting_change";
+/// `quantity` labels of what gateways say.
+pub(super) const GATEWAY_HELD: &str = "held";
+pub(super) const GATEWAY_RECEIVED: &str = "received";
+pub(super) const GATEWAY_TIME: &str = "sample_time";
+
+/// Joins expressions into one, each with its tag in a label.
+fn tagged(parts: impl IntoIterator<Item = (String, String)>) -> String {
+    let parts =
+        parts.into_iter().map(|(tag, part)| format!("label_replace({part}, \"quantity\", \"{tag}\", \"\", \"\")"));
+    parts.collect::<Vec<_>>().join(" or ")
+}
+
+fn moments(window: &str) -> Vec<(String, String)> {
+    let over = |function: &str, quantity, tag: &str| -> Vec<(String, String)> {
+        let of = |selector: String| (tag.to_owned(), format!("max by ({GROUPING}) ({function}({selector}[{window}]))"));
+        selectors(quantity, "").into_iter().map(of).collect()
+    };
+    let last = [Quantity::KvCacheUsage, Quantity::Waiting, Quantity::WaitingForCapacity, Quantity::Asleep];
+    let mut parts: Vec<_> =
+        last.into_iter().flat_map(|quantity| over("last_over_time", quantity, tag(quantity))).collect();
+    parts.extend(over("avg_over_time", Quantity::Running, tag(Quantity::Running)));
+    parts.extend(over("delta", Quantity::Waiting, WAITING_CHANGE));
+    parts
+}
+
+fn gateways(window: &str) -> Vec<(String, String)> {
+    let mut parts = Vec::new();
+    for name in GATEWAY_QUEUE {
+        parts.push((GATEWAY_HELD.to_owned(), format!("sum by ({GATEWAY_GROUPING}) ({name})")));
+        parts.push((GATEWAY_TIME.to_owned(), format!("max by ({GATEWAY_GROUPING}) (timestamp({name}))")));
+    }
+    for name in GATEWAY_REQUESTS {
+        let name = format!("{name}_total");
+        parts.push((GATEWAY_RECEIVED.to_owned(), format!("sum by ({GATEWAY_GROUPING}) (rate({name}[{window}]))")));
+        parts.push((GATEWAY_TIME.to_owned(), format!("max by ({GATEWAY_GROUPING}) (timestamp({name}))")));
+    }
+    parts
+}
+
+fn lengths() -> Vec<(String, String)> {
+    let window = promql_duration(LENGTH_WINDOW);
+    let mut parts = Vec::new();
+    for quantity in [Quantity::PromptLength, Quantity::OutputLength] {
+        for part in ["_bucket", "_sum", "_count"] {
+            for selector in selectors(quantity, part) {
+                let sum = format!("sum by ({MODEL_GROUPING}, le) (increase({selector}[{window}]))");
+                parts.push((format!("{}{part}", tag(quantity)), sum));
+            }
+        }
+    }
+    parts
 }
 
 /// How exactly the last sample of a series that has ended is found; each step costs one evaluation.
@@ -116,16 +278,23 @@ mod tests {
 
     #[test]
     fn both_generations_of_the_kv_cache_metric_answer_one_query() {
-        assert_eq!(
-            Query::KvCacheUsage.promql(Duration::from_mins(1)).replace(GROUPING, "G"),
-            "max by (G) (max_over_time(vllm:kv_cache_usage_perc[1m])) \
-             or max by (G) (max_over_time(vllm:gpu_cache_usage_perc[1m]))"
-        );
+        let promql = Query::KvCacheUsage.promql(Duration::from_mins(1)).replace(GROUPING, "G");
+        assert!(promql.starts_with("max by (G) (max_over_time({__name__=~\"vllm:kv_cache_usage_perc|"), "{promql}");
+        assert!(promql.ends_with(" or max by (G) (max_over_time(vllm:gpu_cache_usage_perc[1m]))"), "{promql}");
+    }
+
+    #[test]
+    fn no_query_is_too_long_for_a_url() {
+        for query in Query::ALL {
+            let encoded = url::form_urlencoded::byte_serialize(query.promql(Duration::from_mins(1)).as_bytes());
+            let length = encoded.map(str::len).sum::<usize>();
+            assert!(length < 7_500, "{} takes {length} bytes", query.name());
+        }
     }
 
     #[test]
     fn every_range_is_the_peak_window() {
-        for query in Query::ALL {
+        for query in Query::ALL.into_iter().filter(|query| !query.is_rare()) {
             let promql = query.promql(Duration::from_secs(90));
             assert_eq!(promql.matches('[').count(), promql.matches("[90s").count(), "{promql}");
         }

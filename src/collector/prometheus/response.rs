@@ -27,6 +27,13 @@ pub struct SeriesLabels {
     pub instance: Option<Box<str>>,
     pub block_size: Option<Box<str>>,
     pub num_gpu_blocks: Option<Box<str>>,
+    pub dp_rank: Option<Box<str>>,
+    pub target_model_name: Option<Box<str>>,
+    pub finished_reason: Option<Box<str>>,
+    pub finish_reason: Option<Box<str>>,
+    pub le: Option<Box<str>>,
+    /// Ours: which part of a joined query the series is of.
+    pub quantity: Option<Box<str>>,
 }
 
 /// What the API says of a failed query.

@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::collector::prometheus::response;
 
+const WINDOW: Duration = Duration::from_secs(60);
+
 /// When Prometheus scraped `new-0` in the recorded answers.
 const SCRAPED: i64 = 1_795_473_822_498;
 
@@ -51,7 +53,7 @@ fn series(labels: SeriesLabels, value: f64) -> Vec<Series> {
 
 /// The one engine instance in `results`.
 fn only(results: &QueryResults) -> ReplicaMetrics {
-    let ingested = ingest(results);
+    let ingested = ingest(results, WINDOW);
     let mut all = ingested.models.into_values().flatten();
     let replica = all.next().unwrap();
     assert_eq!(all.next(), None);
@@ -60,7 +62,7 @@ fn only(results: &QueryResults) -> ReplicaMetrics {
 
 #[test]
 fn an_instance_of_current_vllm_has_all_its_signals_at_the_time_of_the_scrape() {
-    let ingested = ingest(&recorded());
+    let ingested = ingest(&recorded(), WINDOW);
     let at = Timestamp::from_millisecond(SCRAPED).unwrap();
     let expected = ReplicaMetrics {
         pod: "new-0".into(),
@@ -79,7 +81,7 @@ fn an_instance_of_current_vllm_has_all_its_signals_at_the_time_of_the_scrape() {
 
 #[test]
 fn old_metric_names_and_those_of_the_simulator_mean_the_same() {
-    let ingested = ingest(&recorded());
+    let ingested = ingest(&recorded(), WINDOW);
     let table = [
         // namespace, instance, KV-cache usage, waiting, running, capacity
         ("chat", "10.0.0.2:8000", 0.3125, 3.0, 12.0, 16.0 * 7281.0),
@@ -97,7 +99,7 @@ fn old_metric_names_and_those_of_the_simulator_mean_the_same() {
 
 #[test]
 fn data_parallel_ranks_are_instances_of_their_own_and_what_is_not_a_number_is_missing() {
-    let ingested = ingest(&recorded());
+    let ingested = ingest(&recorded(), WINDOW);
     let ranks = &ingested.models[&ModelKey::new("chat", "deepseek-ai/DeepSeek-V3")];
     let names: Vec<_> = ranks.iter().map(|rank| (&*rank.pod, &*rank.instance)).collect();
     assert_eq!(names, [("ranks-0", "10.0.0.3:8000"), ("ranks-0", "10.0.0.3:8000/1")]);
@@ -110,7 +112,7 @@ fn data_parallel_ranks_are_instances_of_their_own_and_what_is_not_a_number_is_mi
 
 #[test]
 fn instances_without_a_pod_are_left_out_and_counted_once_with_a_remedy() {
-    let ingested = ingest(&recorded());
+    let ingested = ingest(&recorded(), WINDOW);
     assert_eq!(
         ingested.unattributable,
         Unattributable { instances: 1, example: Some(("10.0.0.5:8000".to_owned(), "pod")) }
@@ -123,13 +125,15 @@ fn instances_without_a_pod_are_left_out_and_counted_once_with_a_remedy() {
 fn a_value_whose_sample_time_is_unknown_is_missing() {
     let mut results = recorded();
     results.remove(&Query::SampleTime);
-    for replica in ingest(&results).models.values().flatten() {
+    for replica in ingest(&results, WINDOW).models.values().flatten() {
         assert_eq!(replica.kv_cache_usage, Signal::Missing);
         assert_eq!(replica.kv_cache_tokens, Signal::Missing);
     }
     results.insert(Query::SampleTime, series(labels("chat", "a", "0"), f64::NAN));
     results.insert(Query::KvCacheUsage, series(labels("chat", "a", "0"), 0.5));
-    assert!(ingest(&results).models.values().flatten().all(|replica| replica.kv_cache_usage == Signal::Missing));
+    assert!(
+        ingest(&results, WINDOW).models.values().flatten().all(|replica| replica.kv_cache_usage == Signal::Missing)
+    );
 }
 
 #[test]
@@ -141,10 +145,10 @@ fn labels_that_the_scrape_renamed_stand_in_only_for_those_it_did_not_set() {
         pod: None,
         ..labels("", "", "0")
     };
-    let found = ingest(&HashMap::from([(Query::KvCacheUsage, series(renamed.clone(), 0.5))]));
+    let found = ingest(&HashMap::from([(Query::KvCacheUsage, series(renamed.clone(), 0.5))]), WINDOW);
     assert_eq!(found.models[&ModelKey::new("theirs", "model")][0].pod, "their-pod".into());
     let both = SeriesLabels { namespace: Some("ours".into()), pod: Some("our-pod".into()), ..renamed };
-    let found = ingest(&HashMap::from([(Query::KvCacheUsage, series(both, 0.5))]));
+    let found = ingest(&HashMap::from([(Query::KvCacheUsage, series(both, 0.5))]), WINDOW);
     assert_eq!(found.models[&ModelKey::new("ours", "model")][0].pod, "our-pod".into());
 }
 
@@ -180,14 +184,14 @@ fn capacity_joins_by_engine_index_or_by_place_where_one_side_has_none() {
 #[test]
 fn only_unanswered_queries_keep_their_earlier_signals() {
     let at = |second| Timestamp::from_second(second).unwrap();
-    let mut earlier = ingest(&recorded()).models[&llama("chat")].clone();
+    let mut earlier = ingest(&recorded(), WINDOW).models[&llama("chat")].clone();
     for replica in &mut earlier {
         replica.running = Signal::present(5.0, at(10));
         replica.kv_cache_usage = Signal::present(0.9, at(10));
     }
     let mut results = recorded();
     results.remove(&Query::Running);
-    let mut current = ingest(&results).models[&llama("chat")].clone();
+    let mut current = ingest(&results, WINDOW).models[&llama("chat")].clone();
     carry_over(&mut current, &earlier, &HashSet::from([Query::Running]));
     for replica in current {
         assert_eq!(replica.running, Signal::present(5.0, at(10)));
@@ -208,7 +212,7 @@ proptest! {
             (Query::QueueLength, column(|sample| -sample.3)),
             (Query::SampleTime, column(|sample| sample.4)),
         ]);
-        let ingested = ingest(&results);
+        let ingested = ingest(&results, WINDOW);
         for replica in ingested.models.values().flatten() {
             for signal in [replica.kv_cache_usage, replica.queue_length] {
                 prop_assert!(signal.value().is_none_or(|value| value.is_finite() && *value >= 0.0));

@@ -1,0 +1,127 @@
+//! What the model-based engines need of an engine instance, out of the joined queries.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+use super::{
+    ingest::{InstanceKey, QueryResults, text},
+    queries::{Query, WAITING_CHANGE, tag},
+    response::{Series, SeriesLabels},
+};
+use crate::interfaces::{FinishedRates, Latency, PerformanceSignals, Quantity, ReplicaMetrics, Signal};
+
+/// Values of one engine instance by their `quantity` label.
+#[derive(Debug, Default)]
+pub(super) struct Values<'a>(HashMap<&'a str, f64>);
+
+/// Values of every engine instance.
+pub(super) fn values(results: &QueryResults) -> HashMap<InstanceKey<'_>, Values<'_>> {
+    let joined = [Query::Rates, Query::Latencies, Query::Moments];
+    let mut values = HashMap::<_, Values<'_>>::new();
+    for Series { labels, value } in joined.iter().filter_map(|query| results.get(query)).flatten() {
+        if let (Ok(key), Some(quantity)) = (InstanceKey::of(labels), text(labels.quantity.as_deref()))
+            && value.is_finite()
+        {
+            values.entry(key).or_default().0.insert(quantity, *value);
+        }
+    }
+    values
+}
+
+/// Requests that ended per second, by instance and reason.
+pub(super) fn finished(results: &QueryResults) -> HashMap<InstanceKey<'_>, FinishedRates> {
+    let mut finished = HashMap::<_, FinishedRates>::new();
+    for Series { labels, value } in results.get(&Query::RequestRate).into_iter().flatten() {
+        let Ok(key) = InstanceKey::of(labels) else { continue };
+        if value.is_finite() && *value >= 0.0 {
+            *by_reason(finished.entry(key).or_default(), labels) += value;
+        }
+    }
+    finished
+}
+
+fn by_reason<'f>(finished: &'f mut FinishedRates, labels: &SeriesLabels) -> &'f mut f64 {
+    match text(labels.finished_reason.as_deref()).or(text(labels.finish_reason.as_deref())) {
+        None | Some("stop") => &mut finished.stop,
+        Some("length") => &mut finished.length,
+        Some("abort") => &mut finished.abort,
+        Some(_) => &mut finished.other,
+    }
+}
+
+impl Values<'_> {
+    fn get(&self, tag: &str) -> Option<f64> {
+        self.0.get(tag).copied()
+    }
+
+    fn part(&self, quantity: Quantity, part: &str) -> Option<f64> {
+        self.get(&format!("{}{part}", tag(quantity)))
+    }
+
+    fn mean(&self, quantity: Quantity) -> Option<f64> {
+        let count = self.part(quantity, "_count").filter(|count| *count > 0.0)?;
+        Some(self.part(quantity, "_sum")? / count)
+    }
+
+    /// Without tails: a fleet's buckets are too dear to ask for.
+    fn latency(&self, quantity: Quantity) -> Option<Latency> {
+        let mean = self.mean(quantity)?;
+        Some(Latency { mean, rate: self.part(quantity, "_count")?, p95: None, p99: None })
+    }
+
+    /// First tokens + change in waiting + rejections: completions alone hide overload.
+    fn arrival_rate(&self, window: Duration) -> Option<f64> {
+        let first_tokens = self.part(Quantity::TimeToFirstToken, "_count")?;
+        let queued = self.get(WAITING_CHANGE)? / window.as_secs_f64();
+        Some((first_tokens + queued + self.get(tag(Quantity::Rejections)).unwrap_or(0.0)).max(0.0))
+    }
+
+    fn prefix_cache_hit_ratio(&self) -> Option<f64> {
+        let queries = self.get(tag(Quantity::PrefixQueries)).filter(|queries| *queries > 0.0)?;
+        Some((self.get(tag(Quantity::PrefixHits))? / queries).min(1.0))
+    }
+
+    /// The signals, sampled `at`, with rates over `window`.
+    pub(super) fn signals(
+        &self,
+        finished: Option<FinishedRates>,
+        at: Timestamp,
+        window: Duration,
+    ) -> PerformanceSignals {
+        let signal = |value: Option<f64>| value.map_or(Signal::Missing, |value| Signal::from_sample(value, at));
+        let of = |quantity| signal(self.get(tag(quantity)));
+        let latency = |quantity| self.latency(quantity).map_or(Signal::Missing, |latency| Signal::present(latency, at));
+        PerformanceSignals {
+            arrival_rate: signal(self.arrival_rate(window)),
+            kv_cache_usage_now: of(Quantity::KvCacheUsage),
+            queue_length_now: of(Quantity::Waiting),
+            waiting_for_capacity: of(Quantity::WaitingForCapacity),
+            mean_running: of(Quantity::Running),
+            prompt_tokens: signal(self.mean(Quantity::PromptLength)),
+            output_tokens: signal(self.mean(Quantity::OutputLength)),
+            prompt_token_rate: of(Quantity::PromptTokens),
+            generation_token_rate: of(Quantity::GenerationTokens),
+            time_to_first_token: latency(Quantity::TimeToFirstToken),
+            inter_token_latency: latency(Quantity::InterTokenLatency),
+            queue_time: latency(Quantity::QueueTime),
+            prefix_cache_hit_ratio: signal(self.prefix_cache_hit_ratio()),
+            preemption_rate: of(Quantity::Preemptions),
+            rejection_rate: of(Quantity::Rejections),
+            finished: finished.map_or(Signal::Missing, |finished| Signal::present(finished, at)),
+            asleep: signal(self.get(tag(Quantity::Asleep)).map(|awake| 1.0 - awake)),
+            lora: Signal::Missing,
+        }
+    }
+}
+
+/// Keeps the signals of an earlier fetch where one of the queries behind them was `unanswered`.
+pub(super) fn carry_over(replica: &mut ReplicaMetrics, earlier: &ReplicaMetrics, unanswered: &HashSet<Query>) {
+    if unanswered.iter().any(|query| query.is_of_performance()) {
+        replica.performance = Arc::clone(&earlier.performance);
+    }
+}
