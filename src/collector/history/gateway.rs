@@ -8,10 +8,8 @@ use std::{
 
 use jiff::Timestamp;
 
+use super::RECENT;
 use crate::interfaces::{GatewayReading, ModelMetrics, Signal, age};
-
-/// Recent arrivals are over about this long.
-const RECENT: Duration = Duration::from_secs(20);
 
 /// What one gateway said of each model.
 #[derive(Debug, Default)]

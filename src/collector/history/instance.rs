@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    Windows,
+    RECENT, Windows,
     signals::{self, Interval},
     totals::{Raw, Totals},
 };
@@ -17,9 +17,6 @@ const MARKS_PER_WINDOW: u32 = 12;
 const LEAST_USAGE_TO_LEARN_FROM: f64 = 0.05;
 /// Share of a new estimate in the learned capacity.
 const LEARNING_RATE: f64 = 0.2;
-
-/// Recent arrivals are over about this long.
-const RECENT: Duration = Duration::from_secs(20);
 
 /// What one engine instance said over the windows.
 #[derive(Debug)]

@@ -29,6 +29,9 @@ use jiff::Timestamp;
 use self::{gateway::GatewayHistory, instance::Instance, lengths::Lengths};
 use crate::interfaces::{EngineReading, GatewayReading, ModelKey, ModelMetrics, ReplicaMetrics, VariantKey, age};
 
+/// Recent rates are taken over this long: a surge shows in them earlier than in rates over the peak window.
+pub(in crate::collector) const RECENT: Duration = Duration::from_secs(20);
+
 /// One pod, or one gateway, to scrape.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ScrapeTarget {

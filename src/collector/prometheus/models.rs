@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     ingest::{QueryResults, text, timestamp},
-    queries::{GATEWAY_HELD, GATEWAY_RECEIVED, GATEWAY_TIME, Query, tag},
+    queries::{GATEWAY_HELD, GATEWAY_RECEIVED, GATEWAY_RECEIVED_RECENTLY, GATEWAY_TIME, Query, tag},
     response::{Series, SeriesLabels},
 };
 use crate::interfaces::{LengthDistribution, ModelKey, ModelMetrics, Quantity, Signal};
@@ -36,6 +36,7 @@ pub(super) fn gateways(results: &QueryResults) -> HashMap<ModelKey, ModelMetrics
         let signal = match quantity.as_str() {
             GATEWAY_HELD => &mut metrics.gateway_queue,
             GATEWAY_RECEIVED => &mut metrics.gateway_arrival_rate,
+            GATEWAY_RECEIVED_RECENTLY => &mut metrics.gateway_recent_arrival_rate,
             _ => continue,
         };
         // Several names a client may ask for lead to one model.
@@ -134,6 +135,7 @@ mod tests {
             of("m", GATEWAY_HELD, 4.0),
             of("alias", GATEWAY_HELD, 1.0),
             of("m", GATEWAY_RECEIVED, 2.5),
+            of("m", GATEWAY_RECEIVED_RECENTLY, 3.5),
             of("m", GATEWAY_TIME, 100.0),
         ];
         let models = gateways(&[(Query::Gateways, held)].into_iter().collect());
@@ -141,6 +143,7 @@ mod tests {
         let metrics = &models[&ModelKey::new("chat", "m")];
         assert_eq!(metrics.gateway_queue, Signal::present(5.0, at));
         assert_eq!(metrics.gateway_arrival_rate, Signal::present(2.5, at));
+        assert_eq!(metrics.gateway_recent_arrival_rate, Signal::present(3.5, at));
     }
 
     #[test]

@@ -10,10 +10,13 @@ use jiff::Timestamp;
 
 use super::{
     ingest::{InstanceKey, QueryResults, text},
-    queries::{Query, WAITING_CHANGE, tag},
+    queries::{Query, RECENT_FIRST_TOKENS, RECENT_REJECTIONS, RECENT_WAITING_CHANGE, WAITING_CHANGE, tag},
     response::{Series, SeriesLabels},
 };
-use crate::interfaces::{FinishedRates, Latency, PerformanceSignals, Quantity, ReplicaMetrics, Signal};
+use crate::{
+    collector::history::RECENT,
+    interfaces::{FinishedRates, Latency, PerformanceSignals, Quantity, ReplicaMetrics, Signal},
+};
 
 /// Values of one engine instance by their `quantity` label.
 #[derive(Debug, Default)]
@@ -74,11 +77,25 @@ impl Values<'_> {
         Some(Latency { mean, rate: self.part(quantity, "_count")?, p95: None, p99: None })
     }
 
-    /// First tokens + change in waiting + rejections: completions alone hide overload.
+    /// Requests per second over `window`, by its parts: completions alone hide overload.
+    fn arrivals(
+        &self,
+        first_tokens: Option<f64>,
+        waiting_change: &str,
+        rejections: &str,
+        window: Duration,
+    ) -> Option<f64> {
+        let queued = self.get(waiting_change)? / window.as_secs_f64();
+        Some((first_tokens? + queued + self.get(rejections).unwrap_or(0.0)).max(0.0))
+    }
+
     fn arrival_rate(&self, window: Duration) -> Option<f64> {
-        let first_tokens = self.part(Quantity::TimeToFirstToken, "_count")?;
-        let queued = self.get(WAITING_CHANGE)? / window.as_secs_f64();
-        Some((first_tokens + queued + self.get(tag(Quantity::Rejections)).unwrap_or(0.0)).max(0.0))
+        let first_tokens = self.part(Quantity::TimeToFirstToken, "_count");
+        self.arrivals(first_tokens, WAITING_CHANGE, tag(Quantity::Rejections), window)
+    }
+
+    fn recent_arrival_rate(&self) -> Option<f64> {
+        self.arrivals(self.get(RECENT_FIRST_TOKENS), RECENT_WAITING_CHANGE, RECENT_REJECTIONS, RECENT)
     }
 
     fn prefix_cache_hit_ratio(&self) -> Option<f64> {
@@ -98,6 +115,7 @@ impl Values<'_> {
         let latency = |quantity| self.latency(quantity).map_or(Signal::Missing, |latency| Signal::present(latency, at));
         PerformanceSignals {
             arrival_rate: signal(self.arrival_rate(window)),
+            recent_arrival_rate: signal(self.recent_arrival_rate()),
             kv_cache_usage_now: of(Quantity::KvCacheUsage),
             queue_length_now: of(Quantity::Waiting),
             waiting_for_capacity: of(Quantity::WaitingForCapacity),

@@ -16,7 +16,10 @@
 use std::time::Duration;
 
 use crate::{
-    collector::mapping::{GATEWAY_QUEUE, GATEWAY_REQUESTS, selectors},
+    collector::{
+        history::RECENT,
+        mapping::{GATEWAY_QUEUE, GATEWAY_REQUESTS, selectors},
+    },
     constants::VLLM_CACHE_CONFIG_INFO,
     interfaces::Quantity,
 };
@@ -205,9 +208,14 @@ pub(super) fn tag(quantity: Quantity) -> &'static str {
 
 /// `quantity` label of the change in waiting requests over the window.
 pub(super) const WAITING_CHANGE: &str = "waiting_change";
+/// `quantity` labels of the parts of the recent arrival rate.
+pub(super) const RECENT_FIRST_TOKENS: &str = "recent_first_tokens";
+pub(super) const RECENT_WAITING_CHANGE: &str = "recent_waiting_change";
+pub(super) const RECENT_REJECTIONS: &str = "recent_rejections";
 /// `quantity` labels of what gateways say.
 pub(super) const GATEWAY_HELD: &str = "held";
 pub(super) const GATEWAY_RECEIVED: &str = "received";
+pub(super) const GATEWAY_RECEIVED_RECENTLY: &str = "received_recently";
 pub(super) const GATEWAY_TIME: &str = "sample_time";
 
 /// Joins expressions into one, each with its tag in a label.
@@ -218,15 +226,25 @@ fn tagged(parts: impl IntoIterator<Item = (String, String)>) -> String {
 }
 
 fn moments(window: &str) -> Vec<(String, String)> {
-    let over = |function: &str, quantity, tag: &str| -> Vec<(String, String)> {
+    let within = |window: &str, function: &str, selectors: Vec<String>, tag: &str| -> Vec<(String, String)> {
         let of = |selector: String| (tag.to_owned(), format!("max by ({GROUPING}) ({function}({selector}[{window}]))"));
-        selectors(quantity, "").into_iter().map(of).collect()
+        selectors.into_iter().map(of).collect()
     };
+    let over = |function: &str, quantity, tag: &str| within(window, function, selectors(quantity, ""), tag);
     let last = [Quantity::KvCacheUsage, Quantity::Waiting, Quantity::WaitingForCapacity, Quantity::Asleep];
     let mut parts: Vec<_> =
         last.into_iter().flat_map(|quantity| over("last_over_time", quantity, tag(quantity))).collect();
     parts.extend(over("avg_over_time", Quantity::Running, tag(Quantity::Running)));
     parts.extend(over("delta", Quantity::Waiting, WAITING_CHANGE));
+    // Nothing where scrapes are too far apart.
+    let recent = promql_duration(RECENT);
+    for (function, selectors, tag) in [
+        ("rate", selectors(Quantity::TimeToFirstToken, "_count"), RECENT_FIRST_TOKENS),
+        ("delta", selectors(Quantity::Waiting, ""), RECENT_WAITING_CHANGE),
+        ("rate", selectors(Quantity::Rejections, ""), RECENT_REJECTIONS),
+    ] {
+        parts.extend(within(&recent, function, selectors, tag));
+    }
     parts
 }
 
@@ -238,7 +256,10 @@ fn gateways(window: &str) -> Vec<(String, String)> {
     }
     for name in GATEWAY_REQUESTS {
         let name = format!("{name}_total");
-        parts.push((GATEWAY_RECEIVED.to_owned(), format!("sum by ({GATEWAY_GROUPING}) (rate({name}[{window}]))")));
+        let recent = promql_duration(RECENT);
+        for (tag, window) in [(GATEWAY_RECEIVED, window), (GATEWAY_RECEIVED_RECENTLY, &recent)] {
+            parts.push((tag.to_owned(), format!("sum by ({GATEWAY_GROUPING}) (rate({name}[{window}]))")));
+        }
         parts.push((GATEWAY_TIME.to_owned(), format!("max by ({GATEWAY_GROUPING}) (timestamp({name}))")));
     }
     parts
@@ -286,17 +307,19 @@ mod tests {
     #[test]
     fn no_query_is_too_long_for_a_url() {
         for query in Query::ALL {
-            let encoded = url::form_urlencoded::byte_serialize(query.promql(Duration::from_mins(1)).as_bytes());
-            let length = encoded.map(str::len).sum::<usize>();
+            let promql = query.promql(Duration::from_mins(1));
+            let length = url::form_urlencoded::byte_serialize(promql.as_bytes()).map(str::len).sum::<usize>();
             assert!(length < 7_500, "{} takes {length} bytes", query.name());
         }
     }
 
     #[test]
-    fn every_range_is_the_peak_window() {
+    fn every_range_is_the_peak_window_or_the_recent_one() {
         for query in Query::ALL.into_iter().filter(|query| !query.is_rare()) {
             let promql = query.promql(Duration::from_secs(90));
-            assert_eq!(promql.matches('[').count(), promql.matches("[90s").count(), "{promql}");
+            let recent = promql.matches("[20s]").count();
+            assert_eq!(promql.matches('[').count(), promql.matches("[90s").count() + recent, "{promql}");
+            assert!(recent == 0 || matches!(query, Query::Moments | Query::Gateways), "{promql}");
         }
         assert!(Query::SampleTime.promql(Duration::from_secs(90)).contains("[90s:5s]"));
         assert!(Query::SampleTime.promql(Duration::from_millis(1500)).contains("[1500ms:1500ms]"));

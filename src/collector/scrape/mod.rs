@@ -193,6 +193,11 @@ impl ScrapeCollector {
         }
     }
 
+    /// Scrapes that were answered so far.
+    pub fn recorded(&self) -> u64 {
+        self.state().recorded
+    }
+
     fn read(&self, text: &str) -> Reading {
         match &self.kind {
             ScrapedKind::Engines(engines) => Reading::Engines(engines.readings(text)),
