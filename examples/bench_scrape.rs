@@ -115,7 +115,7 @@ async fn measure(size: usize, port: u16) -> anyhow::Result<Row> {
     let (began, used, scrapes) = (Instant::now(), processor_time()?, collector.recorded());
     tokio::time::sleep(MEASURED).await;
     let seconds = began.elapsed().as_secs_f64();
-    let (used, scrapes) = (processor_time()? - used, collector.recorded() - scrapes);
+    let (used, scrapes) = (processor_time()?.saturating_sub(used), collector.recorded() - scrapes);
     stop.cancel();
     running.await?;
     anyhow::ensure!(scrapes > 0, "no scrape was answered");
