@@ -10,12 +10,13 @@ use url::Url;
 use super::{
     Backend, Executor, GatewayAddress, LogFormat, Secret,
     kinds::{self, Form, Kind},
+    schema::SaturationMethod,
 };
 use crate::{
     constants::MetricsGroup,
     interfaces::{
         AcceleratorMode, AcceleratorRule, ActuationMode, AgeLimits, ConfiguredQuota, NodeGroupLimit, SaturationPolicy,
-        SaturationScalingConfig,
+        SaturationScalingConfig, TokenThresholds,
     },
 };
 
@@ -253,6 +254,17 @@ keys! {
          upstream's arithmetic; `none` takes an inherited one back.");
     QUEUE_SPARE_TRIGGER: Option<f64> = Key::new("saturation.queueSpareTrigger", &kinds::OPTIONAL_REQUESTS, || None,
         "Upstream's trigger: scale up when threshold − waiting requests averages below this.");
+
+    SATURATION_ANALYZER: SaturationMethod = Key::new("saturation.analyzer", &kinds::SATURATION_ANALYZER,
+        SaturationMethod::default,
+        "`percentage`: how full KV cache and queue are. `tokens`: KV-cache tokens held and waited for, with capacities \
+         learned from saturated replicas (upstream's version 2); percentages where an engine does not tell its cache size.");
+    SCALE_UP_THRESHOLD: f64 = Key::new("saturation.scaleUpThreshold", &kinds::THRESHOLD,
+        || TokenThresholds::default().scale_up,
+        "Of `tokens`: scale up when more than this share of what replicas carry is held or waited for.");
+    SCALE_DOWN_BOUNDARY: f64 = Key::new("saturation.scaleDownBoundary", &kinds::THRESHOLD,
+        || TokenThresholds::default().scale_down,
+        "Of `tokens`: scale down when this share is not exceeded with one replica less.");
 
     SCALE_TO_ZERO_ENABLED: bool = Key::new("scaleToZero.enabled", &kinds::SWITCH, || false,
         "Whether a model whose variants all have a minimum of 0 gives up its last replicas when no request comes.")

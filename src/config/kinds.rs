@@ -12,7 +12,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use url::Url;
 
-use super::{Backend, Executor, GatewayAddress, LogFormat, Secret};
+use super::{Backend, Executor, GatewayAddress, LogFormat, Secret, schema::SaturationMethod};
 use crate::{
     constants::MetricsGroup,
     interfaces::{AcceleratorMode, AcceleratorRule, ActuationMode, ConfiguredQuota, NodeGroupLimit, SaturationPolicy},
@@ -171,6 +171,20 @@ pub(super) static ACCELERATOR_MODE: Kind<AcceleratorMode> = Kind {
     show: |mode| match mode {
         AcceleratorMode::Unlimited => "unlimited".to_owned(),
         AcceleratorMode::Limited => "limited".to_owned(),
+    },
+    form: Form::Plain,
+};
+
+pub(super) static SATURATION_ANALYZER: Kind<SaturationMethod> = Kind {
+    name: "percentage or tokens",
+    parse: |text| match text {
+        "percentage" => Ok(SaturationMethod::Percentage),
+        "tokens" => Ok(SaturationMethod::Tokens),
+        _ => Err("it must be percentage or tokens".to_owned()),
+    },
+    show: |analyzer| match analyzer {
+        SaturationMethod::Percentage => "percentage".to_owned(),
+        SaturationMethod::Tokens => "tokens".to_owned(),
     },
     form: Form::Plain,
 };

@@ -16,9 +16,11 @@ use super::{
     ResolvedView, Secret, ServerSettings, ServiceClasses, Source, checks, engines,
     keys::{self, Key},
     layer::{Entries, Entry, quotable},
+    schema::SaturationMethod,
 };
 use crate::interfaces::{
     AcceleratorLimits, AgeLimits, InventorySettings, Override, OverrideKind, SaturationScalingConfig, SpareTriggers,
+    TokenThresholds,
 };
 
 /// Upstream's defaults for the trigger that is not given when the other one is.
@@ -312,7 +314,13 @@ fn saturation(scope: &mut Scope<'_>) -> SaturationScalingConfig {
         let queue_depth = (keys::QUEUE_SPARE_TRIGGER.kind.show)(&Some(triggers.queue_depth));
         scope.complete("saturation.queueSpareTrigger", queue_depth);
     }
+    let thresholds = TokenThresholds {
+        scale_up: scope.get(&keys::SCALE_UP_THRESHOLD),
+        scale_down: scope.get(&keys::SCALE_DOWN_BOUNDARY),
+    };
+    let by_tokens = scope.get(&keys::SATURATION_ANALYZER) == SaturationMethod::Tokens;
     let config = SaturationScalingConfig {
+        tokens: by_tokens.then_some(thresholds),
         kv_cache_threshold: scope.get(&keys::KV_CACHE_THRESHOLD),
         queue_depth_threshold: scope.get(&keys::QUEUE_DEPTH_THRESHOLD),
         spare_capacity_target: scope.get(&keys::SPARE_CAPACITY_TARGET),

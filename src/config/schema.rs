@@ -241,6 +241,16 @@ impl fmt::Display for GatewayAddress {
     }
 }
 
+/// How the saturation engine measures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum SaturationMethod {
+    /// How full KV cache and queue are.
+    #[default]
+    Percentage,
+    /// Tokens held and waited for.
+    Tokens,
+}
+
 /// A source of signals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

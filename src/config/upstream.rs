@@ -4,7 +4,7 @@
 //! fields `model_id` and `namespace`, or in its data key, `{modelID}#{namespace}`. Here an entry inherits key by key
 //! from `default`, where upstream fills unset keys with fixed values.
 //!
-//! Keys that only later engines use (`scaleUpThreshold`, `analyzers`, …) are warnings, not errors: upstream's installer
+//! Keys that only later engines use (`analyzers`, `limiters`, …) are warnings, not errors: upstream's installer
 //! writes some of them into every ConfigMap, and none of them changes the meaning of a key that is read here. In our own
 //! schema the same keys are errors.
 
@@ -18,17 +18,8 @@ use super::{
     yaml::{self, Content, Node},
 };
 
-const UNSUPPORTED: &[&str] = &[
-    "scaleUpThreshold",
-    "scaleDownBoundary",
-    "enableLimiter",
-    "enableRescale",
-    "analyzerName",
-    "priority",
-    "analyzers",
-    "limiters",
-    "scaleToZero",
-];
+const UNSUPPORTED: &[&str] =
+    &["enableLimiter", "enableRescale", "analyzerName", "priority", "analyzers", "limiters", "scaleToZero"];
 
 /// Whether `key` is a key of upstream's that nothing reads here.
 pub(super) fn is_unsupported(key: &str) -> bool {

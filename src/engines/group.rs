@@ -34,7 +34,8 @@ pub(super) fn decide(
     };
     let outcomes = saturation::without_measurement(snapshot, &members, &metrics).unwrap_or_else(|| {
         let guard = slo.as_ref().filter(|slo| slo.is_confident()).map(|_| saturation::as_guard(config));
-        let saturation = saturation::opinion(snapshot, model, &members, &metrics, guard.as_ref().unwrap_or(config));
+        let config = guard.as_ref().unwrap_or(config);
+        let saturation = saturation::opinion(state, snapshot, model, &members, &metrics, known, config);
         arbitration::decide(&members, &saturation, slo.as_ref())
     });
     let levels = levels(&metrics, config.kv_cache_threshold, config.queue_depth_threshold);

@@ -42,7 +42,8 @@ pub fn step(state: &State, snapshot: &Snapshot) -> (State, Vec<Decision>) {
     compensation::apply(snapshot, &mut decisions);
     limits::apply(snapshot, &mut decisions);
     overrides::apply(snapshot, &mut decisions);
-    (state.after(snapshot, &decisions, memories, activity), decisions)
+    let next = state.after(snapshot, &decisions, memories, activity);
+    (State { capacities: saturation::learn(state, snapshot), ..next }, decisions)
 }
 
 /// The most replicas that accelerators allow a variant, and the limit that says so.

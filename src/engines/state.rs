@@ -6,8 +6,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{slo::ModelMemory, zero::Activity};
-use crate::interfaces::{
-    CapacityQuestion, Decision, ModelKey, Outcome, ScaleObservation, Snapshot, TargetObservation, VariantKey, as_list,
+use crate::{
+    interfaces::{
+        CapacityQuestion, Decision, ModelKey, Outcome, ScaleObservation, Snapshot, TargetObservation, VariantKey,
+        as_list,
+    },
+    saturation::tokens::LearnedCapacities,
 };
 
 /// Version of the state schema.
@@ -28,11 +32,20 @@ pub struct State {
     /// When each model that may stand at zero was last active.
     #[serde(default, with = "as_list")]
     pub activity: BTreeMap<ModelKey, Activity>,
+    /// Tokens that replicas were seen to hold when their compute was full, in models that are judged by tokens.
+    #[serde(default)]
+    pub capacities: LearnedCapacities,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { version: STATE_VERSION, variants: BTreeMap::new(), models: BTreeMap::new(), activity: BTreeMap::new() }
+        Self {
+            version: STATE_VERSION,
+            variants: BTreeMap::new(),
+            models: BTreeMap::new(),
+            activity: BTreeMap::new(),
+            capacities: LearnedCapacities::default(),
+        }
     }
 }
 
@@ -89,7 +102,7 @@ impl State {
                 (key.clone(), remember(previous, snapshot.taken_at, &observation.target, outcomes.get(key).copied()))
             })
             .collect();
-        Self { version: STATE_VERSION, variants, models, activity }
+        Self { version: STATE_VERSION, variants, models, activity, capacities: LearnedCapacities::default() }
     }
 }
 

@@ -110,6 +110,26 @@ pub struct SaturationScalingConfig {
     /// Upstream's absolute spare triggers; when set, upstream's arithmetic replaces the two relative ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spare_triggers: Option<SpareTriggers>,
+    /// When set, KV-cache tokens are counted instead of percentages, where replicas tell the size of their caches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<TokenThresholds>,
+}
+
+/// Utilisation at which the token analyzer acts: tokens that requests hold and wait for, over those that replicas carry.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenThresholds {
+    /// Above it replicas are added.
+    pub scale_up: f64,
+    /// Replicas are removed as long as it is not exceeded without them.
+    pub scale_down: f64,
+}
+
+impl Default for TokenThresholds {
+    /// Upstream's 85 % and 70 %.
+    fn default() -> Self {
+        Self { scale_up: 0.85, scale_down: 0.70 }
+    }
 }
 
 /// Upstream's spare triggers (`kvSpareTrigger`, `queueSpareTrigger`), absolute in the signal's own unit.
@@ -131,6 +151,7 @@ impl Default for SaturationScalingConfig {
             spare_capacity_target: 0.20,
             safety_margin: 0.10,
             spare_triggers: None,
+            tokens: None,
         }
     }
 }
@@ -177,6 +198,19 @@ impl SaturationScalingConfig {
             "safetyMargin",
             self.safety_margin,
             "together with spareCapacityTarget it must stay below 100 %",
+        )?;
+        let tokens = self.tokens.unwrap_or_default();
+        check(
+            tokens.scale_up > 0.0 && tokens.scale_up <= 1.0,
+            "scaleUpThreshold",
+            tokens.scale_up,
+            "it must be a fraction in (0, 1] or a percentage in (1, 100]",
+        )?;
+        check(
+            tokens.scale_down > 0.0 && tokens.scale_down < tokens.scale_up,
+            "scaleDownBoundary",
+            tokens.scale_down,
+            "it must be above 0 and below scaleUpThreshold",
         )?;
         let Some(triggers) = self.spare_triggers else { return Ok(()) };
         check(

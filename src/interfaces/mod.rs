@@ -33,7 +33,9 @@ pub use capacity::{CapacityCurve, CapacityPoint, CapacityQuestion, LengthShape, 
 pub use collector::{
     CollectorError, MetricsCollector, PodDirectory, PodEndpoint, PodIdentity, ServedModel, SourceHealth,
 };
-pub use config::{ActuationMode, AgeLimits, EngineOptions, InvalidThreshold, SaturationScalingConfig, SpareTriggers};
+pub use config::{
+    ActuationMode, AgeLimits, EngineOptions, InvalidThreshold, SaturationScalingConfig, SpareTriggers, TokenThresholds,
+};
 pub use decision::{
     Decision, Desired, Direction, EngineName, Growth, Limit, Outcome, Reason, SaturationLevel, VariantDecision,
     Withheld, WithheldKind,

@@ -5,25 +5,45 @@
 //!    `demand`)
 //! 3. Is what the answer asks for already on its way, or its evidence too old? (`restraint`)
 //! 4. Which variants does it fall on, and what do the bounds leave of it? (`allocation`)
+//!
+//! Where the configuration asks for it, KV-cache tokens answer 2 and 4 instead of percentages (`tokens`).
 
 mod allocation;
 mod demand;
 mod inputs;
 mod restraint;
+mod tokens;
 
-use super::{arbitration::Opinion, group::Member};
+use super::{State, arbitration::Opinion, group::Member};
 use crate::{
     interfaces::{
-        EngineName, Growth, ModelKey, ReplicaMetrics, SaturationAnalyzer, SaturationScalingConfig, Snapshot,
-        VariantDecision, VariantKey,
+        EngineName, Growth, ModelKey, ModelMetrics, ReplicaMetrics, SaturationAnalyzer, SaturationScalingConfig,
+        Snapshot, VariantDecision, VariantKey,
     },
     saturation::{PercentageAnalyzer, replicas_of},
 };
 
 pub(super) use inputs::without_measurement;
+pub(super) use tokens::learn;
 
-/// What the saturation engine makes of the variants of one model and role.
+/// What the saturation engine makes of the variants of one model and role: by tokens where the configuration says so and
+/// replicas tell the size of their caches, else by percentages.
 pub(super) fn opinion(
+    state: &State,
+    snapshot: &Snapshot,
+    model: &ModelKey,
+    members: &[Member<'_>],
+    metrics: &[ReplicaMetrics],
+    known: Option<&ModelMetrics>,
+    config: &SaturationScalingConfig,
+) -> Opinion {
+    let by_tokens = config
+        .tokens
+        .and_then(|thresholds| tokens::opinion(state, snapshot, model, members, metrics, known, (config, thresholds)));
+    by_tokens.unwrap_or_else(|| by_percentages(snapshot, model, members, metrics, config))
+}
+
+fn by_percentages(
     snapshot: &Snapshot,
     model: &ModelKey,
     members: &[Member<'_>],
@@ -63,6 +83,7 @@ pub(super) fn as_guard(config: &SaturationScalingConfig) -> SaturationScalingCon
         safety_margin: 0.0,
         queue_depth_threshold: config.queue_depth_threshold * JAM,
         spare_triggers: None,
+        tokens: None,
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) fn change(
     if let Some(shortage) = demand::shortage(analysis, replicas, config) {
         grow(shortage, analysis.total_replicas, ready, pending)
     } else if analysis.scale_down_safe {
-        shrink(snapshot, members, analysis, config, ready, pending)
+        shrink(snapshot, members, analysis, config)
     } else {
         Change { step: Step::Hold, clause: enough(analysis, config) }
     }
@@ -64,31 +64,33 @@ fn shrink(
     members: &[Member<'_>],
     analysis: &ModelSaturationAnalysis,
     config: &SaturationScalingConfig,
-    ready: u32,
-    pending: u32,
 ) -> Change {
     let spare = percent(analysis.average_spare_capacity);
     let hold = |why: String| Change { step: Step::Hold, clause: format!("spare capacity is {spare}, but {why}") };
-    if analysis.total_replicas < ready {
-        return hold(format!(
-            "only {} of {ready} ready replicas have fresh metrics, so none is removed",
-            analysis.total_replicas
-        ));
-    }
-    if pending > 0 {
-        return hold(format!("{pending} replicas are still pending, so none is removed yet"));
-    }
-    if !members.iter().all(|member| is_settled(member, snapshot)) {
-        return hold(format!(
-            "replicas changed within {} s, so the signals are not settled",
-            snapshot.ages.settle.as_secs_f64()
-        ));
+    if let Some(why) = why_not_fewer(snapshot, members, analysis.total_replicas) {
+        return hold(why);
     }
     let left = percent(config.spare_capacity_target + config.safety_margin);
     Change {
         step: Step::Shrink,
         clause: format!("average spare capacity {spare} leaves at least {left} with one replica less"),
     }
+}
+
+/// Why none of the `members` gives up a replica, of which `measured` have fresh metrics; `None` if nothing is in the way.
+pub(super) fn why_not_fewer(snapshot: &Snapshot, members: &[Member<'_>], measured: u32) -> Option<String> {
+    let ready: u32 = members.iter().map(|member| member.scale.ready).sum();
+    let pending: u32 = members.iter().map(|member| member.pending).sum();
+    if measured < ready {
+        return Some(format!("only {measured} of {ready} ready replicas have fresh metrics, so none is removed"));
+    }
+    if pending > 0 {
+        return Some(format!("{pending} replicas are still pending, so none is removed yet"));
+    }
+    let is_unsettled = !members.iter().all(|member| is_settled(member, snapshot));
+    is_unsettled.then(|| {
+        format!("replicas changed within {} s, so the signals are not settled", snapshot.ages.settle.as_secs_f64())
+    })
 }
 
 /// Whether a variant's replicas, set and ready, have stood for as long as a peak lasts. They need not be equal: a pod that

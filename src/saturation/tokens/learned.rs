@@ -10,6 +10,9 @@ use crate::interfaces::age;
 
 /// An observation counts half after this long.
 const HALF_LIFE: Duration = Duration::from_secs(120);
+/// A key is observed no more often than this: cycles follow each other as fast as metrics come, and what one burst shows
+/// must not fill the memory.
+const INTERVAL: Duration = Duration::from_secs(10);
 /// Observations older than this are forgotten, so a capacity that is not seen any more ages out.
 const MEMORY: Duration = Duration::from_secs(1800);
 /// Observations kept per key; the oldest goes first.
@@ -53,8 +56,12 @@ impl LearnedCapacities {
     pub fn after(&self, observed: &[(CapacityKey, f64)], now: Timestamp) -> Self {
         let mut known: BTreeMap<CapacityKey, Vec<Observation>> = self.0.iter().cloned().collect();
         for (key, tokens) in observed {
-            if tokens.is_finite() && *tokens > 0.0 {
-                known.entry(key.clone()).or_default().push(Observation { tokens: *tokens, seen_at: now });
+            if !(tokens.is_finite() && *tokens > 0.0) {
+                continue;
+            }
+            let observations = known.entry(key.clone()).or_default();
+            if observations.last().is_none_or(|last| age(now, last.seen_at) >= INTERVAL) {
+                observations.push(Observation { tokens: *tokens, seen_at: now });
             }
         }
         for observations in known.values_mut() {

@@ -9,7 +9,7 @@ const FAULTS: &[(&str, &[&str])] = &[
     ("saturations: {}", &["saturations", "line 1"]),
     ("engine:\n  Interval: 5s", &["engine.Interval", "line 2", "did you mean engine.interval?"]),
     ("zebra: 1", &["zebra", "not a configuration key"]),
-    ("saturation: {scaleUpThreshold: 0.85}", &["saturation.scaleUpThreshold", "upstream", "not supported yet"]),
+    ("saturation: {enableLimiter: true}", &["saturation.enableLimiter", "upstream", "not supported yet"]),
     ("collector: {fetchInterval: 30}", &["collector.fetchInterval is `30`", "line 1", "such as 30s"]),
     ("engine: {interval: 50ms}", &["engine.interval is `50ms`", "at least 100ms"]),
     ("saturation: {kvCacheThreshold: 0}", &["saturation.kvCacheThreshold is `0`", "(0, 1]"]),

@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use wva::{
     config::{Document, Layer, Resolved},
-    interfaces::{ModelKey, SaturationScalingConfig, SpareTriggers},
+    interfaces::{ModelKey, SaturationScalingConfig, SpareTriggers, TokenThresholds},
 };
 
 use super::{file, flags, resolve, upstream};
@@ -110,4 +110,24 @@ fn upstreams_config_map_works_as_a_file_too() {
     let resolved = resolve([upstream("default: |\n  kvCacheThreshold: 0.7\na#b:\n  kvCacheThreshold: 0.6\n")]).unwrap();
     assert_eq!(resolved.config.saturation.kv_cache_threshold, 0.7);
     assert_eq!(of(&resolved, "b", "a").kv_cache_threshold, 0.6);
+}
+
+#[test]
+fn tokens_are_counted_where_the_configuration_says_so() {
+    let resolved = resolve([file(
+        "saturation: {scaleUpThreshold: 90}
+models:
+  - modelID: granite
+    saturation: {analyzer: tokens, scaleDownBoundary: 60}
+",
+    )])
+    .unwrap();
+    assert_eq!(resolved.config.saturation.tokens, None);
+    let granite = of(&resolved, "dev", "granite").tokens;
+    assert_eq!(granite, Some(TokenThresholds { scale_up: 0.9, scale_down: 0.6 }), "the threshold is inherited");
+    let inverted = resolve([file("saturation: {analyzer: tokens, scaleUpThreshold: 0.6, scaleDownBoundary: 0.7}")]);
+    let found = super::messages(inverted);
+    assert!(found[0].contains("saturation.scaleDownBoundary is `0.7`"), "{found:?}");
+    let unknown = super::messages(resolve([file("saturation: {analyzer: guess}")]));
+    assert!(unknown[0].contains("saturation.analyzer is `guess`"), "{unknown:?}");
 }
