@@ -127,7 +127,7 @@ models:
     assert_eq!(granite, Some(TokenThresholds { scale_up: 0.9, scale_down: 0.6 }), "the threshold is inherited");
     let inverted = resolve([file("saturation: {analyzer: tokens, scaleUpThreshold: 0.6, scaleDownBoundary: 0.7}")]);
     let found = super::messages(inverted);
-    assert!(found[0].contains("saturation.scaleDownBoundary is `0.7`"), "{found:?}");
+    assert!(found[0].contains("saturation.scaleDownBoundary is `70%`"), "{found:?}");
     let unknown = super::messages(resolve([file("saturation: {analyzer: guess}")]));
     assert!(unknown[0].contains("saturation.analyzer is `guess`"), "{unknown:?}");
 }
