@@ -116,7 +116,7 @@ pub struct SaturationScalingConfig {
 }
 
 /// Utilisation at which the token analyzer acts: tokens that requests hold and wait for, over those that replicas carry.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenThresholds {
     /// Above it replicas are added.
