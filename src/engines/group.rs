@@ -135,17 +135,21 @@ impl Member<'_> {
     }
 }
 
-/// Replicas of all members with every signal that is too old turned into a missing one.
+/// Replicas of all members with every signal that is too old, or not a number, turned into a missing one.
 pub(super) fn fresh_metrics(members: &[Member<'_>], now: Timestamp, max_age: Duration) -> Vec<ReplicaMetrics> {
+    let known = |signal: Signal<f64>| match signal.fresh(now, max_age) {
+        Signal::Present { value, sampled_at } => Signal::from_sample(value, sampled_at),
+        unknown => unknown,
+    };
     members
         .iter()
         .flat_map(|member| &member.observation.replicas)
         .map(|replica| ReplicaMetrics {
-            kv_cache_usage: replica.kv_cache_usage.fresh(now, max_age),
-            queue_length: replica.queue_length.fresh(now, max_age),
-            running: replica.running.fresh(now, max_age),
-            request_rate: replica.request_rate.fresh(now, max_age),
-            kv_cache_tokens: replica.kv_cache_tokens.fresh(now, max_age),
+            kv_cache_usage: known(replica.kv_cache_usage),
+            queue_length: known(replica.queue_length),
+            running: known(replica.running),
+            request_rate: known(replica.request_rate),
+            kv_cache_tokens: known(replica.kv_cache_tokens),
             ..replica.clone()
         })
         .collect()

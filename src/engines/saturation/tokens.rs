@@ -114,7 +114,8 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn fresh(&self, signal: Signal<f64>) -> Option<f64> {
-        signal.fresh(self.snapshot.taken_at, self.snapshot.ages.signal).value().copied()
+        let fresh = signal.fresh(self.snapshot.taken_at, self.snapshot.ages.signal);
+        fresh.value().copied().filter(|value| value.is_finite() && *value >= 0.0)
     }
 
     /// The tokens of one variant. An instance that cannot be measured leaves its whole pod out, and ready replicas that
