@@ -88,3 +88,117 @@ impl RecordingTask {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::{FutureExt, future::BoxFuture};
+
+    use super::*;
+    use crate::{
+        actuator::Actuator,
+        app::Cycle,
+        clock::{Clock, SimulatedClock},
+        config::RecordingLimits,
+        decisions::DecisionStore,
+        engines::step,
+        interfaces::{
+            CollectorError, MetricsCollector, ModelKey, ReplicaMetrics, SourceHealth, TargetObservation,
+            VariantObservation,
+        },
+        snapshot::{ClusterObserver, Parameters},
+        telemetry::{DecisionMetrics, MetricsRegistry},
+    };
+
+    const EXAMPLE: &[u8] = include_bytes!("../../docs/examples/snapshot.yaml");
+
+    /// The cluster and the metric source of the example, at whatever time they are asked.
+    struct World(Vec<VariantObservation>);
+
+    impl ClusterObserver for World {
+        fn observe(&self, now: Timestamp) -> Vec<VariantObservation> {
+            let mut variants = self.0.clone();
+            if let TargetObservation::Found(scale) = &mut variants[0].target {
+                scale.pending_since = vec![now];
+            }
+            variants
+        }
+    }
+
+    impl MetricsCollector for World {
+        fn fetch_saturation_metrics<'a>(
+            &'a self,
+            _: &'a ModelKey,
+        ) -> BoxFuture<'a, Result<Vec<ReplicaMetrics>, CollectorError>> {
+            let replicas = self.0.iter().flat_map(|found| found.replicas.clone()).collect();
+            async move { Ok(replicas) }.boxed()
+        }
+
+        fn validate_metrics_availability<'a>(&'a self, _: &'a ModelKey) -> BoxFuture<'a, Result<(), CollectorError>> {
+            async { Ok(()) }.boxed()
+        }
+
+        fn refresh(&self) -> BoxFuture<'_, Result<(), CollectorError>> {
+            async { Ok(()) }.boxed()
+        }
+
+        fn health(&self) -> SourceHealth {
+            SourceHealth { name: "source".into(), last_success: None, last_error: None }
+        }
+    }
+
+    struct Defaults;
+
+    impl Parameters for Defaults {}
+
+    #[tokio::test]
+    async fn a_recorded_cycle_replays_to_the_very_decisions_that_were_served() {
+        let example = Recording::read(EXAMPLE).unwrap().snapshot;
+        let directory = tempfile::tempdir().unwrap();
+        let settings = RecordingSettings {
+            directory: Some(directory.path().join("cycles")),
+            interval: Duration::from_secs(10),
+            limits: RecordingLimits { files: 10, bytes: 1 << 20 },
+        };
+        let (recorder, task) = recorder(&settings).unwrap().unwrap();
+        let written = task.directory.clone();
+        let stop = CancellationToken::new();
+        let writing = tokio::spawn(task.run(stop.clone()));
+
+        let clock = Arc::new(SimulatedClock::new(example.taken_at));
+        let store = Arc::new(DecisionStore::new(clock.clone(), None));
+        let limit = Duration::from_secs(120);
+        let metrics = DecisionMetrics::register(&mut MetricsRegistry::new(), clock.clone(), limit, None);
+        let cycle = Cycle::new(
+            clock.clone() as Arc<dyn Clock>,
+            Arc::new(World(example.variants.clone())),
+            vec![Arc::new(World(example.variants.clone()))],
+            Arc::new(|| Arc::new(Defaults) as Arc<dyn Parameters>),
+            Actuator::new(store.clone(), metrics, None),
+        )
+        .with_recorder(Some(recorder));
+        let mut served = Vec::new();
+        // The second cycle comes too early to be recorded; the third remembers both.
+        for (seconds, count) in [(0, 1), (5, 1), (5, 2)] {
+            clock.advance(Duration::from_secs(seconds));
+            cycle.run().await;
+            served.push(store.decisions());
+            for _ in 0..200 {
+                if written.recordings().unwrap().len() == count {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        stop.cancel();
+        writing.await.unwrap();
+        let recordings = written.recordings().unwrap();
+        assert_eq!(recordings.len(), 2);
+        for ((path, _), served) in recordings.iter().zip([&served[0], &served[2]]) {
+            let recording = Recording::read(&std::fs::read(path).unwrap()).unwrap();
+            assert_eq!(*recording.decisions, **served);
+            assert_eq!(step(&recording.state, &recording.snapshot).1, recording.decisions);
+        }
+        let last = Recording::read(&std::fs::read(&recordings[1].0).unwrap()).unwrap();
+        assert_ne!(step(&State::default(), &last.snapshot).0, step(&last.state, &last.snapshot).0, "memory counts");
+    }
+}

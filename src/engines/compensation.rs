@@ -49,6 +49,10 @@ fn least_noticed(current: u32, tolerance: f64) -> Option<u32> {
     let current = f64::from(current);
     // The HPA's own comparison, so that rounding falls on the same side.
     let mut least = (current * (1.0 + tolerance)).floor();
+    // Beyond 2^53 adding 1 would change nothing, for ever.
+    if least >= f64::from(u32::MAX) {
+        return None;
+    }
     while least / current <= 1.0 + tolerance {
         least += 1.0;
     }

@@ -97,7 +97,7 @@ fn anticipated(scale: &ScaleObservation, previous: Option<&VariantState>, now: T
     let young = u32::try_from(young).unwrap_or(u32::MAX).min(scale.current.saturating_sub(scale.ready));
     let asked_recently = previous.is_none_or(|state| state.spec != scale.spec || is_recent(state.spec_since));
     let not_created = if asked_recently { scale.spec.saturating_sub(scale.current) } else { 0 };
-    young + not_created
+    young.saturating_add(not_created)
 }
 
 impl Member<'_> {
@@ -135,21 +135,30 @@ impl Member<'_> {
     }
 }
 
+/// A sum that stays at the greatest number rather than overflow.
+pub(super) fn total(counts: impl Iterator<Item = u32>) -> u32 {
+    counts.fold(0, u32::saturating_add)
+}
+
+/// What may be decided on: fresh, finite and not negative. Whatever else a source says is missing.
+fn usable(signal: Signal<f64>, now: Timestamp, max_age: Duration) -> Signal<f64> {
+    match signal.fresh(now, max_age) {
+        Signal::Present { value, .. } if !(value.is_finite() && value >= 0.0) => Signal::Missing,
+        other => other,
+    }
+}
+
 /// Replicas of all members with every signal that is too old, or not a number, turned into a missing one.
 pub(super) fn fresh_metrics(members: &[Member<'_>], now: Timestamp, max_age: Duration) -> Vec<ReplicaMetrics> {
-    let known = |signal: Signal<f64>| match signal.fresh(now, max_age) {
-        Signal::Present { value, sampled_at } => Signal::from_sample(value, sampled_at),
-        unknown => unknown,
-    };
     members
         .iter()
         .flat_map(|member| &member.observation.replicas)
         .map(|replica| ReplicaMetrics {
-            kv_cache_usage: known(replica.kv_cache_usage),
-            queue_length: known(replica.queue_length),
-            running: known(replica.running),
-            request_rate: known(replica.request_rate),
-            kv_cache_tokens: known(replica.kv_cache_tokens),
+            kv_cache_usage: usable(replica.kv_cache_usage, now, max_age),
+            queue_length: usable(replica.queue_length, now, max_age),
+            running: usable(replica.running, now, max_age),
+            request_rate: usable(replica.request_rate, now, max_age),
+            kv_cache_tokens: usable(replica.kv_cache_tokens, now, max_age),
             ..replica.clone()
         })
         .collect()

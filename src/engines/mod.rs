@@ -74,4 +74,6 @@ fn groups(
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

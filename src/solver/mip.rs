@@ -41,6 +41,18 @@ impl<S: Sizing> MIPSolver<S> {
     pub fn new(sizing: S) -> Self {
         Self { sizing, node_limit: 2_000, gap: 1e-3, plans_per_server: 60 }
     }
+
+    /// The same that stops at a relative distance of `gap` to the optimum.
+    #[must_use]
+    pub fn with_gap(self, gap: f64) -> Self {
+        Self { gap, ..self }
+    }
+
+    /// The same with at most so many nodes.
+    #[must_use]
+    pub fn with_node_limit(self, node_limit: u64) -> Self {
+        Self { node_limit, ..self }
+    }
 }
 
 impl<S: Sizing> Solver for MIPSolver<S> {

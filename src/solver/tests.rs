@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::{instances::Size, *};
 use crate::{
     core::{Accelerator, Load, Model, ModelProfile, Server, ServiceClass},
@@ -138,4 +140,87 @@ fn greedy_is_within_three_percent_of_the_program_on_average() {
     );
     assert!(ratios.len() > 4 && mean(&ratios) <= 1.03);
     assert!(gaps.len() > 4 && mean(&gaps) <= 0.01);
+}
+
+fn small_systems() -> impl Strategy<Value = System> {
+    let size = (1_usize..5, 1_usize..4, 1_usize..3, 0.4..1.5_f64);
+    (size, 0_u64..10_000).prop_map(|((servers, variants, types, tightness), seed)| {
+        instances::random(Size { servers, variants, types, tightness }, seed)
+    })
+}
+
+fn solved(system: &System) -> [Solution; 2] {
+    both().map(|(_, solver)| solver.solve(system, &Constraints::limited()).unwrap())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn no_solver_gives_more_than_there_is_or_numbers_that_are_none(system in small_systems()) {
+        for solution in solved(&system) {
+            for (kind, count) in &system.capacity {
+                prop_assert!(taken(&system, &solution, kind) <= *count, "{kind}");
+            }
+            prop_assert!(solution.cost.is_finite() && solution.cost >= 0.0);
+            prop_assert!(solution.gap.is_none_or(|gap| (0.0..).contains(&gap)));
+        }
+    }
+
+    #[test]
+    fn the_program_is_never_dearer_than_greedy_where_both_satisfy_all(system in small_systems()) {
+        let [greedy, exact] = solved(&system);
+        let all = |solution: &Solution| solution.servers.iter().all(|server| server.is_satisfied);
+        if all(&greedy) {
+            prop_assert!(all(&exact) && exact.cost <= greedy.cost * (1.0 + 1e-9));
+        }
+    }
+
+    #[test]
+    fn neither_the_order_of_servers_nor_the_currency_changes_what_greedy_gives(
+        system in small_systems(), turn in 0_usize..4, exponent in -10_i32..10,
+    ) {
+        let by_name = |system: &System| {
+            let solution = GreedySolver::default().solve(system, &Constraints::limited()).unwrap();
+            let mut replicas: Vec<_> = solution
+                .servers
+                .into_iter()
+                .map(|server| {
+                    let of = |allocation: Allocation| (allocation.accelerator, allocation.replicas);
+                    (server.server, server.allocations.into_iter().map(of).collect::<Vec<_>>(), server.is_satisfied)
+                })
+                .collect();
+            replicas.sort();
+            replicas
+        };
+        let mut other = system.clone();
+        other.servers.rotate_left(turn % system.servers.len());
+        for accelerator in &mut other.accelerators {
+            accelerator.cost *= 2.0_f64.powi(exponent);
+        }
+        prop_assert_eq!(by_name(&system), by_name(&other));
+    }
+
+    #[test]
+    fn more_load_never_gets_less_capacity_where_nothing_is_limited(system in small_systems(), more in 0.0..30.0_f64) {
+        let carried = |system: &System| -> Vec<f64> {
+            let solution = GreedySolver::default().solve(system, &Constraints::unlimited()).unwrap();
+            let of = |server: &ServerSolution| {
+                let own = system.servers.iter().find(|known| known.name == server.server).unwrap();
+                let profiles = &system.model(&own.model).unwrap().profiles;
+                let capacity = |allocation: &Allocation| {
+                    profiles[&allocation.accelerator].capacity.as_ref().unwrap().at(allocation.replicas)
+                };
+                server.allocations.iter().map(capacity).sum()
+            };
+            solution.servers.iter().map(of).collect()
+        };
+        let mut loaded = system.clone();
+        for server in &mut loaded.servers {
+            server.load.arrival_rate += more;
+        }
+        for (before, after) in carried(&system).into_iter().zip(carried(&loaded)) {
+            prop_assert!(after >= before * (1.0 - 1e-9), "{after} after {before}");
+        }
+    }
 }

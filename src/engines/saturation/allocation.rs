@@ -8,6 +8,9 @@ use crate::{
     saturation::PercentageAnalyzer,
 };
 
+/// Replicas that a model may be given in one cycle: an absurd count must not keep the cycle for ever.
+const MOST_STEPS: u32 = 10_000;
+
 /// Target replicas per variant after `step`, replica by replica, each by the analyzer's rule of cost.
 pub(super) fn targets(
     analysis: &ModelSaturationAnalysis,
@@ -26,7 +29,7 @@ pub(super) fn targets(
     // What was asked for before is not added to what is missing now: both count from what is set.
     let mut grown: Vec<VariantDecision> =
         variants.iter().map(|variant| VariantDecision { desired: None, ..variant.clone() }).collect();
-    for _ in 0..missing {
+    for _ in 0..missing.min(MOST_STEPS) {
         let targets = PercentageAnalyzer.calculate_capacity_targets(&analysis, &grown);
         let mut has_grown = false;
         for variant in &mut grown {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::{
-    engines::group::Member,
+    engines::group::{Member, total},
     interfaces::{
         Desired, Direction, EngineName, Limit, Outcome, Reason, ReplicaMetrics, ScaleObservation, Signal, Snapshot,
         Withheld, WithheldKind, age,
@@ -17,7 +17,7 @@ pub(in crate::engines) fn without_measurement(
     members: &[Member<'_>],
     metrics: &[ReplicaMetrics],
 ) -> Option<Vec<Outcome>> {
-    let ready: u32 = members.iter().map(|member| member.scale.ready).sum();
+    let ready = total(members.iter().map(|member| member.scale.ready));
     if ready == 0 {
         return Some(members.iter().map(before_the_first_replica).collect());
     }

@@ -2,7 +2,7 @@
 
 use super::{demand, percent};
 use crate::{
-    engines::group::Member,
+    engines::group::{Member, total},
     interfaces::{ModelSaturationAnalysis, SaturationScalingConfig, Snapshot, age},
     saturation::Replica,
 };
@@ -35,8 +35,8 @@ pub(super) fn change(
     analysis: &ModelSaturationAnalysis,
     config: &SaturationScalingConfig,
 ) -> Change {
-    let ready = members.iter().map(|member| member.scale.ready).sum();
-    let pending = members.iter().map(|member| member.pending).sum();
+    let ready = total(members.iter().map(|member| member.scale.ready));
+    let pending = total(members.iter().map(|member| member.pending));
     if let Some(shortage) = demand::shortage(analysis, replicas, config) {
         grow(shortage, analysis.total_replicas, ready, pending)
     } else if analysis.scale_down_safe {

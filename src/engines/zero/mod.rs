@@ -168,8 +168,10 @@ impl<'a> Model<'a> {
             let key = &variant.variant.key;
             let text =
                 format!("variant {} wakes from zero; the load decides once it is ready and measured", waking.name);
-            let least = if key == waking { bounds.range().min.max(1) } else { bounds.range().min };
-            Ask { variant: key, spec: scale.spec, replicas: scale.spec.max(least), text }
+            let range = bounds.range();
+            let least = if key == waking { range.min.max(1) } else { range.min };
+            let replicas = scale.spec.max(least).min(range.max.unwrap_or(u32::MAX));
+            Ask { variant: key, spec: scale.spec, replicas, text }
         };
         self.members.iter().map(hold).collect()
     }

@@ -42,11 +42,13 @@ impl Stock {
     pub(crate) fn new(inventory: &Inventory, models: &[ModelDemand], fit_nodes: bool) -> (Self, Vec<Vec<Usage>>) {
         let mut types: BTreeMap<&Arc<str>, u64> = BTreeMap::new();
         for pool in &inventory.pools {
-            *types.entry(&pool.accelerator).or_default() += u64::from(pool.free) + u64::from(pool.provisionable);
+            let left = types.entry(&pool.accelerator).or_default();
+            *left = left.saturating_add(u64::from(pool.free) + u64::from(pool.provisionable));
         }
         for offer in models.iter().flat_map(|model| &model.variants) {
             if let (Some(accelerator), Some(per_replica)) = (&offer.accelerator, offer.accelerators_per_replica) {
-                *types.entry(accelerator).or_default() += u64::from(offer.supply()) * u64::from(per_replica);
+                let left = types.entry(accelerator).or_default();
+                *left = left.saturating_add(u64::from(offer.supply()) * u64::from(per_replica));
             }
         }
         let mut resources: Vec<Resource> = types
@@ -93,10 +95,13 @@ impl Stock {
             }
         }
         if let Some(blocks) = nodes.and_then(|place| self.nodes.get_mut(place)) {
-            for _ in 0..replicas.saturating_sub(held) {
-                // The tightest block that holds it: blocks are in falling order.
+            let mut missing = replicas.saturating_sub(held);
+            while missing > 0 {
+                // The tightest block that holds one, which stays the tightest while it does: blocks are in falling order.
                 let Some(block) = blocks.iter_mut().rev().find(|block| **block >= *per_replica) else { break };
-                *block -= per_replica;
+                let fitting = block.checked_div(*per_replica).unwrap_or(missing).min(missing);
+                *block -= per_replica * fitting;
+                missing -= fitting;
                 blocks.sort_unstable_by(|a, b| b.cmp(a));
             }
         }
@@ -116,7 +121,7 @@ impl Stock {
         for (index, usage) in usage.iter().enumerate() {
             if let Usage::Known { per_replica, resources, .. } = usage {
                 for place in resources {
-                    taken[*place] += u64::from(plan(index)) * u64::from(*per_replica);
+                    taken[*place] = taken[*place].saturating_add(u64::from(plan(index)) * u64::from(*per_replica));
                 }
             }
         }
