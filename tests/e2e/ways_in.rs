@@ -85,8 +85,13 @@ async fn bad_annotation(cluster: &Cluster) {
 async fn custom_kind(cluster: &Cluster) {
     let target = json!({"apiVersion": "e2e.example.com/v1", "kind": "Engine", "name": "custom"});
     cluster.apply(&[scaling("custom", &target)]);
-    let (_, message) = cluster.condition("custom", "TargetResolved", "False").await;
-    assert!(message.contains("does not serve") && message.contains("CustomResourceDefinition"), "{message}");
+    // First it is not known yet whether there are such objects.
+    eventually("the kind that is not served is named", LIMIT, async || {
+        let (_, message) = cluster.condition("custom", "TargetResolved", "False").await;
+        let is_named = message.contains("does not serve") && message.contains("CustomResourceDefinition");
+        if is_named { Ok(()) } else { Err(message) }
+    })
+    .await;
 
     cluster.apply(&[definition()]);
     cluster.apply(&rights());

@@ -7,6 +7,7 @@ mod apiserver_fuzz;
 mod apiserver_harness;
 mod apiserver_shutdown;
 mod architecture;
+mod collector_faults;
 mod collector_history;
 mod collector_prometheus;
 mod collector_support;

@@ -1,0 +1,223 @@
+//! What direct scraping makes of each fault of a pod: which signals remain, what is said, and that the other pod and the
+//! recovery are untouched by it.
+
+use std::{
+    fmt::Write as _,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use wva::{
+    clock::SimulatedClock,
+    collector::scrape::{ScrapeCollector, ScrapeOptions, ScrapeTarget, ScrapeTargets},
+    interfaces::{MetricsCollector, ModelKey, PodDirectory, PodIdentity, ReplicaMetrics, Signal, VariantKey},
+};
+
+/// How a pod answers.
+#[derive(Clone, Debug)]
+enum Answer {
+    /// With this body.
+    Text(String),
+    /// With this body, under a `Date` header of long ago.
+    TextOfYesterday(String),
+    /// With this status line.
+    Status(&'static str),
+    /// Never.
+    Hang,
+    /// By closing the connection.
+    HangUp,
+    /// With half a body.
+    EndsMidway(String),
+}
+
+/// What remains of the faulty pod's signals.
+#[derive(Clone, Copy, Debug)]
+enum Expected {
+    /// Those of before, with their age.
+    Kept,
+    /// This KV-cache usage, of now.
+    Fresh(f64),
+    /// None.
+    Missing,
+}
+
+struct Fault {
+    name: &'static str,
+    answer: Answer,
+    expected: Expected,
+    /// Part of what the source says of its health; `None` where there is nothing to say.
+    message: Option<&'static str>,
+}
+
+fn faults() -> Vec<Fault> {
+    use Answer::{EndsMidway, Hang, HangUp, Status, Text, TextOfYesterday};
+    use Expected::{Fresh, Kept, Missing};
+    let fault = |name, answer, expected, message| Fault { name, answer, expected, message };
+    let long = "x".repeat(10_000);
+    let odd =
+        format!("{}{{model_name=\"m\",adapter=\"a\\\"b\\\\c\\n{long}\u{1f600}\"}} 0.7\n", "vllm:kv_cache_usage_perc");
+    let twice = format!("{}{}", page(0.6), page(0.6));
+    vec![
+        fault("hangs up", HangUp, Kept, Some("pod prod/faulty: ")),
+        fault("is slow", Hang, Kept, Some("pod prod/faulty: ")),
+        fault("answers 503", Status("503 Service Unavailable"), Kept, Some("it answered 503")),
+        fault("redirects", Status("302 Found"), Kept, Some("it answered 302")),
+        fault("is gone midway", EndsMidway(page(0.6)), Kept, Some("pod prod/faulty: ")),
+        fault("says NaN", Text(page(f64::NAN)), Missing, None),
+        fault("says infinity", Text(page(f64::INFINITY)), Missing, None),
+        fault("says everything twice", Text(twice), Fresh(0.6), None),
+        fault("has labels of 10 kB with odd characters", Text(odd), Fresh(0.7), None),
+        fault("has 100,000 series", Text(page(0.6) + &foreign_series(100_000)), Kept, Some("exceeds 4194304 bytes")),
+        fault("has 50,000 series", Text(page(0.6) + &foreign_series(50_000)), Fresh(0.6), None),
+        // What it has instead is told per model, by validate_metrics_availability.
+        fault("answers with a page for people", Text("<html>welcome</html>".to_owned()), Kept, None),
+        fault("has another clock", TextOfYesterday(page(0.6)), Fresh(0.6), None),
+    ]
+}
+
+fn page(kv: f64) -> String {
+    format!("vllm:kv_cache_usage_perc{{model_name=\"m\"}} {kv}\nvllm:num_requests_waiting{{model_name=\"m\"}} 2\n")
+}
+
+fn foreign_series(count: usize) -> String {
+    (0..count).fold(String::new(), |mut text, number| {
+        writeln!(text, "process_of_something_else_total{{shard=\"{number}\"}} 1").unwrap();
+        text
+    })
+}
+
+struct Pod {
+    address: SocketAddr,
+    answer: Arc<Mutex<Answer>>,
+}
+
+impl Pod {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answer = Arc::new(Mutex::new(Answer::Text(page(0.5))));
+        let current = answer.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let answer = current.lock().unwrap().clone();
+                // A client that gave up is what some faults are about.
+                tokio::spawn(async move { drop(give(stream, answer).await) });
+            }
+        });
+        Self { address, answer }
+    }
+
+    fn answers(&self, answer: Answer) {
+        *self.answer.lock().unwrap() = answer;
+    }
+}
+
+async fn give(mut stream: TcpStream, answer: Answer) -> std::io::Result<()> {
+    let mut request = [0; 4096];
+    if stream.read(&mut request).await? == 0 {
+        return Ok(());
+    }
+    let (head, body, length) = match answer {
+        Answer::Text(body) => ("200 OK".to_owned(), body.clone(), body.len()),
+        Answer::TextOfYesterday(body) => {
+            ("200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT".to_owned(), body.clone(), body.len())
+        }
+        Answer::Status(status) => (status.to_owned(), String::new(), 0),
+        Answer::EndsMidway(body) => ("200 OK".to_owned(), body[..body.len() / 2].to_owned(), body.len()),
+        Answer::HangUp => return Ok(()),
+        Answer::Hang => return std::future::pending().await,
+    };
+    let text = format!("HTTP/1.1 {head}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+    stream.write_all(text.as_bytes()).await?;
+    stream.shutdown().await
+}
+
+struct World(Vec<ScrapeTarget>);
+
+impl ScrapeTargets for World {
+    fn scrape_targets(&self) -> Vec<ScrapeTarget> {
+        self.0.clone()
+    }
+}
+
+impl PodDirectory for World {
+    fn identify(&self, namespace: &str, pod: &str) -> Option<PodIdentity> {
+        Some(PodIdentity { variant: VariantKey::new(namespace, pod), ready: true })
+    }
+}
+
+/// Of each pod, by its name.
+async fn usage(collector: &ScrapeCollector, pod: &str) -> Signal<f64> {
+    let replicas = collector.fetch_saturation_metrics(&ModelKey::new("prod", "m")).await.unwrap();
+    let of_pod = |replica: &&ReplicaMetrics| replica.variant.as_ref().is_some_and(|variant| &*variant.name == pod);
+    replicas.iter().find(of_pod).map_or(Signal::Missing, |replica| replica.kv_cache_usage)
+}
+
+#[tokio::test]
+async fn each_fault_of_a_pod_leaves_what_it_should_and_nothing_else_is_touched() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let (sound, faulty) = (Pod::start().await, Pod::start().await);
+    for Fault { name, answer, expected, message } in faults() {
+        let start = Timestamp::from_second(1_800_000_000).unwrap();
+        let clock = Arc::new(SimulatedClock::new(start));
+        let target = |name: &str, pod: &Pod| ScrapeTarget::new("prod", name, format!("http://{}/metrics", pod.address));
+        let world = Arc::new(World(vec![target("sound", &sound), target("faulty", &faulty)]));
+        let options = ScrapeOptions { timeout: Duration::from_secs(1), ..ScrapeOptions::default() };
+        let collector = ScrapeCollector::new(options, clock.clone(), world.clone(), world).unwrap();
+        faulty.answers(Answer::Text(page(0.5)));
+        collector.refresh().await.unwrap();
+        assert_eq!(usage(&collector, "faulty").await, Signal::present(0.5, start), "{name}: before");
+
+        faulty.answers(answer);
+        // The peak of before is out of the window.
+        clock.advance(Duration::from_secs(61));
+        let now = start + Duration::from_secs(61);
+        collector.refresh().await.unwrap();
+        let found = usage(&collector, "faulty").await;
+        match expected {
+            Expected::Kept => assert_eq!(found, Signal::present(0.5, start), "{name}"),
+            Expected::Fresh(value) => assert_eq!(found, Signal::present(value, now), "{name}"),
+            Expected::Missing => assert_eq!(found.value(), None, "{name}"),
+        }
+        assert_eq!(usage(&collector, "sound").await, Signal::present(0.5, now), "{name}: the other pod");
+        let said = collector.sources().into_iter().find_map(|source| source.last_error);
+        match message {
+            Some(part) => assert!(said.as_ref().is_some_and(|said| said.contains(part)), "{name}: {said:?}"),
+            None => assert_eq!(said, None, "{name}"),
+        }
+
+        faulty.answers(Answer::Text(page(0.4)));
+        clock.advance(Duration::from_secs(61));
+        collector.refresh().await.unwrap();
+        let recovered = Signal::present(0.4, start + Duration::from_secs(122));
+        assert_eq!(usage(&collector, "faulty").await, recovered, "{name}: after the next scrape");
+        assert_eq!(collector.sources().into_iter().find_map(|source| source.last_error), None, "{name}: after");
+    }
+}
+
+#[tokio::test]
+async fn a_counter_that_starts_again_gives_no_negative_and_no_huge_rate() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let pod = Pod::start().await;
+    let clock = Arc::new(SimulatedClock::new(Timestamp::from_second(1_800_000_000).unwrap()));
+    let target = ScrapeTarget::new("prod", "p", format!("http://{}/metrics", pod.address));
+    let world = Arc::new(World(vec![target]));
+    let collector = ScrapeCollector::new(ScrapeOptions::default(), clock.clone(), world.clone(), world).unwrap();
+    // 10 tokens a second, but for the restart after 30 s: 5 tokens were made since, in the second before that scrape.
+    let counts = [1000, 1100, 1200, 1300, 5, 105, 205];
+    for count in counts {
+        let tokens = format!("vllm:generation_tokens_total{{model_name=\"m\"}} {count}\n");
+        pod.answers(Answer::Text(page(0.5) + &tokens));
+        collector.refresh().await.unwrap();
+        clock.advance(Duration::from_secs(10));
+    }
+    let replicas = collector.fetch_saturation_metrics(&ModelKey::new("prod", "m")).await.unwrap();
+    let rate = *replicas[0].performance.generation_token_rate.value().unwrap();
+    assert!((rate - 505.0 / 60.0).abs() < 0.5, "{rate}");
+}
