@@ -18,8 +18,8 @@ use super::{
     },
 };
 use crate::interfaces::{
-    HpaObservation, HpaTarget, ModelKey, Role, ScaleObservation, TargetObservation, TargetReference, Variant,
-    VariantKey, VariantObservation, wire_labels,
+    HpaObservation, HpaTarget, ModelKey, Role, ScaleObservation, TargetObservation, Variant, VariantKey,
+    VariantObservation, wire_labels,
 };
 
 /// A variant as decisions see it, and why it cannot be used, if so.
@@ -82,10 +82,14 @@ fn problems(
     let mut problems = declared.problems.clone();
     let Some(target) = &declared.target else { return problems };
     let key = VariantKey { namespace: name.clone(), name: variant.clone() };
-    if let Some(why) = unavailable(target, &declared.reference, surroundings.kinds) {
-        problems.push(Problem::UnsupportedTarget { variant: key.clone(), target: declared.reference.clone(), why });
-    } else if namespace.workload(target).is_none() {
-        problems.push(Problem::TargetNotFound { variant: key.clone(), target: declared.reference.clone() });
+    let reference = || declared.reference.clone();
+    match availability(target, surroundings.kinds) {
+        Availability::Listed if namespace.workload(target).is_some() => {}
+        Availability::Listed => problems.push(Problem::TargetNotFound { variant: key.clone(), target: reference() }),
+        Availability::Awaited => problems.push(Problem::TargetNotListed { variant: key.clone(), target: reference() }),
+        Availability::Never(why) => {
+            problems.push(Problem::UnsupportedTarget { variant: key.clone(), target: reference(), why });
+        }
     }
     let variants: Vec<Arc<str>> = namespace.variants_of(target).cloned().collect();
     if variants.len() > 1 {
@@ -94,21 +98,28 @@ fn problems(
     problems
 }
 
-/// Why objects of the kind of `target` are not known, and the remedy.
-fn unavailable(
-    target: &ObjectKey,
-    reference: &TargetReference,
-    kinds: &BTreeMap<Arc<GroupKind>, KindState>,
-) -> Option<String> {
+/// Whether the objects of a kind are known.
+enum Availability {
+    /// They are.
+    Listed,
+    /// They will be, or what stands in the way will be known.
+    Awaited,
+    /// They are not, for this reason.
+    Never(String),
+}
+
+fn availability(target: &ObjectKey, kinds: &BTreeMap<Arc<GroupKind>, KindState>) -> Availability {
     let kind = match &target.kind {
-        ObjectKind::Deployment | ObjectKind::StatefulSet => return None,
-        ObjectKind::ReplicaSet => return Some("a ReplicaSet is not scaled on its own; name its Deployment".to_owned()),
+        ObjectKind::Deployment | ObjectKind::StatefulSet => return Availability::Listed,
+        ObjectKind::ReplicaSet => {
+            return Availability::Never("a ReplicaSet is not scaled on its own; name its Deployment".to_owned());
+        }
         ObjectKind::Other(kind) => kind,
     };
     match kinds.get(kind) {
-        Some(KindState::Listed) => None,
-        Some(KindState::Unavailable(why)) => Some(why.clone()),
-        None => Some(format!("objects of {} are not listed yet; this passes within seconds", reference.api_version)),
+        Some(KindState::Listed) => Availability::Listed,
+        Some(KindState::Unavailable(why)) => Availability::Never(why.clone()),
+        None => Availability::Awaited,
     }
 }
 

@@ -79,6 +79,18 @@ pub enum Problem {
         /// What stands in the way, and the remedy.
         why: String,
     },
+    /// Objects of the kind of the scale target are not known yet. A problem of its own, so that what becomes of it is a
+    /// change of substance.
+    #[error(
+        "variant {variant} scales the {} {} of {}: objects of {} are not listed yet; this passes within seconds",
+        target.kind, target.name, target.api_version, target.api_version
+    )]
+    TargetNotListed {
+        /// The variant.
+        variant: VariantKey,
+        /// What it points at.
+        target: TargetReference,
+    },
     /// The scale target does not exist.
     #[error("variant {variant} scales {target}, which does not exist; create it or correct scaleTargetRef")]
     TargetNotFound {
@@ -113,6 +125,7 @@ impl Problem {
             Self::InvalidOverride { .. } => "InvalidOverride",
             Self::InvalidAnnotation { .. } => "InvalidAnnotation",
             Self::UnsupportedTarget { .. } => "UnsupportedTarget",
+            Self::TargetNotListed { .. } => "TargetNotListed",
             Self::TargetNotFound { .. } => "TargetNotFound",
             Self::SharedTarget { .. } => "SharedTarget",
         }
@@ -120,7 +133,13 @@ impl Problem {
 
     /// Whether it lies with the scale target, not with what else its owner declared.
     pub fn concerns_target(&self) -> bool {
-        matches!(self, Self::UnsupportedTarget { .. } | Self::TargetNotFound { .. } | Self::SharedTarget { .. })
+        matches!(
+            self,
+            Self::UnsupportedTarget { .. }
+                | Self::TargetNotListed { .. }
+                | Self::TargetNotFound { .. }
+                | Self::SharedTarget { .. }
+        )
     }
 }
 

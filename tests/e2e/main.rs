@@ -8,6 +8,7 @@
     reason = "tests fail by panicking; nothing here is anybody's API"
 )]
 
+mod actuation;
 mod bad_input;
 mod clients;
 mod differential;
