@@ -46,11 +46,20 @@ impl Opinion {
 }
 
 /// One outcome per member. `slo` is what the SLO engine says, where it has something to aim at.
-pub(super) fn decide(members: &[Member<'_>], saturation: &Opinion, slo: Option<&Opinion>) -> Vec<Outcome> {
+///
+/// `has_room` says that some replica could take a request at once.
+pub(super) fn decide(
+    members: &[Member<'_>],
+    saturation: &Opinion,
+    slo: Option<&Opinion>,
+    has_room: bool,
+) -> Vec<Outcome> {
     match slo {
         Some(slo) if slo.is_confident() => {
-            // What the leader wants is on its way: until it is there, that it is missing proves nothing.
-            let is_there = members.iter().all(|member| member.pending == 0 && slo.target(member) <= member.scale.spec);
+            // What the leader wants is on its way: until it is there, that it is missing proves nothing. And a queue does
+            // not move to another replica: beside one that has room it says what was, not what is needed.
+            let is_there = !has_room
+                && members.iter().all(|member| member.pending == 0 && slo.target(member) <= member.scale.spec);
             members.iter().map(|member| led(member, slo, saturation, is_there)).collect()
         }
         Some(slo) => members.iter().map(|member| doubted(member, slo, saturation)).collect(),

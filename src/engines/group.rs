@@ -36,13 +36,23 @@ pub(super) fn decide(
         let guard = slo.as_ref().filter(|slo| slo.is_confident()).map(|_| saturation::as_guard(config));
         let config = guard.as_ref().unwrap_or(config);
         let saturation = saturation::opinion(state, snapshot, model, &members, &metrics, known, config);
-        arbitration::decide(&members, &saturation, slo.as_ref())
+        arbitration::decide(&members, &saturation, slo.as_ref(), has_room(&metrics))
     });
     let levels = levels(&metrics, config.kv_cache_threshold, config.queue_depth_threshold);
     decisions.extend(members.iter().zip(outcomes).map(|(member, outcome)| {
         decision(snapshot, member.observation, levels.get(member.key()).copied().unwrap_or_default(), outcome)
     }));
     (decisions, memory)
+}
+
+/// Whether some replica could take a request at once: nothing waits there, and its KV cache is not full.
+fn has_room(metrics: &[ReplicaMetrics]) -> bool {
+    const FULL: f64 = 0.9;
+    metrics.iter().any(|replica| {
+        let performance = &replica.performance;
+        performance.queue_length_now.value() == Some(&0.0)
+            && performance.kv_cache_usage_now.value().is_some_and(|usage| *usage < FULL)
+    })
 }
 
 /// One variant whose scale target could be read.

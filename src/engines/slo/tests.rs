@@ -247,6 +247,35 @@ fn where_arrivals_cannot_be_seen_what_is_in_flight_decides() {
 }
 
 #[test]
+fn a_jam_raises_the_target_unless_a_replica_beside_it_has_room() {
+    // A queue of 200 each at the first `jammed` of four replicas that have capacity enough for what arrives.
+    let replicas = |jammed: usize| {
+        let world = move |second| {
+            let mut observed = variant("a", true, 4, 15.0, second);
+            for (index, replica) in observed.replicas.iter_mut().enumerate() {
+                let waiting = if index < jammed { 200.0 } else { 0.0 };
+                let usage = if index < jammed { 0.99 } else { 0.3 };
+                replica.queue_length = Signal::present(waiting, at(second));
+                replica.kv_cache_usage = Signal::present(usage, at(second));
+                let performance = Arc::make_mut(&mut replica.performance);
+                performance.queue_length_now = Signal::present(waiting, at(second));
+                performance.kv_cache_usage_now = Signal::present(usage, at(second));
+            }
+            vec![observed]
+        };
+        let decisions = settled(world, |_| {});
+        let decided = desired(&decisions, "a");
+        (decided.replicas, decided.reason.engine)
+    };
+    let (all_jammed, engine) = replicas(4);
+    assert!(all_jammed > 4, "{all_jammed}");
+    assert_eq!(engine, EngineName::Saturation);
+    let (one_has_room, engine) = replicas(3);
+    assert!(one_has_room < all_jammed, "{one_has_room} and {all_jammed}");
+    assert_eq!(engine, EngineName::Slo);
+}
+
+#[test]
 fn memory_survives_json() {
     let world = snapshot(0, vec![variant("a", true, 4, 25.0, 0)], &State::default());
     let (state, _) = step(&State::default(), &world);
