@@ -251,7 +251,7 @@ fn a_jam_raises_the_target_unless_a_replica_beside_it_has_room() {
     // A queue of 200 each at the first `jammed` of four replicas that have capacity enough for what arrives.
     let replicas = |jammed: usize| {
         let world = move |second| {
-            let mut observed = variant("a", true, 4, 15.0, second);
+            let mut observed = variant("a", true, 4, 5.0, second);
             for (index, replica) in observed.replicas.iter_mut().enumerate() {
                 let waiting = if index < jammed { 200.0 } else { 0.0 };
                 let usage = if index < jammed { 0.99 } else { 0.3 };
