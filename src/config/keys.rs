@@ -184,8 +184,7 @@ keys! {
 
     COLLECTOR_BACKEND: Vec<Backend> = Key::new("collector.backend", &kinds::BACKENDS, || vec![Backend::Prometheus],
         "Where signals come from: one or more of `prometheus`, `scrape` (the pods themselves) and `epp` (endpoint \
-         pickers), separated by commas. Of several the freshest sample of each signal counts. `wva serve` refuses `scrape` \
-         for now: it cannot find the pods yet.")
+         pickers), separated by commas. Of several the freshest sample of each signal counts.")
         .alias("collector.backends").needs_restart();
     COLLECTOR_FETCH_INTERVAL: Duration = Key::new("collector.fetchInterval", &kinds::INTERVAL, || seconds(5),
         "Time between two fetches of signals; shorter than `ages.signal`.")
