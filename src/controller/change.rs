@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::conditions::{OURS, find};
+use super::conditions::{OURS, TARGET_RESOLVED, Truth, find};
 use crate::crd::VariantAutoscalingStatus;
 
 /// How much two statuses differ.
@@ -37,6 +37,8 @@ struct Substance<'a> {
     bound_by: Option<&'a str>,
     applied: bool,
     conditions: [Option<(&'a str, &'a str, Option<i64>)>; OURS.len()],
+    /// What is wrong with the target: no number in it moves, and its reason is always the same.
+    unresolved: Option<&'a str>,
 }
 
 impl<'a> Substance<'a> {
@@ -51,6 +53,9 @@ impl<'a> Substance<'a> {
             bound_by: allocation.and_then(|allocation| allocation.bound_by.as_deref()),
             applied: status.actuation.applied,
             conditions: OURS.map(|type_| find(&status.conditions, type_).map(verdict)),
+            unresolved: find(&status.conditions, TARGET_RESOLVED)
+                .filter(|condition| condition.status == Truth::False.as_str())
+                .map(|condition| condition.message.as_str()),
         }
     }
 }
@@ -103,6 +108,20 @@ mod tests {
         ] {
             let after = status_for(&before, Some(generation), &decision, &autoscalers, at(1010));
             assert_eq!(Change::between(&before, &after), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn another_fault_of_the_target_is_substance_and_another_wording_of_missing_metrics_is_not() {
+        let fine = autoscalers(1, &[]);
+        for (kind, expected) in
+            [(WithheldKind::TargetNotFound, Change::Substance), (WithheldKind::MetricsMissing, Change::Wording)]
+        {
+            let decision = |message| withheld(Some(3), kind, message);
+            let first = decision("objects of e/v1 are not listed yet");
+            let before = status_for(&VariantAutoscalingStatus::default(), Some(1), &first, &fine, at(1000));
+            let after = status_for(&before, Some(1), &decision("e/v1 is not served"), &fine, at(1010));
+            assert_eq!(Change::between(&before, &after), expected, "{kind:?}");
         }
     }
 

@@ -49,7 +49,11 @@ async fn kubectl_and_client_go_read_values_in_every_form() {
     let list: Value = serde_json::from_str(&kubectl("get wva_desired_replicas -o json")).unwrap();
     assert_eq!(list["items"][0]["metadata"]["name"], "awake", "{list}");
     assert!(kubectl("api-resources --api-group=external.metrics.k8s.io").contains("ExternalMetricValue"));
-    let explained = kubectl("explain wva_desired_replicas");
+    // kube-apiserver fetches the schemas of a server some time after its registration.
+    let explained = eventually("kube-apiserver has our schemas", Duration::from_secs(120), async || {
+        Bed::get().try_kubectl(&["explain", "wva_desired_replicas"], None)
+    })
+    .await;
     assert!(explained.contains("A value of an external metric of a variant."), "{explained}");
     let field = kubectl("explain wva_desired_replicas.timestamp");
     assert!(field.contains("When the value was decided."), "{field}");
