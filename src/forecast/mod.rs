@@ -9,7 +9,7 @@
 //! The models are `augurs`': MSTL takes a daily season off, ETS forecasts what is left, on logarithms, because demand
 //! grows and errs by factors. A candidate counts only if it beats "it stays as it is" by [`WORTH_IT`] on the model's own
 //! last day; quantiles are those of its own errors there, not of a distribution that somebody assumed. Pure: no clock, no
-//! I/O, and the same history gives the same forecast. It takes tens of milliseconds, so it belongs beside the cycle.
+//! I/O, and the same history gives the same forecast. Fitting models takes long for a cycle, so it belongs beside it.
 
 mod backtest;
 mod forecaster;
