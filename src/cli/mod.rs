@@ -1,4 +1,4 @@
-//! The command line: one subcommand per job.
+//! The program: a TLS provider, the command line with one subcommand per job, an exit code.
 
 mod forecast;
 
@@ -22,10 +22,30 @@ use crate::{
     telemetry::init_logging,
 };
 
+/// Runs the process.
+///
+/// Not in `main.rs`, because a future is compiled into the crate that polls it: with all that the subcommands wait for, that
+/// was a second copy of a third of the program, and a second compilation of it at each change.
+pub fn main() -> ExitCode {
+    // Before anything builds a TLS client: reqwest and kube take the process's provider.
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        eprintln!("wva: another TLS provider was installed before ours; this is a defect of the build");
+        return ExitCode::FAILURE;
+    }
+    let cli = Cli::parse();
+    match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime.block_on(cli.run()),
+        Err(error) => {
+            eprintln!("wva: no threads can be started: {error}; check the limit of processes");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Tells a stock Kubernetes HPA how many replicas each LLM inference variant should have.
 #[derive(Debug, Parser)]
 #[command(name = "wva", version, about, max_term_width = 120)]
-pub struct Cli {
+struct Cli {
     #[command(subcommand)]
     command: Command,
 }
@@ -57,7 +77,7 @@ enum Command {
 
 impl Cli {
     /// Runs the chosen subcommand.
-    pub async fn run(self) -> ExitCode {
+    async fn run(self) -> ExitCode {
         let outcome = match self.command {
             Command::Serve(args) => app::serve(&args).await,
             Command::Config(args) => print_configuration(&args).await,
