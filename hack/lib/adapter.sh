@@ -112,7 +112,7 @@ wait_available() {
     until ask_apiserver "/apis/${name#*.}/${name%%.*}" >/dev/null; do
       if [[ $(($(now_us) - began)) -gt 30000000 ]]; then
         kubectl get apiservice "$name" -o 'jsonpath={range .status.conditions[*]}  {.type}={.status} {.reason}: {.message}{"\n"}{end}' >&2
-        die "$name does not answer through kube-apiserver after 30 s" "is the adapter running, on that port, with the certificate \$WVA_TLS_CERT?"
+        die "$name does not answer through kube-apiserver after 30 s" "is the adapter running, on that port, with the certificate \$TESTBED_TLS_CERT?"
       fi
       # kube-apiserver waits longer after each failure, up to 30 s; a change to the Service makes it look now.
       kubectl -n wva-system annotate service wva --overwrite "wva-testbed/looked=$EPOCHREALTIME" >/dev/null

@@ -26,7 +26,7 @@ seconds_since() {
   printf '%d.%d' $((us / 1000000)) $((us % 1000000 / 100000))
 }
 
-stage_row() { printf '  %-26s %8s   %s\n' "$1" "$2" "$3"; }
+stage_row() { printf '  %-30s %8s   %s\n' "$1" "$2" "$3"; }
 
 # stage NAME COMMAND…: runs it and prints one row with its time. The command may leave a remark in STAGE_NOTE.
 stage() {

@@ -96,7 +96,7 @@ prepare_controller_manager() {
     --tls-cert-file="$PKI/apiserver.crt" --tls-private-key-file="$PKI/apiserver.key"
     --leader-elect=false --use-service-account-credentials=true
     --service-account-private-key-file="$PKI/service-account.key" --root-ca-file="$PKI/ca.crt"
-    --horizontal-pod-autoscaler-sync-period="${WVA_TESTBED_HPA_SYNC:-1s}"
+    --horizontal-pod-autoscaler-sync-period="${TESTBED_HPA_SYNC:-1s}"
     --concurrent-horizontal-pod-autoscaler-syncs=5
     # By default it may ask 20 times a second; getting its controllers going takes more than that, and 4 s.
     --kube-api-qps=500 --kube-api-burst=1000)
@@ -229,7 +229,7 @@ recovers() {
 }
 
 wait_healthy() {
-  local name=$1 began patience=${WVA_TESTBED_PATIENCE:-90}
+  local name=$1 began patience=${TESTBED_PATIENCE:-90}
   began=$(now_us)
   until healthy "$name"; do
     if ! pid_of "$name" >/dev/null; then

@@ -2,7 +2,7 @@
 # Programs that are built from hack/tools, one Go module for all. They are kept outside the checkout under a key made of
 # the module's two files, so that a fresh clone finds them, and a change of version builds anew.
 
-CACHE=${WVA_CACHE:-${XDG_CACHE_HOME:-${HOME:?HOME is not set; set WVA_CACHE to a folder for built tools}/.cache}/wva}
+CACHE=${TESTBED_CACHE:-${XDG_CACHE_HOME:-${HOME:?HOME is not set; set TESTBED_CACHE to a folder for built tools}/.cache}/wva}
 TOOLS_SRC=$ROOT/hack/tools
 
 # A program of ours has its sources in its name, so that a change builds it anew and nothing else.
@@ -64,7 +64,7 @@ build_tools() {
 # Go's cache of this build takes some 4 GiB and its modules 1 GiB; running full midway leaves a puzzling linker error.
 check_disk() {
   local folder free_mb
-  mkdir -p "$CACHE" || die "cannot create the folder for built tools: $CACHE" "set WVA_CACHE to a folder that can be written"
+  mkdir -p "$CACHE" || die "cannot create the folder for built tools: $CACHE" "set TESTBED_CACHE to a folder that can be written"
   for folder in "$CACHE" "$(go env GOCACHE)" "$(go env GOMODCACHE)"; do
     while [[ ! -d $folder ]]; do folder=$(dirname "$folder"); done
     free_mb=$(df -Pm "$folder" | awk 'NR == 2 { print $4 }')

@@ -10,7 +10,7 @@ use wva::hpa::{Behavior, Hpa, HpaSpec, Policy, PolicyKind, Scale, ScalingRules, 
 use crate::harness::{Load, Scenario, Variant, report};
 
 const MAX: u32 = 8;
-/// `WVA_TESTBED_HPA_SYNC`: the stock 15 s, shortened.
+/// `TESTBED_HPA_SYNC`: the stock 15 s, shortened.
 const SYNC: Duration = Duration::from_secs(1);
 /// The samples' 300 s, shortened.
 const DOWN_WINDOW: Duration = Duration::from_secs(12);

@@ -47,17 +47,17 @@ impl Bed {
             })
         };
         Self {
-            script: variable("WVA_TESTBED"),
+            script: variable("TESTBED"),
             kubectl: variable("KUBECTL"),
-            test_adapter: variable("WVA_TEST_ADAPTER"),
-            metrics_client: variable("WVA_METRICS_CLIENT"),
-            state: variable("WVA_TESTBED_STATE"),
+            test_adapter: variable("TESTBED_TEST_ADAPTER"),
+            metrics_client: variable("TESTBED_METRICS_CLIENT"),
+            state: variable("TESTBED_STATE"),
             kubeconfig: variable("KUBECONFIG"),
             prometheus_url: variable("PROMETHEUS_URL"),
-            authority: variable("WVA_CA"),
-            certificate: variable("WVA_TLS_CERT"),
-            key: variable("WVA_TLS_KEY"),
-            front_proxy: ["WVA_TESTBED_FRONT_PROXY_CERT", "WVA_TESTBED_FRONT_PROXY_KEY"].map(variable),
+            authority: variable("TESTBED_CA"),
+            certificate: variable("TESTBED_TLS_CERT"),
+            key: variable("TESTBED_TLS_KEY"),
+            front_proxy: ["TESTBED_FRONT_PROXY_CERT", "TESTBED_FRONT_PROXY_KEY"].map(variable),
         }
     }
 
