@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use kube::Resource;
 use serde_json::{Value, json};
 
 use super::{
@@ -97,7 +98,7 @@ fn node(node: usize) -> Value {
 fn list<W: Watched>(state: &ClusterState, watched: &W, objects: impl Iterator<Item = Value>) {
     let kept = objects.filter_map(|object| {
         let object: W::Object = serde_json::from_value(object).ok()?;
-        let (namespace, name) = watched.identity(&object)?;
+        let (namespace, name) = watched.identity(object.meta())?;
         Some((namespace, name, watched.reduce(object)?))
     });
     state.listed(watched, kept.collect());

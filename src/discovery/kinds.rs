@@ -9,7 +9,8 @@ use std::{
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::{Api, Client, api::ApiResource};
+use kube::{Api, Client, api::ApiResource, core::Object};
+use serde::{Deserialize, de::IgnoredAny};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -169,14 +170,41 @@ fn named(api_version: &str, group: &str, kind: &str, plural: &str) -> ApiResourc
     }
 }
 
+/// A `CustomResourceDefinition` without its schemas, which are most of it.
+type Definition = Object<DefinitionSpec, IgnoredAny>;
+
+#[derive(Clone, Debug, Deserialize)]
+struct DefinitionSpec {
+    versions: Vec<DefinedVersion>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct DefinedVersion {
+    name: String,
+    subresources: Option<Subresources>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Subresources {
+    scale: Option<ScaleSubresource>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ScaleSubresource {
+    spec_replicas_path: String,
+    status_replicas_path: String,
+}
+
 /// Where the definition of a custom kind says its counts are; `None` where there is none, or we may not read it.
 async fn scale_counts(client: &Client, resource: &ApiResource) -> Option<ScaleCounts> {
-    let definitions = Api::<CustomResourceDefinition>::all(client.clone());
+    let kind = ApiResource::erase::<CustomResourceDefinition>(&());
+    let definitions = Api::<Definition>::all_with(client.clone(), &kind);
     let definition = definitions.get_opt(&format!("{}.{}", resource.plural, resource.group)).await.ok()??;
     counts_in(&definition, &resource.version)
 }
 
-fn counts_in(definition: &CustomResourceDefinition, version: &str) -> Option<ScaleCounts> {
+fn counts_in(definition: &Definition, version: &str) -> Option<ScaleCounts> {
     let version = definition.spec.versions.iter().find(|served| served.name == version)?;
     let scale = version.subresources.as_ref()?.scale.as_ref()?;
     Some(ScaleCounts { spec: pointer(&scale.spec_replicas_path), status: pointer(&scale.status_replicas_path) })
@@ -236,7 +264,7 @@ mod tests {
             "metadata": {"name": "things.example.com"}, "spec": {"group": "example.com", "scope": "Namespaced",
                 "names": {"kind": "Thing", "plural": "things"},
                 "versions": [version("v1alpha1", ".spec.size"), version("v1", ".spec.count")]}});
-        let definition: CustomResourceDefinition = serde_json::from_value(definition).unwrap();
+        let definition: Definition = serde_json::from_value(definition).unwrap();
         let expected = ScaleCounts { spec: "/spec/count".to_owned(), status: "/status/observed/count".to_owned() };
         assert_eq!(counts_in(&definition, "v1"), Some(expected));
         assert_eq!(counts_in(&definition, "v2"), None);

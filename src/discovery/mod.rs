@@ -21,6 +21,7 @@ mod namespace;
 mod objects;
 mod problem;
 mod quantity;
+mod sent;
 mod state;
 mod sync;
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Resource;
 use tokio::sync::watch;
 
 use super::{
@@ -15,6 +16,7 @@ use super::{
     index::{Effect, Index, KindState},
     inventory::{self, Rules},
     objects::{GroupKind, Watched},
+    sent::Sent,
     sync::{SyncState, WatchFailure, WatchedResource},
 };
 use crate::{
@@ -158,13 +160,13 @@ impl ClusterState {
 
     /// Takes over an object that was added or changed.
     pub(crate) fn applied<W: Watched>(&self, watched: &W, object: W::Object) {
-        let Some((namespace, name)) = watched.identity(&object) else { return };
+        let Some((namespace, name)) = watched.identity(object.meta()) else { return };
         self.store(watched, &namespace, &name, watched.reduce(object));
     }
 
     /// Takes over an object that was deleted.
-    pub(crate) fn deleted<W: Watched>(&self, watched: &W, object: &W::Object) {
-        let Some((namespace, name)) = watched.identity(object) else { return };
+    pub(crate) fn deleted<W: Watched>(&self, watched: &W, object: &Sent) {
+        let Some((namespace, name)) = watched.identity(object.meta()) else { return };
         self.store(watched, &namespace, &name, None);
     }
 

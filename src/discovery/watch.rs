@@ -1,15 +1,14 @@
 //! One watch: list, then follow, for ever.
 
 use std::{
-    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use futures::StreamExt;
+use futures::{StreamExt, stream::BoxStream};
 use kube::{
-    Client,
+    Api, Client, Resource,
     runtime::{
         WatchStreamExt,
         utils::Backoff,
@@ -17,7 +16,12 @@ use kube::{
     },
 };
 
-use super::{ClusterState, Options, objects::Watched, sync::WatchFailure};
+use super::{
+    ClusterState, Options,
+    objects::Watched,
+    sent::{Address, Sent},
+    sync::WatchFailure,
+};
 
 /// The first delay after a failure; it doubles, with as much again of jitter at most.
 const LEAST_DELAY: Duration = Duration::from_millis(200);
@@ -28,8 +32,7 @@ const ROW: Duration = Duration::from_secs(30);
 
 /// Keeps `state` up to date with the objects of one kind; never ends.
 pub(crate) async fn follow<W: Watched>(watched: W, client: Client, options: Options, state: ClusterState) {
-    let events = watcher(watched.api(client, &options), watched.selection(&options)).backoff(RetryDelays::default());
-    let mut events = pin!(events);
+    let mut events = events(client, &watched.address(&options), watched.selection(&options));
     let mut listing = Vec::new();
     while let Some(event) = events.next().await {
         match event {
@@ -39,26 +42,63 @@ pub(crate) async fn follow<W: Watched>(watched: W, client: Client, options: Opti
     }
 }
 
+/// Events of one kind; a failure is followed by further attempts.
+type Events = BoxStream<'static, Result<Event<Sent>, watcher::Error>>;
+
+fn events(client: Client, at: &Address, selection: watcher::Config) -> Events {
+    if at.metadata_only { listed::<true>(client, at, selection) } else { listed::<false>(client, at, selection) }
+}
+
+fn listed<const METADATA_ONLY: bool>(client: Client, at: &Address, selection: watcher::Config) -> Events {
+    let api: Api<Sent<METADATA_ONLY>> = match &at.namespace {
+        Some(namespace) => Api::namespaced_with(client, namespace, &at.resource),
+        None => Api::all_with(client, &at.resource),
+    };
+    let of_any_kind = |event| match event {
+        Event::Init => Event::Init,
+        Event::InitApply(sent) => Event::InitApply(Sent::of_any_kind(sent)),
+        Event::InitDone => Event::InitDone,
+        Event::Apply(sent) => Event::Apply(Sent::of_any_kind(sent)),
+        Event::Delete(sent) => Event::Delete(Sent::of_any_kind(sent)),
+    };
+    let events = watcher(api, selection).backoff(RetryDelays::default());
+    events.map(move |event| event.map(of_any_kind)).boxed()
+}
+
 /// A list is taken over when it is complete, so that nothing known vanishes while it is read again.
 fn take<W: Watched>(
     watched: &W,
-    event: Event<W::Object>,
+    event: Event<Sent>,
     listing: &mut Vec<(Arc<str>, Arc<str>, W::Slim)>,
     state: &ClusterState,
 ) {
     match event {
         Event::Init => listing.clear(),
-        Event::InitApply(object) => {
-            if let Some((namespace, name)) = watched.identity(&object)
+        Event::InitApply(sent) => {
+            if let Some(object) = read(watched, &sent)
+                && let Some((namespace, name)) = watched.identity(object.meta())
                 && let Some(slim) = watched.reduce(object)
             {
                 listing.push((namespace, name, slim));
             }
         }
         Event::InitDone => state.listed(watched, std::mem::take(listing)),
-        Event::Apply(object) => state.applied(watched, object),
-        Event::Delete(object) => state.deleted(watched, &object),
+        Event::Apply(sent) => match read(watched, &sent) {
+            Some(object) => state.applied(watched, object),
+            None => state.deleted(watched, &sent),
+        },
+        Event::Delete(sent) => state.deleted(watched, &sent),
     }
+}
+
+/// What is read of an object. One that cannot be read is left out, so that the others of its kind are still seen.
+fn read<W: Watched>(watched: &W, sent: &Sent) -> Option<W::Object> {
+    let unreadable = |error: &serde_json::Error| {
+        let (resource, metadata) = (watched.resource(), sent.meta());
+        let (namespace, name) = (metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref());
+        tracing::warn!(%resource, namespace, name, %error, "an object cannot be read and counts as absent");
+    };
+    sent.read().inspect_err(unreadable).ok()
 }
 
 /// A failure is logged once, not at every attempt; that the cluster lacks what it need not have is no failure.

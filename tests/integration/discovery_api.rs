@@ -123,7 +123,9 @@ impl DiscoveryApi {
                 Some(events) => events.boxed(),
                 None => stream::pending().boxed(),
             };
-            let lines = events.map(|event| Ok(Frame::data(Bytes::from(format!("{event}\n")))));
+            // The type first, as an API server has it.
+            let line = |event: Value| format!("{{\"type\":{},\"object\":{}}}\n", event["type"], event["object"]);
+            let lines = events.map(move |event| Ok(Frame::data(Bytes::from(line(event)))));
             return Response::new(StreamBody::new(lines).boxed_unsync());
         }
         let (status, body) =

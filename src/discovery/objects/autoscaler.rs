@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::autoscaling::v2::{ExternalMetricSource, HPAScalingRules, HorizontalPodAutoscaler, MetricTarget};
-use kube::{
-    Api, Client,
-    core::{Expression, Selector},
+use k8s_openapi::{
+    api::autoscaling::v2::HorizontalPodAutoscaler,
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::LabelSelector},
 };
+use kube::core::{Expression, Object, Selector};
+use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
-    DeclaredVariant, ObjectKey, Source, Table, Watched,
+    Address, DeclaredVariant, ObjectKey, Source, Table, Watched,
     annotated::{self, Autoscaling},
-    count, scoped,
+    built_in, count, scoped,
 };
 use crate::{
     constants::{LABEL_VARIANT_NAME, WVA_DESIRED_REPLICAS},
@@ -87,8 +88,68 @@ impl DesiredReplicasMetric {
     }
 }
 
+/// The part of `spec` that is parsed.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct AutoscalerSpec {
+    scale_target_ref: ScaleTarget,
+    min_replicas: Option<i32>,
+    max_replicas: i32,
+    metrics: Vec<Metric>,
+    behavior: Behavior,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ScaleTarget {
+    api_version: Arc<str>,
+    kind: Arc<str>,
+    name: Arc<str>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Metric {
+    external: Option<ExternalMetric>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct ExternalMetric {
+    metric: MetricName,
+    target: MetricTarget,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct MetricName {
+    name: String,
+    selector: Option<LabelSelector>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct MetricTarget {
+    average_value: Option<Quantity>,
+    value: Option<Quantity>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Behavior {
+    scale_up: ScalingRules,
+    scale_down: ScalingRules,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct ScalingRules {
+    tolerance: Option<Quantity>,
+}
+
 impl Watched for Autoscalers {
-    type Object = HorizontalPodAutoscaler;
+    /// Conditions and current metrics, which change with every sync, are skipped.
+    type Object = Object<AutoscalerSpec, IgnoredAny>;
     type Slim = Autoscaler;
     type Home = Namespace;
 
@@ -96,28 +157,18 @@ impl Watched for Autoscalers {
         WatchedResource::HorizontalPodAutoscalers
     }
 
-    fn api(&self, client: Client, options: &Options) -> Api<Self::Object> {
-        scoped(client, options)
+    fn address(&self, options: &Options) -> Address {
+        scoped(built_in::<HorizontalPodAutoscaler>(), options)
     }
 
     fn reduce(&self, object: Self::Object) -> Option<Autoscaler> {
-        let HorizontalPodAutoscaler { metadata, spec, .. } = object;
-        let spec = spec?;
-        let reference = spec.scale_target_ref;
-        let reference = TargetReference {
-            api_version: reference.api_version.unwrap_or_default().into(),
-            kind: reference.kind.into(),
-            name: reference.name.into(),
-        };
-        let metric = spec
-            .metrics
-            .into_iter()
-            .flatten()
-            .filter_map(|metric| metric.external)
-            .find(|external| external.metric.name == WVA_DESIRED_REPLICAS)
-            .map(read);
-        let behavior = spec.behavior.unwrap_or_default();
-        let bounds = ReplicaBounds { min: count(spec.min_replicas).unwrap_or(1), max: count(Some(spec.max_replicas)) };
+        let Object { metadata, spec, .. } = object;
+        let AutoscalerSpec { scale_target_ref, min_replicas, max_replicas, metrics, behavior } = spec;
+        let ScaleTarget { api_version, kind, name } = scale_target_ref;
+        let reference = TargetReference { api_version, kind, name };
+        let mut external = metrics.into_iter().filter_map(|metric| metric.external);
+        let metric = external.find(|external| external.metric.name == WVA_DESIRED_REPLICAS).map(desired);
+        let bounds = ReplicaBounds { min: count(min_replicas).unwrap_or(1), max: count(Some(max_replicas)) };
         let target = ObjectKey::new(&reference.api_version, &reference.kind, &reference.name);
         let is_of_keda = metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(KEDA_OWNED_LABEL));
         let autoscaling = Autoscaling {
@@ -133,8 +184,8 @@ impl Watched for Autoscalers {
             target,
             bounds,
             metric,
-            tolerance_up: tolerance(behavior.scale_up.as_ref()),
-            tolerance_down: tolerance(behavior.scale_down.as_ref()),
+            tolerance_up: tolerance(&behavior.scale_up),
+            tolerance_down: tolerance(&behavior.scale_down),
             declared,
         })
     }
@@ -156,7 +207,7 @@ impl Watched for Autoscalers {
     }
 }
 
-fn read(external: ExternalMetricSource) -> DesiredReplicasMetric {
+fn desired(external: ExternalMetric) -> DesiredReplicasMetric {
     let selector = Selector::try_from(external.metric.selector.unwrap_or_default());
     DesiredReplicasMetric {
         selector: selector.ok().map(|selector| selector.into_iter().collect()),
@@ -166,10 +217,7 @@ fn read(external: ExternalMetricSource) -> DesiredReplicasMetric {
 
 /// `averageValue` is looked at first, as the HPA does.
 fn target(target: &MetricTarget) -> HpaTarget {
-    let read = |quantity: &Option<_>| {
-        let quantity: &k8s_openapi::apimachinery::pkg::api::resource::Quantity = quantity.as_ref()?;
-        quantity::milli(&quantity.0)
-    };
+    let read = |quantity: &Option<Quantity>| quantity::milli(&quantity.as_ref()?.0);
     match (read(&target.average_value), read(&target.value)) {
         (Some(milli), _) => HpaTarget::AverageValue(milli.ceil() as i64),
         (None, Some(milli)) => HpaTarget::Value(milli.ceil() as i64),
@@ -177,16 +225,15 @@ fn target(target: &MetricTarget) -> HpaTarget {
     }
 }
 
-fn tolerance(rules: Option<&HPAScalingRules>) -> f64 {
-    let tolerance = rules.and_then(|rules| rules.tolerance.as_ref());
-    tolerance.and_then(|tolerance| quantity::milli(&tolerance.0)).map_or(DEFAULT_TOLERANCE, |milli| milli / 1000.0)
+fn tolerance(rules: &ScalingRules) -> f64 {
+    let milli = rules.tolerance.as_ref().and_then(|tolerance| quantity::milli(&tolerance.0));
+    milli.map_or(DEFAULT_TOLERANCE, |milli| milli / 1000.0)
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
     use kube::core::SelectorExt;
     use serde_json::{Value, json};
 

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use kube::{Api, Client, api::ApiResource, core::Object};
+use kube::{api::ApiResource, core::Object};
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::{Table, Watched, scoped_dynamic};
+use super::{Address, Table, Watched, scoped};
 use crate::discovery::{
     Options,
     index::{Effect, Namespace},
@@ -64,8 +64,8 @@ impl Watched for Claims {
         WatchedResource::ResourceClaims
     }
 
-    fn api(&self, client: Client, options: &Options) -> Api<Self::Object> {
-        scoped_dynamic(client, options, &self.resource)
+    fn address(&self, options: &Options) -> Address {
+        scoped(self.resource.clone(), options)
     }
 
     fn reduce(&self, object: Self::Object) -> Option<Claim> {
@@ -160,8 +160,8 @@ impl Watched for ClaimTemplates {
         WatchedResource::ResourceClaimTemplates
     }
 
-    fn api(&self, client: Client, options: &Options) -> Api<Self::Object> {
-        scoped_dynamic(client, options, &self.resource)
+    fn address(&self, options: &Options) -> Address {
+        scoped(self.resource.clone(), options)
     }
 
     fn reduce(&self, object: Self::Object) -> Option<ClaimedDevices> {

@@ -20,9 +20,13 @@ mod slice;
 mod variant;
 mod workload;
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
-use kube::{Api, Client, Resource, api::ApiResource, core::NamespaceResourceScope, runtime::watcher};
+use kube::{
+    Resource,
+    api::{ApiResource, ObjectMeta},
+    runtime::watcher,
+};
 use serde::de::DeserializeOwned;
 
 pub(crate) use self::{
@@ -45,6 +49,7 @@ pub(crate) use self::{
 use super::{
     ClusterState, Options,
     index::{Effect, Home},
+    sent::Address,
     sync::{WatchFailure, WatchedResource},
 };
 
@@ -53,8 +58,8 @@ pub(crate) type Table<T> = HashMap<Arc<str>, T>;
 
 /// A kind that is watched: where it comes from, what is kept of it, and what it bears on.
 pub(crate) trait Watched: Clone + Send + Sync + 'static {
-    /// As the API server sends it.
-    type Object: Resource + Clone + fmt::Debug + DeserializeOwned + Send + 'static;
+    /// What is read of it.
+    type Object: Resource + DeserializeOwned;
     /// What is kept of it.
     type Slim: PartialEq + Send + Sync + 'static;
     /// Where it is kept.
@@ -64,7 +69,7 @@ pub(crate) trait Watched: Clone + Send + Sync + 'static {
     fn resource(&self) -> WatchedResource;
 
     /// Where to list and watch it.
-    fn api(&self, client: Client, options: &Options) -> Api<Self::Object>;
+    fn address(&self, options: &Options) -> Address;
 
     /// Which of its objects to list and watch.
     fn selection(&self, _options: &Options) -> watcher::Config {
@@ -72,8 +77,7 @@ pub(crate) trait Watched: Clone + Send + Sync + 'static {
     }
 
     /// Namespace (empty for what lies in none) and name under which an object is kept.
-    fn identity(&self, object: &Self::Object) -> Option<(Arc<str>, Arc<str>)> {
-        let metadata = object.meta();
+    fn identity(&self, metadata: &ObjectMeta) -> Option<(Arc<str>, Arc<str>)> {
         Some((metadata.namespace.as_deref()?.into(), metadata.name.as_deref()?.into()))
     }
 
@@ -99,31 +103,24 @@ pub(crate) trait Watched: Clone + Send + Sync + 'static {
     }
 }
 
-/// The API of a kind that lives in namespaces, restricted as the options ask.
-fn scoped<K>(client: Client, options: &Options) -> Api<K>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-{
-    match &options.namespace {
-        Some(namespace) => Api::namespaced(client, namespace),
-        None => Api::all(client),
-    }
+/// Where a kind is that lives in namespaces: in one of them or in all, as the options ask.
+fn scoped(resource: ApiResource, options: &Options) -> Address {
+    Address { resource, namespace: options.namespace.clone(), metadata_only: false }
 }
 
-/// The same for a kind that is known by name only.
-fn scoped_dynamic<K>(client: Client, options: &Options, resource: &ApiResource) -> Api<K>
-where
-    K: Resource<Scope = kube::core::DynamicResourceScope, DynamicType = ApiResource>,
-{
-    match &options.namespace {
-        Some(namespace) => Api::namespaced_with(client, namespace, resource),
-        None => Api::all_with(client, resource),
-    }
+/// Where a kind is that lies in no namespace.
+fn cluster_wide(resource: ApiResource) -> Address {
+    Address { resource, namespace: None, metadata_only: false }
+}
+
+/// A built-in kind.
+fn built_in<K: Resource<DynamicType = ()>>() -> ApiResource {
+    ApiResource::erase::<K>(&())
 }
 
 /// Identity of an object that lies in no namespace.
-fn cluster_identity<K: Resource>(object: &K) -> Option<(Arc<str>, Arc<str>)> {
-    Some(("".into(), object.meta().name.as_deref()?.into()))
+fn cluster_identity(metadata: &ObjectMeta) -> Option<(Arc<str>, Arc<str>)> {
+    Some(("".into(), metadata.name.as_deref()?.into()))
 }
 
 /// A count of the Kubernetes API, which is signed there but never negative.

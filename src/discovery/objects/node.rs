@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core;
-use kube::{Api, Client, api::ApiResource, core::Object};
+use kube::{api::ObjectMeta, core::Object};
 use serde::Deserialize;
 
-use super::{Table, Watched, cluster_identity};
+use super::{Address, Table, Watched, built_in, cluster_identity, cluster_wide};
 use crate::discovery::{
     Options,
     index::{Cluster, Effect},
@@ -58,12 +58,12 @@ impl Watched for Nodes {
         WatchedResource::Nodes
     }
 
-    fn api(&self, client: Client, _options: &Options) -> Api<Self::Object> {
-        Api::all_with(client, &ApiResource::erase::<core::Node>(&()))
+    fn address(&self, _options: &Options) -> Address {
+        cluster_wide(built_in::<core::Node>())
     }
 
-    fn identity(&self, object: &Self::Object) -> Option<(Arc<str>, Arc<str>)> {
-        cluster_identity(object)
+    fn identity(&self, metadata: &ObjectMeta) -> Option<(Arc<str>, Arc<str>)> {
+        cluster_identity(metadata)
     }
 
     fn reduce(&self, object: Self::Object) -> Option<NodeAccelerators> {

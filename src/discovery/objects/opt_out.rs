@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core;
-use kube::{Api, Client, Resource, core::PartialObjectMeta};
+use kube::{api::ObjectMeta, core::PartialObjectMeta};
 
-use super::{Table, Watched};
+use super::{Address, Table, Watched, built_in, cluster_wide};
 use crate::discovery::{
     Options,
     index::{Effect, Namespace},
@@ -32,8 +32,8 @@ impl Watched for Namespaces {
         WatchedResource::Namespaces
     }
 
-    fn api(&self, client: Client, _options: &Options) -> Api<Self::Object> {
-        Api::all(client)
+    fn address(&self, _options: &Options) -> Address {
+        Address { metadata_only: true, ..cluster_wide(built_in::<core::Namespace>()) }
     }
 
     fn selection(&self, options: &Options) -> kube::runtime::watcher::Config {
@@ -45,8 +45,8 @@ impl Watched for Namespaces {
     }
 
     /// It is kept in the namespace itself.
-    fn identity(&self, object: &Self::Object) -> Option<(Arc<str>, Arc<str>)> {
-        let name: Arc<str> = object.meta().name.as_deref()?.into();
+    fn identity(&self, metadata: &ObjectMeta) -> Option<(Arc<str>, Arc<str>)> {
+        let name: Arc<str> = metadata.name.as_deref()?.into();
         Some((name.clone(), name))
     }
 

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
-use kube::{Api, Client, api::ApiResource, core::Object, runtime::watcher};
+use kube::{core::Object, runtime::watcher};
 use serde::Deserialize;
 
 use super::{
-    ObjectKey, Table, Watched,
+    Address, ObjectKey, Table, Watched, built_in,
     exposed::Exposed,
     pod_template::{Container, requests},
-    scoped_dynamic,
+    scoped,
 };
 use crate::discovery::{
     Options,
@@ -83,8 +83,8 @@ impl Watched for Pods {
         WatchedResource::Pods
     }
 
-    fn api(&self, client: Client, options: &Options) -> Api<Self::Object> {
-        scoped_dynamic(client, options, &ApiResource::erase::<core::Pod>(&()))
+    fn address(&self, options: &Options) -> Address {
+        scoped(built_in::<core::Pod>(), options)
     }
 
     /// Finished Pods, such as those of Jobs, need not cross the network.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core;
-use kube::{Api, Client, api::ApiResource, core::Object};
+use kube::core::Object;
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::{Table, Watched, scoped_dynamic};
+use super::{Address, Table, Watched, built_in, scoped};
 use crate::discovery::{
     Options,
     index::{Effect, Namespace},
@@ -40,8 +40,8 @@ impl Watched for Quotas {
         WatchedResource::ResourceQuotas
     }
 
-    fn api(&self, client: Client, options: &Options) -> Api<Self::Object> {
-        scoped_dynamic(client, options, &ApiResource::erase::<core::ResourceQuota>(&()))
+    fn address(&self, options: &Options) -> Address {
+        scoped(built_in::<core::ResourceQuota>(), options)
     }
 
     /// A quota on some pods only (of a priority class, say) is no bound on ours.

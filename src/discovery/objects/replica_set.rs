@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1 as apps;
-use kube::{Api, Client, core::PartialObjectMeta};
+use kube::core::PartialObjectMeta;
 
-use super::{ObjectKey, ObjectKind, Table, Watched, scoped};
+use super::{Address, ObjectKey, ObjectKind, Table, Watched, built_in, scoped};
 use crate::discovery::{
     Options,
     index::{Effect, Namespace},
@@ -25,8 +25,8 @@ impl Watched for ReplicaSets {
         WatchedResource::ReplicaSets
     }
 
-    fn api(&self, client: Client, options: &Options) -> Api<Self::Object> {
-        scoped(client, options)
+    fn address(&self, options: &Options) -> Address {
+        Address { metadata_only: true, ..scoped(built_in::<apps::ReplicaSet>(), options) }
     }
 
     fn reduce(&self, object: Self::Object) -> Option<ObjectKey> {

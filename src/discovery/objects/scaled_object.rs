@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use kube::{Api, Client, api::ApiResource, core::Object};
+use kube::{api::ApiResource, core::Object};
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
-    DeclaredVariant, Source, Table, Watched,
+    Address, DeclaredVariant, Source, Table, Watched,
     annotated::{self, Autoscaling},
-    count, scoped_dynamic,
+    count, scoped,
 };
 use crate::{
     discovery::{
@@ -55,7 +55,7 @@ impl Watched for ScaledObjects {
         WatchedResource::ScaledObjects
     }
 
-    fn api(&self, client: Client, options: &Options) -> Api<Self::Object> {
+    fn address(&self, options: &Options) -> Address {
         let resource = ApiResource {
             group: "keda.sh".to_owned(),
             version: "v1alpha1".to_owned(),
@@ -63,7 +63,7 @@ impl Watched for ScaledObjects {
             kind: "ScaledObject".to_owned(),
             plural: "scaledobjects".to_owned(),
         };
-        scoped_dynamic(client, options, &resource)
+        scoped(resource, options)
     }
 
     /// A target without a kind is a Deployment, and no replica at all may be asked for unless a least number is set: KEDA's

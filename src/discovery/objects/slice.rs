@@ -2,10 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use kube::{Api, Client, api::ApiResource, core::Object};
+use kube::{
+    api::{ApiResource, ObjectMeta},
+    core::Object,
+};
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::{Table, Watched, cluster_identity};
+use super::{Address, Table, Watched, cluster_identity, cluster_wide};
 use crate::discovery::{
     Options,
     accelerator::short_name,
@@ -112,12 +115,12 @@ impl Watched for Slices {
         WatchedResource::ResourceSlices
     }
 
-    fn api(&self, client: Client, _options: &Options) -> Api<Self::Object> {
-        Api::all_with(client, &self.resource)
+    fn address(&self, _options: &Options) -> Address {
+        cluster_wide(self.resource.clone())
     }
 
-    fn identity(&self, object: &Self::Object) -> Option<(Arc<str>, Arc<str>)> {
-        cluster_identity(object)
+    fn identity(&self, metadata: &ObjectMeta) -> Option<(Arc<str>, Arc<str>)> {
+        cluster_identity(metadata)
     }
 
     /// Devices that belong to no single node, such as those of a network, are none that a pod's node has.

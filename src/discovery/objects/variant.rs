@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use kube::{Api, Client, Resource, core::DeserializeGuard, runtime::watcher};
+use kube::{Resource, core::DeserializeGuard, runtime::watcher};
 
-use super::{DeclaredVariant, LatestObject, ObjectKey, Source, Table, Watched, count, declared::cost, scoped};
+use super::{
+    Address, DeclaredVariant, LatestObject, ObjectKey, Source, Table, Watched, built_in, count, declared::cost, scoped,
+};
 use crate::{
     crd::{ACCELERATOR_LABEL, VariantAutoscaling},
     discovery::{
@@ -33,8 +35,8 @@ impl Watched for Variants {
         WatchedResource::VariantAutoscalings
     }
 
-    fn api(&self, client: Client, options: &Options) -> Api<Self::Object> {
-        scoped(client, options)
+    fn address(&self, options: &Options) -> Address {
+        scoped(built_in::<VariantAutoscaling>(), options)
     }
 
     fn selection(&self, options: &Options) -> watcher::Config {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1 as apps;
 use kube::{
-    Api, Client,
     api::{ApiResource, DynamicObject, ObjectMeta},
     core::Object,
 };
@@ -12,9 +11,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    GroupKind, ObjectKey, ObjectKind, Table, Watched, count,
+    Address, GroupKind, ObjectKey, ObjectKind, Table, Watched, built_in, count,
     pod_template::{PodTemplate, TemplateAccelerators},
-    scoped_dynamic,
+    scoped,
 };
 use crate::{
     discovery::{
@@ -92,12 +91,12 @@ impl Watched for Deployments {
         WatchedResource::Deployments
     }
 
-    fn api(&self, client: Client, options: &Options) -> Api<BuiltIn> {
-        scoped_dynamic(client, options, &ApiResource::erase::<apps::Deployment>(&()))
+    fn address(&self, options: &Options) -> Address {
+        scoped(built_in::<apps::Deployment>(), options)
     }
 
     fn reduce(&self, object: BuiltIn) -> Option<Workload> {
-        Some(built_in(object, &self.0))
+        Some(of_built_in(object, &self.0))
     }
 
     fn table<'a>(&self, namespace: &'a mut Namespace) -> &'a mut Table<Workload> {
@@ -122,12 +121,12 @@ impl Watched for StatefulSets {
         WatchedResource::StatefulSets
     }
 
-    fn api(&self, client: Client, options: &Options) -> Api<BuiltIn> {
-        scoped_dynamic(client, options, &ApiResource::erase::<apps::StatefulSet>(&()))
+    fn address(&self, options: &Options) -> Address {
+        scoped(built_in::<apps::StatefulSet>(), options)
     }
 
     fn reduce(&self, object: BuiltIn) -> Option<Workload> {
-        Some(built_in(object, &self.0))
+        Some(of_built_in(object, &self.0))
     }
 
     fn table<'a>(&self, namespace: &'a mut Namespace) -> &'a mut Table<Workload> {
@@ -183,8 +182,8 @@ impl Watched for Scaled {
         WatchedResource::Scaled(format!("{plural}{dot}{group}").into())
     }
 
-    fn api(&self, client: Client, options: &Options) -> Api<DynamicObject> {
-        scoped_dynamic(client, options, &self.resource)
+    fn address(&self, options: &Options) -> Address {
+        scoped(self.resource.clone(), options)
     }
 
     fn reduce(&self, object: DynamicObject) -> Option<Workload> {
@@ -234,7 +233,7 @@ impl Scaled {
     }
 }
 
-fn built_in(object: BuiltIn, rules: &Rules) -> Workload {
+fn of_built_in(object: BuiltIn, rules: &Rules) -> Workload {
     let status = object.status.unwrap_or_default();
     let WorkloadSpec { replicas, template } = object.spec;
     let leader = template.accelerators(rules);
