@@ -31,6 +31,13 @@ pub struct DemoArgs {
     pub plain: bool,
 }
 
+impl DemoArgs {
+    /// How long it runs in simulated time.
+    pub(super) fn simulated(&self) -> Duration {
+        self.duration.mul_f64(self.speed)
+    }
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     let span: jiff::SignedDuration =
         text.parse().map_err(|_| format!("{text:?} is not a duration; write it like 90s, 2m or 1m30s"))?;

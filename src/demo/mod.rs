@@ -10,8 +10,11 @@
 
 mod args;
 mod autoscaler;
+mod figures;
+mod history;
 mod screen;
 mod server;
+mod summary;
 mod world;
 
 use std::{sync::Arc, time::Duration};
@@ -20,7 +23,12 @@ use anyhow::Context;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::args::DemoArgs;
-use self::{screen::Screen, server::DemoServer, world::World};
+use self::{
+    history::History,
+    screen::{Frame, Screen},
+    server::DemoServer,
+    world::World,
+};
 use crate::{
     actuator::Actuator,
     app::Cycle,
@@ -31,7 +39,7 @@ use crate::{
     },
     decisions::DecisionStore,
     executor::HybridExecutor,
-    interfaces::{AgeLimits, MetricsCollector},
+    interfaces::{AgeLimits, MetricsCollector, ModelKey, ServiceObjective},
     snapshot::Parameters,
     telemetry::{DecisionMetrics, MetricsRegistry},
 };
@@ -66,7 +74,7 @@ pub async fn run(args: DemoArgs, shutdown: CancellationToken) -> anyhow::Result<
         clock.clone(),
         world.clone(),
         vec![collector.clone()],
-        Arc::new(|| Arc::new(Defaults) as Arc<dyn Parameters>),
+        Arc::new(|| Arc::new(DemoParameters) as Arc<dyn Parameters>),
         Actuator::new(store.clone(), metrics, None),
     ));
     tasks.spawn(cycle.clone().compute_curves(stop.clone()));
@@ -83,18 +91,7 @@ pub async fn run(args: DemoArgs, shutdown: CancellationToken) -> anyhow::Result<
         tasks.spawn(stop.clone().run_until_cancelled_owned(hpa));
     }
 
-    let mut screen = Screen::new(args.plain);
-    Screen::greet(&args, &server.read_commands())?;
-    let ends = tokio::time::Instant::now() + args.duration;
-    while !stop.is_cancelled() && tokio::time::Instant::now() < ends {
-        let signals = collector.fetch_saturation_metrics(world.model()).await.unwrap_or_default();
-        screen.draw(&world.report(), &signals, &store.decisions())?;
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = tokio::time::sleep(REDRAW) => {}
-        }
-    }
-    Screen::sum_up(&world.report())?;
+    show(&args, &*collector, &world, &store, &server, &stop).await?;
 
     stop.cancel();
     tasks.close();
@@ -102,7 +99,59 @@ pub async fn run(args: DemoArgs, shutdown: CancellationToken) -> anyhow::Result<
     Ok(())
 }
 
-/// The decision parameters that ship.
-struct Defaults;
+/// Draws until the demo's duration is over or `stop`, then sums up.
+async fn show(
+    args: &DemoArgs,
+    collector: &dyn MetricsCollector,
+    world: &World,
+    store: &DecisionStore,
+    server: &DemoServer,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let mut history = History::new(args.simulated(), args.peak_rate);
+    let mut screen = Screen::new(args.plain);
+    Screen::greet(&headline(args), &server.read_commands())?;
+    let ends = tokio::time::Instant::now() + args.duration;
+    loop {
+        let (elapsed, report) = world.report();
+        let report = report.context("the simulated fleet lost its model, which is a defect of wva")?;
+        history.add(elapsed, &report);
+        if stop.is_cancelled() || tokio::time::Instant::now() >= ends {
+            summary::print(&history, &report)?;
+            return Ok(());
+        }
+        let signals = collector.fetch_saturation_metrics(world.model()).await.unwrap_or_default();
+        screen.draw(&history, &Frame { report: &report, signals: &signals, decisions: &store.decisions() })?;
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(REDRAW) => {}
+        }
+    }
+}
 
-impl Parameters for Defaults {}
+fn headline(args: &DemoArgs) -> String {
+    format!(
+        "Simulated vLLM engines serve one model on two variants, cheap and dear; collector, engine, API server and HPA arithmetic\n\
+         are the real ones. The load rises to {} req/s and falls. {} pass in {:.0?}.",
+        args.peak_rate,
+        figures::clock(args.simulated()),
+        args.duration,
+    )
+}
+
+/// The decision parameters that ship, and a service class for the model: what its requests are owed is all that the
+/// engine is told.
+struct DemoParameters;
+
+impl Parameters for DemoParameters {
+    fn objective_of(&self, _: &ModelKey) -> Option<Arc<ServiceObjective>> {
+        Some(Arc::new(ServiceObjective {
+            class: "demo".into(),
+            priority: 1,
+            time_to_first_token: Some(world::OBJECTIVE.ttft.as_secs_f64()),
+            inter_token_latency: Some(world::OBJECTIVE.tpot.as_secs_f64()),
+            tokens_per_second: None,
+            target_share: 0.99,
+        }))
+    }
+}

@@ -1,6 +1,12 @@
 //! The real API server on loopback, with one token instead of a cluster to ask.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    fs::{self, DirBuilder},
+    net::SocketAddr,
+    os::unix::fs::DirBuilderExt,
+    path::PathBuf,
+    sync::Arc,
+};
 
 use anyhow::Context;
 use axum::Router;
@@ -22,8 +28,8 @@ const USER: &str = "demo";
 pub(super) struct DemoServer {
     address: SocketAddr,
     certificate: CertificateDer<'static>,
-    /// The certificate as a file, for curl and kubectl; removed at the end.
-    certificate_file: PathBuf,
+    /// What curl and kubectl need.
+    access: AccessFiles,
     token: String,
 }
 
@@ -41,11 +47,8 @@ impl DemoServer {
         let bound = Bound::bind(options).await?;
         let address = bound.local_address();
         let certificate = bound.certificate_chain().into_iter().next().context("the server has no certificate")?;
-        let certificate_file = std::env::temp_dir().join(format!("wva-demo-{}.crt", address.port()));
-        std::fs::write(&certificate_file, pem::encode(&pem::Pem::new("CERTIFICATE", certificate.to_vec())))
-            .with_context(|| format!("cannot write {}", certificate_file.display()))?;
-
         let token = uuid::Uuid::new_v4().simple().to_string();
+        let access = AccessFiles::write(address, &certificate, &token)?;
         let identity = Identity::new(USER, Vec::<String>::new());
         let tokens = TokenAuthenticator::new(StaticTokenReviewer::new(token.clone(), identity));
         let readiness = Readiness::default();
@@ -61,7 +64,7 @@ impl DemoServer {
             extra_routes: Router::new(),
         });
         tasks.spawn(bound.serve(routes, stop.clone()));
-        Ok(Self { address, certificate, certificate_file, token })
+        Ok(Self { address, certificate, access, token })
     }
 
     /// A client that trusts the server and shows the token, as an HPA's would.
@@ -73,21 +76,60 @@ impl DemoServer {
 
     /// Commands with which a person reads the same value while the demo runs.
     pub(super) fn read_commands(&self) -> [String; 2] {
-        let Self { address, certificate_file, token, .. } = self;
-        let (path, file) = (path("demo", ""), certificate_file.display());
+        let Self { address, access, token, .. } = self;
+        let path = path("demo", "");
         [
-            format!("curl --cacert {file} -H 'Authorization: Bearer {token}' https://{address}{path}"),
             format!(
-                "kubectl --kubeconfig /dev/null --server https://{address} --certificate-authority {file} --token {token} get --raw {path}"
+                "curl --cacert {} -H 'Authorization: Bearer {token}' https://{address}{path}",
+                access.certificate().display()
             ),
+            format!("kubectl --kubeconfig {} get --raw {path}", access.kubeconfig().display()),
         ]
     }
 }
 
-impl Drop for DemoServer {
+/// A folder of our own with the certificate and a kubeconfig; removed at the end.
+#[derive(Debug)]
+struct AccessFiles(PathBuf);
+
+impl AccessFiles {
+    fn write(address: SocketAddr, certificate: &CertificateDer<'_>, token: &str) -> anyhow::Result<Self> {
+        let folder = std::env::temp_dir().join(format!("wva-demo-{}", std::process::id()));
+        // An error if it exists: nobody else can have put anything into it.
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&folder)
+            .with_context(|| format!("cannot create {}; remove what is there", folder.display()))?;
+        let files = Self(folder);
+        let certificate = pem::encode(&pem::Pem::new("CERTIFICATE", certificate.to_vec()));
+        let kubeconfig = serde_json::json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "demo",
+            "contexts": [{"name": "demo", "context": {"cluster": "demo", "user": "demo"}}],
+            "clusters": [{"name": "demo", "cluster": {
+                "server": format!("https://{address}"), "certificate-authority": files.certificate()}}],
+            "users": [{"name": "demo", "user": {"token": token}}],
+        });
+        for (file, text) in [(files.certificate(), certificate), (files.kubeconfig(), kubeconfig.to_string())] {
+            fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        }
+        Ok(files)
+    }
+
+    fn certificate(&self) -> PathBuf {
+        self.0.join("ca.crt")
+    }
+
+    fn kubeconfig(&self) -> PathBuf {
+        self.0.join("kubeconfig")
+    }
+}
+
+impl Drop for AccessFiles {
     fn drop(&mut self) {
         // Nothing depends on it being gone.
-        let _ = std::fs::remove_file(&self.certificate_file);
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 

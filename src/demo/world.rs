@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// What a request must meet: first token and time per further token, in milliseconds.
-const OBJECTIVE: Objective = Objective::from_millis(2000, 75);
+pub(super) const OBJECTIVE: Objective = Objective::from_millis(2000, 75);
 const NAMESPACE: &str = "demo";
 const MODEL: &str = "meta-llama/Llama-3.1-8B-Instruct";
 
@@ -49,6 +49,16 @@ pub(super) const VARIANTS: [DemoVariant; 2] = [
     DemoVariant { name: "cheap", accelerator: "L40S", profile: "llama-3.1-8b-l40s", max_replicas: 8, weight: 4.3 },
     DemoVariant { name: "dear", accelerator: "H100", profile: "llama-3.1-8b-h100", max_replicas: 4, weight: 24.6 },
 ];
+
+/// A count for each of [`VARIANTS`].
+pub(super) type VariantCounts = [u32; VARIANTS.len()];
+
+impl DemoVariant {
+    /// Price of one replica for an hour; one H100 is 1.
+    pub(super) fn price(&self) -> f64 {
+        Profile::built_in(self.profile).map_or(1.0, |profile| profile.price)
+    }
+}
 
 /// The fleet and where it is reached.
 #[derive(Debug)]
@@ -149,7 +159,7 @@ impl World {
                 accelerator: Some(variant.accelerator.into()),
                 accelerators_per_replica: None,
                 profile: None,
-                cost: Profile::built_in(variant.profile).map_or(1.0, |profile| profile.price),
+                cost: variant.price(),
                 role: Role::Both,
                 bounds: ReplicaBounds { min: 1, max: Some(variant.max_replicas) },
                 target: TargetReference {
@@ -211,7 +221,7 @@ impl PodDirectory for World {
 
 /// Low, a rise, the peak, a fall, low again; the same shape however long the demo runs.
 fn load(args: &DemoArgs) -> LoadSpec {
-    let total = args.duration.mul_f64(args.speed);
+    let total = args.simulated();
     let low = args.peak_rate / 12.0;
     let step = |rate, to, share: f64| Step { rate, to, duration: Some(total.mul_f64(share)) };
     LoadSpec::Poisson(GeneratedLoad {
