@@ -5,7 +5,10 @@ mod forecast;
 use std::{io::Write, process::ExitCode, sync::Arc};
 
 use clap::{Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime::Builder,
+    signal::unix::{SignalKind, signal},
+};
 use tokio_util::sync::CancellationToken;
 
 use self::forecast::ForecastArgs;
@@ -22,6 +25,10 @@ use crate::{
     telemetry::init_logging,
 };
 
+/// Threads of the runtime. Each keeps what it freed for itself, and answers come from memory: with one per core, the process
+/// would only grow with the machine.
+const WORKERS: usize = 2;
+
 /// Runs the process.
 ///
 /// Not in `main.rs`, because a future is compiled into the crate that polls it: with all that the subcommands wait for, that
@@ -33,7 +40,7 @@ pub fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let cli = Cli::parse();
-    match tokio::runtime::Runtime::new() {
+    match Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build() {
         Ok(runtime) => runtime.block_on(cli.run()),
         Err(error) => {
             eprintln!("wva: no threads can be started: {error}; check the limit of processes");
