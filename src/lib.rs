@@ -37,6 +37,7 @@ pub mod hpa;
 pub mod interfaces;
 pub mod keda;
 pub mod manager;
+pub mod modelanalyzer;
 pub mod optimizer;
 pub mod plan;
 pub mod recording;

@@ -84,6 +84,11 @@ impl ModelProfile {
         Self { units_per_replica: 1, capacity: Some(capacity), service: None }
     }
 
+    /// One unit per replica, with service times from which [`crate::modelanalyzer`] derives the capacity.
+    pub fn serving(service: ServiceProfile) -> Self {
+        Self { units_per_replica: 1, capacity: None, service: Some(service) }
+    }
+
     /// The same with `units` per replica.
     #[must_use]
     pub fn with_units(mut self, units: u32) -> Self {
