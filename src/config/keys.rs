@@ -257,7 +257,8 @@ keys! {
     SATURATION_ANALYZER: SaturationMethod = Key::new("saturation.analyzer", &kinds::SATURATION_ANALYZER,
         SaturationMethod::default,
         "`percentage`: how full KV cache and queue are. `tokens`: KV-cache tokens held and waited for, with capacities \
-         learned from saturated replicas (upstream's version 2); percentages where an engine does not tell its cache size.");
+         learned from saturated replicas; percentages where an engine does not tell its cache size. `wva-upstream-v1` and \
+         `wva-upstream-v2` decide as the Go project does, defects included, and aim at no service objective.");
     SCALE_UP_THRESHOLD: f64 = Key::new("saturation.scaleUpThreshold", &kinds::THRESHOLD,
         || TokenThresholds::default().scale_up,
         "Of `tokens`: scale up when more than this share of what replicas carry is held or waited for.");

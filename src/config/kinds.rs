@@ -17,7 +17,10 @@ pub(super) use self::parse::{namespace, percent, show_duration};
 use super::{Backend, Executor, GatewayAddress, LogFormat, Secret, schema::SaturationMethod};
 use crate::{
     constants::MetricsGroup,
-    interfaces::{AcceleratorMode, AcceleratorRule, ActuationMode, ConfiguredQuota, NodeGroupLimit, SaturationPolicy},
+    interfaces::{
+        AcceleratorMode, AcceleratorRule, ActuationMode, ConfiguredQuota, NodeGroupLimit, SaturationPolicy,
+        UpstreamVersion,
+    },
 };
 
 /// What is wrong with a text, worded to follow "but".
@@ -178,15 +181,22 @@ pub(super) static ACCELERATOR_MODE: Kind<AcceleratorMode> = Kind {
 };
 
 pub(super) static SATURATION_ANALYZER: Kind<SaturationMethod> = Kind {
-    name: "percentage or tokens",
+    name: "percentage, tokens, wva-upstream-v1 or wva-upstream-v2",
     parse: |text| match text {
         "percentage" => Ok(SaturationMethod::Percentage),
         "tokens" => Ok(SaturationMethod::Tokens),
-        _ => Err("it must be percentage or tokens".to_owned()),
+        "wva-upstream-v1" => Ok(SaturationMethod::Upstream(UpstreamVersion::V1)),
+        "wva-upstream-v2" => Ok(SaturationMethod::Upstream(UpstreamVersion::V2)),
+        _ => Err("it must be percentage, tokens, wva-upstream-v1 or wva-upstream-v2".to_owned()),
     },
-    show: |analyzer| match analyzer {
-        SaturationMethod::Percentage => "percentage".to_owned(),
-        SaturationMethod::Tokens => "tokens".to_owned(),
+    show: |analyzer| {
+        let name = match analyzer {
+            SaturationMethod::Percentage => "percentage",
+            SaturationMethod::Tokens => "tokens",
+            SaturationMethod::Upstream(UpstreamVersion::V1) => "wva-upstream-v1",
+            SaturationMethod::Upstream(UpstreamVersion::V2) => "wva-upstream-v2",
+        };
+        name.to_owned()
     },
     form: Form::Plain,
 };

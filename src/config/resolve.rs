@@ -20,7 +20,7 @@ use super::{
 };
 use crate::interfaces::{
     AcceleratorLimits, AgeLimits, InventorySettings, Override, OverrideKind, SaturationScalingConfig, SpareTriggers,
-    TokenThresholds,
+    TokenThresholds, UpstreamVersion,
 };
 
 /// Upstream's defaults for the trigger that is not given when the other one is.
@@ -318,9 +318,14 @@ fn saturation(scope: &mut Scope<'_>) -> SaturationScalingConfig {
         scale_up: scope.get(&keys::SCALE_UP_THRESHOLD),
         scale_down: scope.get(&keys::SCALE_DOWN_BOUNDARY),
     };
-    let by_tokens = scope.get(&keys::SATURATION_ANALYZER) == SaturationMethod::Tokens;
+    let (by_tokens, upstream) = match scope.get(&keys::SATURATION_ANALYZER) {
+        SaturationMethod::Percentage => (false, None),
+        SaturationMethod::Tokens => (true, None),
+        SaturationMethod::Upstream(version) => (version == UpstreamVersion::V2, Some(version)),
+    };
     let config = SaturationScalingConfig {
         tokens: by_tokens.then_some(thresholds),
+        upstream,
         kv_cache_threshold: scope.get(&keys::KV_CACHE_THRESHOLD),
         queue_depth_threshold: scope.get(&keys::QUEUE_DEPTH_THRESHOLD),
         spare_capacity_target: scope.get(&keys::SPARE_CAPACITY_TARGET),

@@ -9,6 +9,7 @@ use crate::{
     constants::MetricsGroup,
     interfaces::{
         AcceleratorLimits, ActuationMode, AgeLimits, InventorySettings, ModelKey, Override, SaturationScalingConfig,
+        UpstreamVersion,
     },
 };
 
@@ -249,6 +250,8 @@ pub(super) enum SaturationMethod {
     Percentage,
     /// Tokens held and waited for.
     Tokens,
+    /// As upstream does.
+    Upstream(UpstreamVersion),
 }
 
 /// A source of signals.

@@ -44,12 +44,10 @@ impl EffectiveBounds {
     }
 
     /// The same below a ceiling, which takes nobody below the minimum.
-    pub(super) fn below(mut self, ceiling: Option<&(u32, Limit)>) -> Self {
-        if let Some((most, limit)) = ceiling {
-            let most = (*most).max(self.min.0);
-            if self.max.as_ref().is_none_or(|(max, _)| most < *max) {
-                self.max = Some((most, limit.clone()));
-            }
+    pub(super) fn below(mut self, (most, limit): &(u32, Limit)) -> Self {
+        let most = (*most).max(self.min.0);
+        if self.max.as_ref().is_none_or(|(max, _)| most < *max) {
+            self.max = Some((most, limit.clone()));
         }
         self
     }

@@ -5,29 +5,24 @@
 //! happens. The least number that it acts on is served instead. Steps down are left as they are: a lower number would
 //! remove replicas that are needed, and the HPA acts by itself once enough of them are idle.
 
-use std::collections::BTreeMap;
-
-use super::bounds::EffectiveBounds;
-use crate::interfaces::{Decision, Direction, Outcome, Snapshot, TargetObservation, VariantKey, VariantObservation};
+use super::roster::Roster;
+use crate::interfaces::{Decision, Direction, Outcome};
 
 /// Raises the desired replicas that an HPA would ignore.
-pub(super) fn apply(snapshot: &Snapshot, decisions: &mut [Decision]) {
-    if !snapshot.engine.compensate_tolerance {
+pub(super) fn apply(roster: &Roster<'_>, decisions: &mut [Decision]) {
+    if !roster.snapshot.engine.compensate_tolerance {
         return;
     }
-    let observed: BTreeMap<&VariantKey, &VariantObservation> =
-        snapshot.variants.iter().map(|observed| (&observed.variant.key, observed)).collect();
-    for decision in decisions {
-        let Some(observed) = observed.get(&decision.variant) else { continue };
-        let TargetObservation::Found(scale) = &observed.target else { continue };
+    for (entry, decision) in roster.beside(decisions) {
+        let Some(scale) = entry.scale() else { continue };
         let Outcome::Desired(desired) = &mut decision.outcome else { continue };
-        let reading = observed.autoscalers.iter().filter(|autoscaler| autoscaler.reads_our_metric);
+        let reading = entry.observation.autoscalers.iter().filter(|autoscaler| autoscaler.reads_our_metric);
         let Some(hpa) = reading.max_by(|a, b| a.tolerance_up.total_cmp(&b.tolerance_up)) else { continue };
         let Some(least) = least_noticed(scale.current, hpa.tolerance_up) else { continue };
         if desired.direction != Direction::Up || desired.replicas <= scale.current || desired.replicas >= least {
             continue;
         }
-        let most = EffectiveBounds::of(observed, snapshot).range().max.unwrap_or(u32::MAX);
+        let most = entry.bounds.range().max.unwrap_or(u32::MAX);
         // A step that the bounds cut short would be swallowed all the same.
         if least <= most {
             let remark = format!(
@@ -111,7 +106,7 @@ mod tests {
             bound_by: None,
             oldest_input: None,
         });
-        apply(&snapshot, &mut decisions);
+        apply(&Roster::new(&crate::engines::State::default(), &snapshot), &mut decisions);
         match &decisions[0].outcome {
             Outcome::Desired(desired) => desired.replicas,
             Outcome::Withheld(withheld) => panic!("{}", withheld.message),

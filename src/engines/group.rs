@@ -1,54 +1,104 @@
 //! The variants that compete for one model's load, with what the snapshot and the state say of each.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{borrow::Cow, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Ceilings, ModelMemory, State, VariantState, arbitration, bounds::EffectiveBounds, saturation, slo};
+use super::{
+    Ceilings, ModelMemory, State, VariantState, arbitration,
+    bounds::EffectiveBounds,
+    roster::{Entry, Group, Roster},
+    saturation, slo,
+};
 use crate::interfaces::{
-    Decision, Growth, ModelMetrics, Outcome, ReplicaMetrics, Role, SaturationLevel, ScaleObservation, Signal, Snapshot,
-    TargetObservation, VariantDecision, VariantKey, VariantObservation, Withheld, WithheldKind, age,
+    Decision, Growth, Outcome, ReplicaMetrics, Role, SaturationLevel, SaturationScalingConfig, ScaleObservation,
+    Signal, Snapshot, TargetObservation, VariantDecision, VariantKey, VariantObservation, Withheld, WithheldKind, age,
 };
 
-/// Decides on the variants of one model and role; gives what the SLO engine remembers of the model, if it looked.
-pub(super) fn decide(
-    state: &State,
-    snapshot: &Snapshot,
-    ceilings: &Ceilings,
-    role: Role,
-    observations: Vec<&VariantObservation>,
-    known: Option<&ModelMetrics>,
-) -> (Vec<Decision>, Option<ModelMemory>) {
-    let (members, mut decisions) = members(state, snapshot, ceilings, observations);
-    let Some(first) = members.first() else { return (decisions, None) };
-    let model = &first.observation.variant.model;
-    let config = snapshot.saturation_of(model);
-    let metrics = fresh_metrics(&members, snapshot.taken_at, snapshot.ages.signal);
+/// What was decided on one group.
+pub(super) struct Decided {
+    /// With the places of the variants.
+    pub(super) decisions: Vec<(usize, Decision)>,
+    /// What the SLO engine remembers of the model, if it looked.
+    pub(super) memory: Option<ModelMemory>,
+    /// How many times what the replicas let through at present would pass them once they have what was decided; 1 where
+    /// they hold nothing back.
+    pub(super) outflow: f64,
+}
 
+/// What an engine looks at: a group whose targets could be read, and what is known of it.
+pub(super) struct Case<'a, 'r> {
+    pub(super) state: &'a State,
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) group: &'r Group<'a>,
+    pub(super) members: &'r [Member<'a>],
+    pub(super) config: &'r SaturationScalingConfig,
+    /// How many times the present load is to be expected, because replicas that hold requests back grow.
+    pub(super) inflow: f64,
+}
+
+const MOST_OUTFLOW: f64 = 2.0;
+
+/// Decides on the variants of one model and role, to which `inflow` times as much is about to come as does now.
+pub(super) fn decide(roster: &Roster<'_>, group: &Group<'_>, ceilings: &Ceilings, inflow: f64) -> Decided {
+    let &Roster { state, snapshot, .. } = roster;
+    let (members, mut decisions) = members(roster, group, ceilings);
+    if members.is_empty() {
+        return Decided { decisions, memory: None, outflow: 1.0 };
+    }
+    let case = Case { state, snapshot, group, members: &members, config: group.config, inflow };
     // Prompts and tokens of disaggregated variants are not one queue: the SLO engine speaks of whole requests only.
-    let objective = snapshot.objectives.get(model).filter(|_| snapshot.engine.slo && role == Role::Both);
-    let remembered = state.models.get(model).map(|memory| &**memory);
-    let (memory, slo) = match objective {
-        Some(objective) => slo::consider(snapshot, &members, &metrics, objective, known, remembered),
+    let objective = group.objective.filter(|_| snapshot.engine.slo && group.config.upstream.is_none());
+    let (memory, slo) = match objective.filter(|_| group.role == Role::Both) {
+        Some(objective) => {
+            let metrics = fresh_metrics(&members, snapshot.taken_at, snapshot.ages.signal);
+            slo::consider(snapshot, &members, &metrics, objective, group.known, group.remembered)
+        }
         None => (None, None),
     };
-    let outcomes = saturation::without_measurement(snapshot, &members, &metrics).unwrap_or_else(|| {
-        let guard = slo.as_ref().filter(|slo| slo.is_confident()).map(|_| saturation::as_guard(config));
-        let config = guard.as_ref().unwrap_or(config);
-        let saturation = saturation::opinion(state, snapshot, model, &members, &metrics, known, config);
-        arbitration::decide(&members, &saturation, slo.as_ref(), has_room(&metrics))
+    let replicas = saturation::measured(&case);
+    let mut outflow = 1.0;
+    let outcomes = saturation::without_measurement(&case, &replicas).unwrap_or_else(|| {
+        let guard = slo.as_ref().filter(|slo| slo.is_confident()).map(|_| saturation::as_guard(group.config));
+        let case = Case { config: guard.as_ref().unwrap_or(group.config), ..case };
+        let saturation = saturation::judge(&case, &replicas);
+        outflow = saturation.excess;
+        let has_room = slo.is_some() && has_room(&members);
+        let mut outcomes = arbitration::decide(&members, &saturation.opinion, slo.as_ref(), has_room);
+        if objective.is_some() && group.role != Role::Both {
+            outcomes.iter_mut().for_each(say_that_objectives_are_for_whole_requests);
+        }
+        outcomes
     });
-    let levels = levels(&metrics, config.kv_cache_threshold, config.queue_depth_threshold);
     decisions.extend(members.iter().zip(outcomes).map(|(member, outcome)| {
-        decision(snapshot, member.observation, levels.get(member.key()).copied().unwrap_or_default(), outcome)
+        let level = level(member, snapshot, group.config);
+        (member.place, decision(snapshot, member.observation, level, outcome))
     }));
-    (decisions, memory)
+    // A queue is a stock, not a flow: however long, it announces no more than twice what comes now.
+    let outflow = outflow.min(growth(&members, &decisions)).clamp(1.0, MOST_OUTFLOW);
+    Decided { decisions, memory, outflow }
+}
+
+fn say_that_objectives_are_for_whole_requests(outcome: &mut Outcome) {
+    if let Outcome::Desired(desired) = outcome {
+        desired.reason.text.push_str("; its service objective is not aimed at: prefill and decode go by saturation");
+    }
+}
+
+/// What was decided over what is ready.
+fn growth(members: &[Member<'_>], decisions: &[(usize, Decision)]) -> f64 {
+    let decided = decisions.iter().map(|(_, decision)| match &decision.outcome {
+        Outcome::Desired(desired) => f64::from(desired.replicas),
+        Outcome::Withheld(_) => f64::from(decision.ready),
+    });
+    let ready: f64 = members.iter().map(|member| f64::from(member.scale.ready)).sum();
+    if ready > 0.0 { decided.sum::<f64>() / ready } else { 1.0 }
 }
 
 /// Whether some replica could take a request at once: nothing waits there, and its KV cache is not full.
-fn has_room(metrics: &[ReplicaMetrics]) -> bool {
+fn has_room(members: &[Member<'_>]) -> bool {
     const FULL: f64 = 0.9;
-    metrics.iter().any(|replica| {
+    members.iter().flat_map(|member| &member.observation.replicas).any(|replica| {
         let performance = &replica.performance;
         performance.queue_length_now.value() == Some(&0.0)
             && performance.kv_cache_usage_now.value().is_some_and(|usage| *usage < FULL)
@@ -58,44 +108,46 @@ fn has_room(metrics: &[ReplicaMetrics]) -> bool {
 /// One variant whose scale target could be read.
 #[derive(Debug)]
 pub(super) struct Member<'a> {
+    /// Its place in the roster.
+    pub(super) place: usize,
     pub(super) observation: &'a VariantObservation,
     pub(super) scale: &'a ScaleObservation,
-    pub(super) bounds: EffectiveBounds,
+    pub(super) bounds: Cow<'a, EffectiveBounds>,
     /// Replicas that are not ready and young enough to count as anticipated supply.
     pub(super) pending: u32,
     pub(super) previous: Option<&'a VariantState>,
 }
 
-/// The variants of one model and role, split by whether their targets could be read.
-pub(super) fn members<'a>(
-    state: &'a State,
-    snapshot: &'a Snapshot,
+/// The variants of a group in the order of their names, and a reason for each whose target could not be read.
+fn members<'r>(
+    roster: &'r Roster<'_>,
+    group: &Group<'_>,
     ceilings: &Ceilings,
-    observations: Vec<&'a VariantObservation>,
-) -> (Vec<Member<'a>>, Vec<Decision>) {
-    let mut members = Vec::with_capacity(observations.len());
-    let mut withheld = Vec::new();
-    for observation in observations {
+) -> (Vec<Member<'r>>, Vec<(usize, Decision)>) {
+    let snapshot = roster.snapshot;
+    let mut members = Vec::with_capacity(group.places.len());
+    let mut withheld = Vec::with_capacity(group.places.len());
+    for &place in &group.places {
+        let Entry { observation, previous, bounds } = &roster.entries[place];
         match &observation.target {
-            TargetObservation::Found(scale) => {
-                let previous = state.variants.get(&observation.variant.key);
-                members.push(Member {
-                    observation,
-                    scale,
-                    bounds: EffectiveBounds::of(observation, snapshot).below(ceilings.get(&observation.variant.key)),
-                    pending: anticipated(scale, previous, snapshot.taken_at, snapshot.ages.pending),
-                    previous,
-                });
-            }
-            TargetObservation::NotFound { message } => withheld.push(decision(
-                snapshot,
+            TargetObservation::Found(scale) => members.push(Member {
+                place,
                 observation,
-                SaturationLevel::default(),
-                Outcome::Withheld(Withheld { kind: WithheldKind::TargetNotFound, message: message.clone() }),
-            )),
+                scale,
+                bounds: match ceilings.get(&place) {
+                    None => Cow::Borrowed(bounds),
+                    Some(ceiling) => Cow::Owned(bounds.clone().below(ceiling)),
+                },
+                pending: anticipated(scale, *previous, snapshot.taken_at, snapshot.ages.pending),
+                previous: *previous,
+            }),
+            TargetObservation::NotFound { message } => {
+                let outcome =
+                    Outcome::Withheld(Withheld { kind: WithheldKind::TargetNotFound, message: message.clone() });
+                withheld.push((place, decision(snapshot, observation, SaturationLevel::default(), outcome)));
+            }
         }
     }
-    members.sort_by(|a, b| a.key().cmp(b.key()));
     (members, withheld)
 }
 
@@ -113,6 +165,11 @@ fn anticipated(scale: &ScaleObservation, previous: Option<&VariantState>, now: T
 impl Member<'_> {
     pub(super) fn key(&self) -> &VariantKey {
         &self.observation.variant.key
+    }
+
+    /// Its engine instances.
+    pub(super) fn replicas(&self) -> impl Iterator<Item = &ReplicaMetrics> + Clone {
+        self.observation.replicas.iter().filter(|replica| replica.variant.as_ref() == Some(self.key()))
     }
 
     /// Whether asking for more replicas will bring some.
@@ -151,7 +208,7 @@ pub(super) fn total(counts: impl Iterator<Item = u32>) -> u32 {
 }
 
 /// What may be decided on: fresh, finite and not negative. Whatever else a source says is missing.
-fn usable(signal: Signal<f64>, now: Timestamp, max_age: Duration) -> Signal<f64> {
+pub(super) fn usable(signal: Signal<f64>, now: Timestamp, max_age: Duration) -> Signal<f64> {
     match signal.fresh(now, max_age) {
         Signal::Present { value, .. } if !(value.is_finite() && value >= 0.0) => Signal::Missing,
         other => other,
@@ -159,7 +216,7 @@ fn usable(signal: Signal<f64>, now: Timestamp, max_age: Duration) -> Signal<f64>
 }
 
 /// Replicas of all members with every signal that is too old, or not a number, turned into a missing one.
-pub(super) fn fresh_metrics(members: &[Member<'_>], now: Timestamp, max_age: Duration) -> Vec<ReplicaMetrics> {
+fn fresh_metrics(members: &[Member<'_>], now: Timestamp, max_age: Duration) -> Vec<ReplicaMetrics> {
     members
         .iter()
         .flat_map(|member| &member.observation.replicas)
@@ -197,20 +254,17 @@ pub(super) fn decision(
     }
 }
 
-/// Saturation per variant from its fresh signals: the greatest load over the threshold, as old as its oldest part.
-pub(super) fn levels(
-    metrics: &[ReplicaMetrics],
-    kv_cache_threshold: f64,
-    queue_depth_threshold: f64,
-) -> BTreeMap<VariantKey, SaturationLevel> {
-    let mut levels: BTreeMap<VariantKey, SaturationLevel> = BTreeMap::new();
-    for replica in metrics {
-        let Some(variant) = &replica.variant else { continue };
-        let level = levels.entry(variant.clone()).or_default();
-        level.kv_cache = greater(level.kv_cache, replica.kv_cache_usage.map(|usage| usage / kv_cache_threshold));
-        level.queue_depth = greater(level.queue_depth, replica.queue_length.map(|queue| queue / queue_depth_threshold));
+/// How saturated a variant is by its fresh signals: the greatest load over the threshold, as old as its oldest part.
+fn level(member: &Member<'_>, snapshot: &Snapshot, config: &SaturationScalingConfig) -> SaturationLevel {
+    let fresh = |signal: Signal<f64>| usable(signal, snapshot.taken_at, snapshot.ages.signal);
+    let mut level = SaturationLevel::default();
+    for replica in member.replicas() {
+        let kv_cache = fresh(replica.kv_cache_usage).map(|usage| usage / config.kv_cache_threshold);
+        let queue_depth = fresh(replica.queue_length).map(|queue| queue / config.queue_depth_threshold);
+        level.kv_cache = greater(level.kv_cache, kv_cache);
+        level.queue_depth = greater(level.queue_depth, queue_depth);
     }
-    levels
+    level
 }
 
 /// The greater of two values, as old as the older; a present one where the other is not.

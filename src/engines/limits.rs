@@ -3,69 +3,70 @@
 //! Each group of variants that shares a load is a model to the optimizer, and what was decided for a variant its own
 //! demand: with enough for all nothing changes, otherwise the optimizer's policies say who gets what.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use super::{Ceilings, bounds::EffectiveBounds};
+use super::{
+    Ceilings,
+    roster::{Entry, Group, Roster},
+};
 use crate::{
-    interfaces::{
-        AcceleratorMode, Decision, Direction, Growth, Limit, ModelKey, Outcome, ReplicaBounds, Role, Snapshot,
-        TargetObservation, VariantKey, VariantObservation,
-    },
+    interfaces::{AcceleratorMode, Decision, Direction, Growth, Limit, Outcome, ReplicaBounds},
     optimizer::{Bound, CapacityCurve, Choice, ModelDemand, Offer, OptimizerSettings, Supply, optimize},
 };
 
 /// Priority of a model without a service class, in the middle.
 const DEFAULT_PRIORITY: u32 = 50;
 
-/// Adds the ceilings of variants that cannot have what `decisions` ask for and whose model has others that could carry it;
-/// whether there are any.
-pub(super) fn find(snapshot: &Snapshot, decisions: &[Decision], ceilings: &mut Ceilings) -> bool {
-    let mut members: BTreeMap<(&ModelKey, Role), u32> = BTreeMap::new();
-    for observation in &snapshot.variants {
-        *members.entry((&observation.variant.model, observation.variant.role)).or_default() += 1;
+/// The ceilings of variants that cannot have what `decisions` ask for.
+pub(super) fn ceilings(roster: &Roster<'_>, decisions: &[Option<Decision>]) -> Ceilings {
+    if roster.snapshot.limits.accelerators == AcceleratorMode::Unlimited {
+        return Ceilings::new();
     }
-    let has_others: BTreeSet<&VariantKey> = snapshot
-        .variants
-        .iter()
-        .filter(|found| members.get(&(&found.variant.model, found.variant.role)).is_some_and(|count| *count > 1))
-        .map(|found| &found.variant.key)
-        .collect();
-    let cut = cut(snapshot, decisions).into_iter().filter(|(variant, _)| has_others.contains(variant));
-    ceilings.extend(cut);
+    cut(roster, |place| decisions[place].as_ref().map(|decision| &decision.outcome))
+}
+
+/// Whether one of a model's variants has a ceiling and others, of its role or of the other one, are to know.
+pub(super) fn is_narrowed(groups: &[Group<'_>], ceilings: &Ceilings) -> bool {
+    let mut places = groups.iter().flat_map(|group| &group.places);
     !ceilings.is_empty()
+        && groups.iter().map(|group| group.places.len()).sum::<usize>() > 1
+        && places.any(|place| ceilings.contains_key(place))
 }
 
 /// `decisions` as the inventory leaves them.
-pub(super) fn apply(snapshot: &Snapshot, decisions: &mut [Decision]) {
-    let cut = cut(snapshot, decisions);
-    if cut.is_empty() {
+pub(super) fn apply(roster: &Roster<'_>, decisions: &mut [Decision]) {
+    if roster.snapshot.limits.accelerators == AcceleratorMode::Unlimited {
         return;
     }
-    let specs: BTreeMap<&VariantKey, u32> =
-        snapshot.variants.iter().map(|found| (&found.variant.key, spec(found))).collect();
-    for decision in decisions {
-        let Some((replicas, limit)) = cut.get(&decision.variant) else { continue };
-        restrict(decision, *replicas, limit, specs.get(&decision.variant).copied().unwrap_or(0));
+    for (place, (replicas, limit)) in cut(roster, |place| decisions.get(place).map(|decision| &decision.outcome)) {
+        let spec = roster.entries[place].scale().map_or(0, |scale| scale.spec);
+        restrict(&mut decisions[place], replicas, &limit, spec);
     }
 }
 
 /// The variants that cannot have what was decided for them: what they can have, and why no more.
-fn cut(snapshot: &Snapshot, decisions: &[Decision]) -> Ceilings {
-    if snapshot.limits.accelerators == AcceleratorMode::Unlimited {
-        return Ceilings::new();
-    }
-    let models = models(snapshot, decisions);
+fn cut<'d>(roster: &Roster<'_>, outcome: impl Fn(usize) -> Option<&'d Outcome>) -> Ceilings {
+    let limits = &roster.snapshot.limits;
     let settings = OptimizerSettings {
         choice: Choice::EachVariantAlone,
         switching_cost: 0.0,
-        saturation_policy: snapshot.limits.saturation_policy,
-        fit_nodes: snapshot.limits.fit_nodes,
+        saturation_policy: limits.saturation_policy,
+        fit_nodes: limits.fit_nodes,
     };
-    let supply = snapshot.inventory.as_deref().map_or(Supply::Unknown, Supply::Limited);
+    let (mut models, mut places) = (Vec::with_capacity(roster.groups.len()), Vec::with_capacity(roster.entries.len()));
+    for group in &roster.groups {
+        let offers = group.places.iter().filter_map(|&place| {
+            let offer = offer(&roster.entries[place], outcome(place))?;
+            places.push(place);
+            Some(offer)
+        });
+        models.push(model(group, offers.collect()));
+    }
+    let supply = roster.snapshot.inventory.as_deref().map_or(Supply::Unknown, Supply::Limited);
     let allotments = optimize(&models, &supply, &settings).into_iter().flat_map(|answer| answer.variants);
-    allotments
-        .filter_map(|allotment| match allotment.bound_by {
-            Some(Bound::Inventory(limit)) => Some((allotment.variant, (allotment.desired, limit))),
+    places
+        .into_iter()
+        .zip(allotments)
+        .filter_map(|(place, allotment)| match allotment.bound_by {
+            Some(Bound::Inventory(limit)) => Some((place, (allotment.desired, limit))),
             _ => None,
         })
         .collect()
@@ -80,46 +81,30 @@ fn restrict(decision: &mut Decision, replicas: u32, limit: &Limit, spec: u32) {
     desired.bound_by = Some(limit.clone());
 }
 
-fn spec(observation: &VariantObservation) -> u32 {
-    match &observation.target {
-        TargetObservation::Found(scale) => scale.spec,
-        TargetObservation::NotFound { .. } => 0,
-    }
-}
-
-/// One model per group. A variant without a decision holds what it has.
-fn models(snapshot: &Snapshot, decisions: &[Decision]) -> Vec<ModelDemand> {
-    let decided: BTreeMap<&VariantKey, &Outcome> =
-        decisions.iter().map(|decision| (&decision.variant, &decision.outcome)).collect();
-    let mut groups: BTreeMap<(&ModelKey, Role), Vec<Offer>> = BTreeMap::new();
-    for observation in &snapshot.variants {
-        let variant = &observation.variant;
-        let offer = offer(snapshot, observation, decided.get(&variant.key).copied());
-        groups.entry((&variant.model, variant.role)).or_default().extend(offer);
-    }
-    let model = |((model, role), variants): ((&ModelKey, Role), Vec<Offer>)| ModelDemand {
-        model: model.clone(),
-        role,
+/// A group as the optimizer sees it.
+fn model(group: &Group<'_>, variants: Vec<Offer>) -> ModelDemand {
+    ModelDemand {
+        model: group.model.clone(),
+        role: group.role,
         demand: variants.iter().filter_map(|offer| offer.own_demand).sum(),
-        priority: snapshot.objectives.get(model).map_or(DEFAULT_PRIORITY, |objective| objective.priority),
+        priority: group.objective.map_or(DEFAULT_PRIORITY, |objective| objective.priority),
         variants,
-    };
-    groups.into_iter().map(model).collect()
+    }
 }
 
-fn offer(snapshot: &Snapshot, observation: &VariantObservation, outcome: Option<&Outcome>) -> Option<Offer> {
-    let TargetObservation::Found(scale) = &observation.target else { return None };
-    let variant = &observation.variant;
+/// What was decided, as the demand of the variant alone. One without a decision holds what it has.
+fn offer(entry: &Entry<'_>, outcome: Option<&Outcome>) -> Option<Offer> {
+    let scale = entry.scale()?;
+    let variant = &entry.observation.variant;
     let replicas = match outcome {
         Some(Outcome::Desired(desired)) => desired.replicas,
         Some(Outcome::Withheld(_)) | None => scale.spec,
     };
-    let min = EffectiveBounds::of(observation, snapshot).range().min.min(replicas);
     Some(Offer {
         variant: variant.key.clone(),
         cost: variant.cost,
         capacity: CapacityCurve::linear(1.0),
-        bounds: ReplicaBounds { min, max: Some(replicas) },
+        bounds: ReplicaBounds { min: entry.bounds.range().min.min(replicas), max: Some(replicas) },
         keep: 0,
         spec: scale.spec,
         ready: scale.ready,

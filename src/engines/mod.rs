@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!                                  ┌► saturation ─┐  each: demand D, capacity P, confidence, targets
-//! Snapshot ─► groups (model, role) ┤              ├► arbitration ─► zero ─► limits ─► overrides ─► Decision
+//! Snapshot ─► roster (model, role) ┤              ├► arbitration ─► zero ─► limits ─► overrides ─► Decision
 //!      State ──────────────────────┴► slo ────────┘
 //!        ▲                            └► memory ─► State, with the capacity curves it asks for
 //! ```
@@ -14,6 +14,8 @@ mod compensation;
 mod group;
 mod limits;
 mod overrides;
+mod roles;
+mod roster;
 mod saturation;
 mod slo;
 mod state;
@@ -21,7 +23,8 @@ mod zero;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::interfaces::{Decision, Limit, ModelKey, Role, Snapshot, VariantKey, VariantObservation};
+use crate::interfaces::{Decision, Limit, ModelKey, Snapshot};
+use roster::Roster;
 
 pub use slo::{LengthMemory, LoadMemory, ModelMemory, PeakMemory, VariantMemory};
 pub use state::{STATE_VERSION, State, VariantState};
@@ -31,48 +34,36 @@ pub use zero::Activity;
 ///
 /// A variant that is no longer in the snapshot is forgotten.
 pub fn step(state: &State, snapshot: &Snapshot) -> (State, Vec<Decision>) {
-    let mut memories = BTreeMap::new();
-    let mut ceilings = Ceilings::new();
-    let mut decisions = groups(state, snapshot, &ceilings, &mut memories);
-    if limits::find(snapshot, &decisions, &mut ceilings) {
+    let roster = Roster::new(state, snapshot);
+    let mut memories = Memories::new();
+    let mut decisions = decide(&roster, &mut memories);
+    let activity = zero::apply(&roster, &mut decisions);
+    compensation::apply(&roster, &mut decisions);
+    limits::apply(&roster, &mut decisions);
+    overrides::apply(&roster, &mut decisions);
+    let next = state::after(&roster, &decisions, memories, activity);
+    (next, decisions)
+}
+
+/// What the engines decide on each variant, in the order of the roster, knowing what accelerators allow.
+fn decide(roster: &Roster<'_>, memories: &mut Memories) -> Vec<Decision> {
+    let mut decisions: Vec<Option<Decision>> = roster.entries.iter().map(|_| None).collect();
+    for groups in roster.models() {
+        roles::decide(roster, groups, &Ceilings::new(), memories, &mut decisions);
+    }
+    let ceilings = limits::ceilings(roster, &decisions);
+    for groups in roster.models().filter(|groups| limits::is_narrowed(groups, &ceilings)) {
         // What one variant cannot have, another of its model may: the engines decide again, knowing that.
-        decisions = groups(state, snapshot, &ceilings, &mut memories);
+        roles::decide(roster, groups, &ceilings, memories, &mut decisions);
     }
-    let activity = zero::apply(state, snapshot, &mut decisions);
-    compensation::apply(snapshot, &mut decisions);
-    limits::apply(snapshot, &mut decisions);
-    overrides::apply(snapshot, &mut decisions);
-    let next = state.after(snapshot, &decisions, memories, activity);
-    (State { capacities: saturation::learn(state, snapshot), ..next }, decisions)
+    decisions.into_iter().flatten().collect()
 }
 
-/// The most replicas that accelerators allow a variant, and the limit that says so.
-type Ceilings = BTreeMap<VariantKey, (u32, Limit)>;
+/// The most replicas that accelerators allow a variant, by its place, and the limit that says so.
+type Ceilings = BTreeMap<usize, (u32, Limit)>;
 
-/// What the engines decide on each group of variants that shares a load, in the order of the variants.
-fn groups(
-    state: &State,
-    snapshot: &Snapshot,
-    ceilings: &Ceilings,
-    memories: &mut BTreeMap<ModelKey, Arc<ModelMemory>>,
-) -> Vec<Decision> {
-    let mut groups: BTreeMap<(&ModelKey, Role), Vec<&VariantObservation>> = BTreeMap::new();
-    for observation in &snapshot.variants {
-        groups.entry((&observation.variant.model, observation.variant.role)).or_default().push(observation);
-    }
-    let known: BTreeMap<&ModelKey, _> = snapshot.models.iter().map(|known| (&known.model, &known.metrics)).collect();
-    let mut decisions = Vec::with_capacity(snapshot.variants.len());
-    for ((model, role), observations) in groups {
-        let (decided, memory) = group::decide(state, snapshot, ceilings, role, observations, known.get(model).copied());
-        decisions.extend(decided);
-        if let Some(memory) = memory {
-            memories.insert(model.clone(), Arc::new(memory));
-        }
-    }
-    decisions.sort_by(|a, b| a.variant.cmp(&b.variant));
-    decisions
-}
-
+/// What the SLO engine remembers of each model.
+type Memories = BTreeMap<ModelKey, Arc<ModelMemory>>;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

@@ -7,12 +7,15 @@
 //! Engines plan within the bounds that overrides leave ([`EffectiveBounds`]). What remains to be done afterwards: variants
 //! without a decision, which an order may still speak of; a cap on what a model's variants cost together; and the words.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::fmt::Write;
 
-use super::bounds::EffectiveBounds;
+use super::{
+    bounds::EffectiveBounds,
+    roster::{Entry, Group, Roster},
+};
 use crate::interfaces::{
-    Decision, Desired, Direction, EngineName, Limit, ModelKey, Outcome, Override, OverrideKind, Reason,
-    ScaleObservation, Snapshot, TargetObservation, VariantKey, VariantObservation,
+    Decision, Desired, Direction, EngineName, Limit, Outcome, Override, OverrideKind, Reason, ScaleObservation,
+    Snapshot, VariantObservation,
 };
 
 /// Overrides on `observation` by itself that hold now, the strongest last.
@@ -38,28 +41,27 @@ pub(super) fn affordable(order: &Override, cost: f64) -> Option<u32> {
     (cost > 0.0).then(|| order.cost().map(|cap| (cap / cost + 1e-9).floor() as u32)).flatten()
 }
 
-/// `decisions` as the overrides of `snapshot` leave them.
-pub(super) fn apply(snapshot: &Snapshot, decisions: &mut [Decision]) {
+/// `decisions` as the overrides of the snapshot leave them.
+pub(super) fn apply(roster: &Roster<'_>, decisions: &mut [Decision]) {
+    let snapshot = roster.snapshot;
     let has_terms = |found: &VariantObservation| found.variant.shadow || !found.variant.overrides.is_empty();
     if snapshot.overrides.is_empty() && !snapshot.variants.iter().any(has_terms) {
         return;
     }
-    let observations: BTreeMap<&VariantKey, &VariantObservation> =
-        snapshot.variants.iter().map(|observation| (&observation.variant.key, observation)).collect();
-    for decision in decisions.iter_mut() {
-        if let Some(subject) = subject(snapshot, &observations, decision) {
+    for (entry, decision) in roster.beside(decisions) {
+        if let Some(subject) = Subject::of(entry) {
             subject.obey(snapshot, decision);
         }
     }
-    for (model, orders) in &snapshot.overrides {
-        let caps = orders.iter().filter(|order| order.kind == OverrideKind::SpendCap);
+    for groups in roster.models() {
+        let orders = groups.first().and_then(|group| snapshot.overrides.get(group.model)).into_iter().flatten();
+        let caps = orders.filter(|order| order.kind == OverrideKind::SpendCap);
         for cap in caps.filter(|cap| cap.is_active(snapshot.taken_at)) {
-            cap_together(snapshot, model, cap, &observations, decisions);
+            cap_together(roster, groups, cap, decisions);
         }
     }
-    for decision in decisions {
-        let is_shadow = observations.get(&decision.variant).is_some_and(|found| found.variant.shadow);
-        if let (true, Outcome::Desired(desired)) = (is_shadow, &mut decision.outcome) {
+    for (entry, decision) in roster.beside(decisions) {
+        if let (true, Outcome::Desired(desired)) = (entry.observation.variant.shadow, &mut decision.outcome) {
             desired.reason.text.push_str("; shadow mode: no HPA is served this number");
         }
     }
@@ -69,17 +71,13 @@ pub(super) fn apply(snapshot: &Snapshot, decisions: &mut [Decision]) {
 struct Subject<'a> {
     observation: &'a VariantObservation,
     scale: &'a ScaleObservation,
-    bounds: EffectiveBounds,
+    bounds: &'a EffectiveBounds,
 }
 
-fn subject<'a>(
-    snapshot: &Snapshot,
-    observations: &BTreeMap<&VariantKey, &'a VariantObservation>,
-    decision: &Decision,
-) -> Option<Subject<'a>> {
-    let observation: &'a VariantObservation = observations.get(&decision.variant)?;
-    let TargetObservation::Found(scale) = &observation.target else { return None };
-    Some(Subject { observation, scale, bounds: EffectiveBounds::of(observation, snapshot) })
+impl<'a> Subject<'a> {
+    fn of(entry: &'a Entry<'_>) -> Option<Self> {
+        Some(Self { observation: entry.observation, scale: entry.scale()?, bounds: &entry.bounds })
+    }
 }
 
 impl Subject<'_> {
@@ -144,27 +142,25 @@ impl Subject<'_> {
 }
 
 /// A cap on all variants of a model together: the dearest replicas above the minimums go first.
-fn cap_together(
-    snapshot: &Snapshot,
-    model: &ModelKey,
-    order: &Override,
-    observations: &BTreeMap<&VariantKey, &VariantObservation>,
-    decisions: &mut [Decision],
-) {
+fn cap_together(roster: &Roster<'_>, groups: &[Group<'_>], order: &Override, decisions: &mut [Decision]) {
     let Some(cap) = order.cost() else { return };
-    let mut counted: Vec<(Subject<'_>, u32, &mut Decision)> = Vec::new();
-    for decision in decisions.iter_mut().filter(|decision| decision.model == *model) {
-        let Some(subject) = subject(snapshot, observations, decision) else { continue };
-        let replicas = match &decision.outcome {
-            Outcome::Desired(desired) => desired.replicas,
-            Outcome::Withheld(_) => subject.scale.spec,
-        };
-        counted.push((subject, replicas, decision));
-    }
+    let places = groups.iter().flat_map(|group| group.places.iter().copied());
+    let mut counted: Vec<(Subject<'_>, u32, usize)> = places
+        .filter_map(|place| {
+            let subject = Subject::of(&roster.entries[place])?;
+            let replicas = match &decisions[place].outcome {
+                Outcome::Desired(desired) => desired.replicas,
+                Outcome::Withheld(_) => subject.scale.spec,
+            };
+            Some((subject, replicas, place))
+        })
+        .collect();
+    // In the order of names, so that sums do not depend on the roles.
+    counted.sort_by_key(|(.., place)| *place);
     let cost = |subject: &Subject<'_>| subject.observation.variant.cost;
     let mut total: f64 = counted.iter().map(|(subject, n, _)| cost(subject) * f64::from(*n)).sum();
-    counted.sort_by(|a, b| cost(&b.0).total_cmp(&cost(&a.0)).then_with(|| b.2.variant.cmp(&a.2.variant)));
-    for (subject, replicas, decision) in counted {
+    counted.sort_by(|a, b| cost(&b.0).total_cmp(&cost(&a.0)).then_with(|| b.2.cmp(&a.2)));
+    for (subject, replicas, place) in counted {
         let each = cost(&subject);
         if total <= cap * (1.0 + 1e-9) || each <= 0.0 {
             continue;
@@ -173,7 +169,7 @@ fn cap_together(
         let kept = replicas.saturating_sub(excess).max(subject.bounds.range().min.min(replicas));
         if kept < replicas {
             total -= each * f64::from(replicas - kept);
-            subject.set(decision, kept, order, limit(order));
+            subject.set(&mut decisions[place], kept, order, limit(order));
         }
     }
 }

@@ -10,8 +10,9 @@ use super::{
 };
 use crate::interfaces::{
     AcceleratorLimits, AcceleratorMode, AcceleratorPool, AcceleratorQuota, Decision, HpaObservation, HpaTarget,
-    Inventory, ModelKey, Outcome, Override, OverrideKind, ReplicaBounds, Role, SaturationPolicy, ScaleObservation,
-    Signal, Snapshot, TargetObservation, VariantObservation,
+    Inventory, ModelKey, Outcome, Override, OverrideKind, ReplicaBounds, Role, SaturationPolicy,
+    SaturationScalingConfig, ScaleObservation, Signal, Snapshot, TargetObservation, TokenThresholds, UpstreamVersion,
+    VariantObservation,
 };
 
 /// Any number that a source might come up with.
@@ -88,16 +89,9 @@ prop_compose! {
 fn any_inventory() -> impl Strategy<Value = Option<Inventory>> {
     let inventory = (count(), prop::option::of((count(), count()))).prop_map(|(free, quota)| Inventory {
         pools: vec![AcceleratorPool {
-            node_group: "".into(),
-            accelerator: "H100".into(),
-            total: free,
-            allocatable: free,
-            used: 0,
-            free,
-            largest_free_block: free,
-            free_blocks: vec![free],
             provisionable: free,
             provisionable_block: Some(free),
+            ..AcceleratorPool::of_free("H100", free)
         }],
         quotas: quota
             .map(|(hard, used_by_others)| AcceleratorQuota {
@@ -118,7 +112,7 @@ prop_compose! {
         variants in prop::collection::vec(any_variant(), 1..6), inventory in any_inventory(),
         is_limited in any::<bool>(), policy in prop::sample::select(SaturationPolicy::ALL.to_vec()), fit_nodes in any::<bool>(),
         of_model in prop::collection::vec(order(), 0..2), compensate in any::<bool>(),
-        retention in prop::option::of(0_u64..300),
+        retention in prop::option::of(0_u64..300), analyzer in 0_u8..4,
     ) -> Snapshot {
         let variants = variants.into_iter().enumerate().map(|(index, mut observation)| {
             observation.variant.key.name = format!("v{index}").into();
@@ -127,6 +121,11 @@ prop_compose! {
             observation
         });
         let mut snapshot = snapshot(100, variants.collect());
+        snapshot.saturation = Arc::new(SaturationScalingConfig {
+            tokens: [1, 3].contains(&analyzer).then(TokenThresholds::default),
+            upstream: [None, None, Some(UpstreamVersion::V1), Some(UpstreamVersion::V2)][usize::from(analyzer)],
+            ..SaturationScalingConfig::default()
+        });
         snapshot.inventory = inventory.map(Arc::new);
         let accelerators = if is_limited { AcceleratorMode::Limited } else { AcceleratorMode::Unlimited };
         snapshot.limits = AcceleratorLimits { accelerators, saturation_policy: policy, fit_nodes };

@@ -5,13 +5,12 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{slo::ModelMemory, zero::Activity};
+use super::{roster::Roster, saturation, slo::ModelMemory, zero::Activity};
 use crate::{
     interfaces::{
-        CapacityQuestion, Decision, ModelKey, Outcome, ScaleObservation, Snapshot, TargetObservation, VariantKey,
-        as_list,
+        CapacityQuestion, Decision, ModelKey, Outcome, ScaleObservation, TargetObservation, VariantKey, as_list,
     },
-    saturation::tokens::LearnedCapacities,
+    saturation::{tokens::LearnedCapacities, upstream_v2::UpstreamV2Store},
 };
 
 /// Version of the state schema.
@@ -35,6 +34,9 @@ pub struct State {
     /// Tokens that replicas were seen to hold when their compute was full, in models that are judged by tokens.
     #[serde(default)]
     pub capacities: LearnedCapacities,
+    /// The same as upstream's version 2 remembers it, in models that it decides on.
+    #[serde(default, skip_serializing_if = "UpstreamV2Store::is_empty")]
+    pub upstream_windows: UpstreamV2Store,
 }
 
 impl Default for State {
@@ -45,6 +47,7 @@ impl Default for State {
             models: BTreeMap::new(),
             activity: BTreeMap::new(),
             capacities: LearnedCapacities::default(),
+            upstream_windows: UpstreamV2Store::default(),
         }
     }
 }
@@ -82,27 +85,27 @@ impl State {
     pub fn questions(&self) -> impl Iterator<Item = &Arc<CapacityQuestion>> {
         self.models.values().flat_map(|memory| memory.questions())
     }
+}
 
-    /// The state after `decisions` on `snapshot`.
-    pub(super) fn after(
-        &self,
-        snapshot: &Snapshot,
-        decisions: &[Decision],
-        models: BTreeMap<ModelKey, Arc<ModelMemory>>,
-        activity: BTreeMap<ModelKey, Activity>,
-    ) -> Self {
-        let outcomes: BTreeMap<&VariantKey, &Outcome> =
-            decisions.iter().map(|decision| (&decision.variant, &decision.outcome)).collect();
-        let variants = snapshot
-            .variants
-            .iter()
-            .map(|observation| {
-                let key = &observation.variant.key;
-                let previous = self.variants.get(key);
-                (key.clone(), remember(previous, snapshot.taken_at, &observation.target, outcomes.get(key).copied()))
-            })
-            .collect();
-        Self { version: STATE_VERSION, variants, models, activity, capacities: LearnedCapacities::default() }
+/// The state after `decisions` on the variants of `roster`.
+pub(super) fn after(
+    roster: &Roster<'_>,
+    decisions: &[Decision],
+    models: BTreeMap<ModelKey, Arc<ModelMemory>>,
+    activity: BTreeMap<ModelKey, Activity>,
+) -> State {
+    let remembered = roster.entries.iter().zip(decisions).map(|(entry, decision)| {
+        let next = remember(entry.previous, roster.snapshot.taken_at, &entry.observation.target, &decision.outcome);
+        (entry.observation.variant.key.clone(), next)
+    });
+    let variants = remembered.collect();
+    State {
+        version: STATE_VERSION,
+        variants,
+        models,
+        activity,
+        capacities: saturation::learn(roster),
+        upstream_windows: saturation::windows(roster),
     }
 }
 
@@ -110,11 +113,11 @@ fn remember(
     previous: Option<&VariantState>,
     now: Timestamp,
     target: &TargetObservation,
-    outcome: Option<&Outcome>,
+    outcome: &Outcome,
 ) -> VariantState {
     let desired = match outcome {
-        Some(Outcome::Desired(desired)) => Some(desired.replicas),
-        Some(Outcome::Withheld(_)) | None => previous.and_then(|state| state.desired),
+        Outcome::Desired(desired) => Some(desired.replicas),
+        Outcome::Withheld(_) => previous.and_then(|state| state.desired),
     };
     let (ready, spec) = match target {
         TargetObservation::Found(ScaleObservation { ready, spec, .. }) => (*ready, *spec),

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use super::{State, step};
 use crate::interfaces::{
     Decision, Desired, Direction, EngineKind, HpaObservation, HpaTarget, Limit, ModelKey, Outcome, ReplicaBounds,
-    ReplicaMetrics, Role, ScaleObservation, Signal, Snapshot, SourceHealth, TargetObservation, TargetReference,
-    Variant, VariantKey, VariantObservation, WithheldKind,
+    ReplicaMetrics, Role, ScaleObservation, ServiceObjective, Signal, Snapshot, SourceHealth, TargetObservation,
+    TargetReference, Variant, VariantKey, VariantObservation, WithheldKind,
 };
 
 pub(super) fn at(second: i64) -> Timestamp {
@@ -75,15 +75,27 @@ pub(super) fn snapshot(second: i64, variants: Vec<VariantObservation>) -> Snapsh
     }
 }
 
-fn decide(snapshot: &Snapshot) -> Vec<Decision> {
+pub(super) fn decide(snapshot: &Snapshot) -> Vec<Decision> {
     step(&State::default(), snapshot).1
 }
 
 /// Decides after the same world has stood for two minutes, so that every window is full.
-fn decide_settled(snapshot: &Snapshot) -> Vec<Decision> {
+pub(super) fn decide_settled(snapshot: &Snapshot) -> Vec<Decision> {
     let mut earlier = snapshot.clone();
     earlier.taken_at = snapshot.taken_at - Duration::from_secs(120);
     step(&step(&State::default(), &earlier).0, snapshot).1
+}
+
+/// An objective for whole requests.
+pub(super) fn objective() -> ServiceObjective {
+    ServiceObjective {
+        class: "chat".into(),
+        priority: 1,
+        time_to_first_token: Some(1.0),
+        inter_token_latency: Some(0.05),
+        tokens_per_second: None,
+        target_share: 0.99,
+    }
 }
 
 pub(super) fn desired(decisions: &[Decision], name: &str) -> Desired {
@@ -379,17 +391,6 @@ fn the_hpas_maximum_binds_and_spills_to_the_next_variant() {
     assert_eq!((bound.replicas, bound.unconstrained), (2, 3));
     assert_eq!(bound.bound_by, Some(Limit::HpaMaxReplicas("cheap-hpa".into(), 2)));
     assert_eq!(desired(&decisions, "dear").replicas, 2);
-}
-
-#[test]
-fn roles_of_one_model_are_decided_apart() {
-    let mut prefill = variant("prefill", 5.0, 2, BUSY, 0);
-    prefill.variant.role = Role::Prefill;
-    let mut decode = variant("decode", 9.0, 2, IDLE, 0);
-    decode.variant.role = Role::Decode;
-    let decisions = decide_settled(&snapshot(0, vec![prefill, decode]));
-    assert_eq!(desired(&decisions, "prefill").replicas, 3);
-    assert_eq!(desired(&decisions, "decode").replicas, 1);
 }
 
 #[test]

@@ -113,6 +113,19 @@ pub struct SaturationScalingConfig {
     /// When set, KV-cache tokens are counted instead of percentages, where replicas tell the size of their caches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<TokenThresholds>,
+    /// When set, this version of upstream decides as it does there, defects included, and no objective is aimed at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<UpstreamVersion>,
+}
+
+/// A version of upstream's saturation analyzer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum UpstreamVersion {
+    /// Percentages: one replica at a time.
+    V1,
+    /// KV-cache tokens with the cost-aware optimizer.
+    V2,
 }
 
 /// Utilisation at which the token analyzer acts: tokens that requests hold and wait for, over those that replicas carry.
@@ -152,6 +165,7 @@ impl Default for SaturationScalingConfig {
             safety_margin: 0.10,
             spare_triggers: None,
             tokens: None,
+            upstream: None,
         }
     }
 }

@@ -43,6 +43,24 @@ pub struct AcceleratorPool {
     pub provisionable_block: Option<u32>,
 }
 
+impl AcceleratorPool {
+    /// Free accelerators of one type and nothing else, in no node group and as though on one node.
+    pub fn of_free(accelerator: impl Into<Arc<str>>, free: u32) -> Self {
+        Self {
+            node_group: "".into(),
+            accelerator: accelerator.into(),
+            total: free,
+            allocatable: free,
+            used: 0,
+            free,
+            largest_free_block: free,
+            free_blocks: (free > 0).then_some(free).into_iter().collect(),
+            provisionable: 0,
+            provisionable_block: None,
+        }
+    }
+}
+
 /// Accelerators that one namespace may hold.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

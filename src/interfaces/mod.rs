@@ -35,6 +35,7 @@ pub use collector::{
 };
 pub use config::{
     ActuationMode, AgeLimits, EngineOptions, InvalidThreshold, SaturationScalingConfig, SpareTriggers, TokenThresholds,
+    UpstreamVersion,
 };
 pub use decision::{
     Decision, Desired, Direction, EngineName, Growth, Limit, Outcome, Reason, SaturationLevel, VariantDecision,

@@ -18,7 +18,7 @@ use super::{
     cover::{self, Plan, Range},
     ranges,
 };
-use crate::interfaces::{Inventory, Limit};
+use crate::interfaces::{Inventory, Limit, ModelKey, Role};
 pub(crate) use stock::{Stock, Usage};
 
 /// The answers with growth beyond what is set denied, because nobody knows what there is.
@@ -152,19 +152,53 @@ impl<'a> Contest<'a> {
     fn satisfy(&mut self, group: Vec<usize>) -> Vec<usize> {
         let mut order: Vec<(f64, usize)> = group.into_iter().map(|model| (self.regret(model), model)).collect();
         order.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| self.name(a.1).cmp(&self.name(b.1))));
+        let order: Vec<usize> = order.into_iter().map(|(_, model)| model).collect();
         let mut left_over = Vec::new();
-        for (_, model) in order {
-            match self.fitting_plan(model) {
-                Some(plan) => {
-                    for (offer, replicas) in plan.into_iter().enumerate() {
-                        self.give(model, offer, replicas.saturating_sub(self.given[model][offer]));
-                    }
-                    self.is_satisfied[model] = true;
-                }
-                None => left_over.push(model),
+        for unit in self.units(&order) {
+            if !self.satisfy_unit(&unit) {
+                left_over.extend(unit);
             }
         }
         left_over
+    }
+
+    /// The models of `order` with prefill and decode of one together: either carries nothing without the other.
+    fn units(&self, order: &[usize]) -> Vec<Vec<usize>> {
+        let mut places: BTreeMap<&ModelKey, usize> = BTreeMap::new();
+        let mut units: Vec<Vec<usize>> = Vec::with_capacity(order.len());
+        for &index in order {
+            let model = &self.models[index];
+            if model.role == Role::Both {
+                units.push(vec![index]);
+                continue;
+            }
+            let place = *places.entry(&model.model).or_insert(units.len());
+            if place == units.len() {
+                units.push(Vec::new());
+            }
+            units[place].push(index);
+        }
+        units
+    }
+
+    /// Gives all models of a unit their whole demands, or none.
+    fn satisfy_unit(&mut self, unit: &[usize]) -> bool {
+        let before = (unit.len() > 1).then(|| (self.stock.clone(), self.given.clone()));
+        for &model in unit {
+            let Some(plan) = self.fitting_plan(model) else {
+                if let Some((stock, given)) = before {
+                    (self.stock, self.given) = (stock, given);
+                }
+                return false;
+            };
+            for (offer, replicas) in plan.into_iter().enumerate() {
+                self.give(model, offer, replicas.saturating_sub(self.given[model][offer]));
+            }
+        }
+        for &model in unit {
+            self.is_satisfied[model] = true;
+        }
+        true
     }
 
     fn name(&self, model: usize) -> impl Ord + use<'a> {

@@ -62,8 +62,12 @@ fn shrink(mut spare: f64, variants: &[UpstreamVariant], replicas: &mut [u32]) {
     for (position, index) in order.iter().copied().enumerate() {
         let variant = &variants[index];
         let is_last = position + 1 == order.len();
-        let others: u32 = (0..variants.len()).filter(|other| *other != index).map(|other| replicas[other]).sum();
-        let floor = if is_last && others == 0 { variant.min.max(1) } else { variant.min };
+        // Of what nobody knows the capacity of, nothing is known to be to spare.
+        if variant.capacity.is_nan() || variant.capacity <= 0.0 {
+            continue;
+        }
+        let has_others = (0..variants.len()).any(|other| other != index && replicas[other] > 0);
+        let floor = if is_last && !has_others { variant.min.max(1) } else { variant.min };
         let removable = (spare / variant.capacity).floor().max(0.0) as u32;
         let removed = removable.min(replicas[index].saturating_sub(floor));
         replicas[index] -= removed;

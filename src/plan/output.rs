@@ -120,10 +120,11 @@ fn cost(snapshot: &Snapshot, decisions: &[Decision]) -> f64 {
         let observation = observed.get(&decision.variant)?;
         Some(held(decision, observation)? * observation.variant.cost)
     };
-    decisions.iter().filter_map(cost).sum()
+    // The sum of nothing is -0, which nobody wants to read.
+    decisions.iter().filter_map(cost).sum::<f64>() + 0.0
 }
 
 fn cost_as_set(snapshot: &Snapshot) -> f64 {
     let cost = |observation: &VariantObservation| Some(f64::from(spec(observation)?) * observation.variant.cost);
-    snapshot.variants.iter().filter_map(cost).sum()
+    snapshot.variants.iter().filter_map(cost).sum::<f64>() + 0.0
 }

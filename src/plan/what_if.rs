@@ -245,18 +245,7 @@ fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 }
 
 fn pool(accelerator: &str, free: u32) -> AcceleratorPool {
-    AcceleratorPool {
-        node_group: "what-if".into(),
-        accelerator: accelerator.into(),
-        total: free,
-        allocatable: free,
-        used: 0,
-        free,
-        largest_free_block: free,
-        free_blocks: vec![free],
-        provisionable: 0,
-        provisionable_block: None,
-    }
+    AcceleratorPool { node_group: "what-if".into(), ..AcceleratorPool::of_free(accelerator, free) }
 }
 
 fn assignment<T: FromStr>(text: &str) -> Result<(String, T), String> {

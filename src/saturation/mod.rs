@@ -11,5 +11,7 @@ pub mod tokens;
 mod upstream_v1;
 pub mod upstream_v2;
 
+pub(crate) use percentage::joined;
 pub use percentage::{PercentageAnalyzer, Replica, analyze_replicas, relative_spare, replicas_of};
+pub(crate) use targets::by_cost;
 pub use upstream_v1::UpstreamV1Analyzer;

@@ -28,7 +28,7 @@ impl SaturationAnalyzer for PercentageAnalyzer {
         analysis: &ModelSaturationAnalysis,
         variants: &[VariantDecision],
     ) -> BTreeMap<VariantKey, u32> {
-        targets::by_cost(analysis, variants)
+        targets::by_cost(targets::direction(analysis), variants)
     }
 }
 
@@ -63,19 +63,21 @@ impl Replica {
 /// Engine instances joined to replicas. An instance that lacks a signal or a variant leaves its whole pod out: half a
 /// replica's load says nothing of the replica.
 pub fn replicas_of(metrics: &[ReplicaMetrics]) -> Vec<Replica> {
-    let mut pods: BTreeMap<&Arc<str>, Option<Replica>> = BTreeMap::new();
-    for instance in metrics {
-        let loaded = load_of(instance);
-        pods.entry(&instance.pod)
-            .and_modify(|pod| {
-                *pod = match (pod.take(), &loaded) {
-                    (Some(replica), Some(other)) => Some(join(replica, other)),
-                    _ => None,
-                };
-            })
-            .or_insert(loaded);
-    }
-    pods.into_values().flatten().collect()
+    joined(metrics.iter().map(|instance| (&instance.pod, load_of(instance))))
+}
+
+/// Loads of engine instances, each with its pod, joined to replicas in the order of pods. An instance without a load leaves
+/// its whole pod out.
+pub(crate) fn joined<'a>(instances: impl Iterator<Item = (&'a Arc<str>, Option<Replica>)>) -> Vec<Replica> {
+    let mut instances: Vec<(&Arc<str>, Option<Replica>)> = instances.collect();
+    instances.sort_by_key(|(pod, _)| *pod);
+    let pods = instances.chunk_by_mut(|(pod, _), (next, _)| pod == next);
+    let replica = |pod: &mut [(&'a Arc<str>, Option<Replica>)]| {
+        let mut loads = pod.iter_mut().map(|(_, load)| load.take());
+        let first = loads.next().flatten()?;
+        loads.try_fold(first, |replica, other| Some(join(replica, &other?)))
+    };
+    pods.filter_map(replica).collect()
 }
 
 fn load_of(instance: &ReplicaMetrics) -> Option<Replica> {

@@ -2,22 +2,33 @@
 
 use std::collections::BTreeMap;
 
-use crate::interfaces::{Growth, ModelSaturationAnalysis, VariantDecision, VariantKey};
+use crate::interfaces::{Direction, Growth, ModelSaturationAnalysis, VariantDecision, VariantKey};
+
+/// Which way an analysis points.
+pub(super) fn direction(analysis: &ModelSaturationAnalysis) -> Direction {
+    if analysis.should_scale_up {
+        Direction::Up
+    } else if analysis.scale_down_safe {
+        Direction::Down
+    } else {
+        Direction::Hold
+    }
+}
 
 /// `CalculateCapacityTargets` of the package reference: one replica more on the cheapest variant with room, one less on
 /// the dearest that may lose one, otherwise what was asked for before; always within bounds.
-pub(super) fn by_cost(analysis: &ModelSaturationAnalysis, variants: &[VariantDecision]) -> BTreeMap<VariantKey, u32> {
+pub(crate) fn by_cost(direction: Direction, variants: &[VariantDecision]) -> BTreeMap<VariantKey, u32> {
     let mut targets: BTreeMap<VariantKey, u32> =
         variants.iter().map(|variant| (variant.variant.clone(), clamped(variant, held(variant)))).collect();
-    if analysis.should_scale_up {
-        if let Some(variant) = cheapest_with_room(variants) {
-            targets
-                .insert(variant.variant.clone(), clamped(variant, held(variant).max(variant.spec.saturating_add(1))));
+    let moved = match direction {
+        Direction::Up => {
+            cheapest_with_room(variants).map(|found| (found, held(found).max(found.spec.saturating_add(1))))
         }
-    } else if analysis.scale_down_safe
-        && let Some(variant) = dearest_to_shrink(variants)
-    {
-        targets.insert(variant.variant.clone(), clamped(variant, variant.spec - 1));
+        Direction::Down => dearest_to_shrink(variants).map(|found| (found, found.spec.saturating_sub(1))),
+        Direction::Hold => None,
+    };
+    if let Some((variant, replicas)) = moved {
+        targets.insert(variant.variant.clone(), clamped(variant, replicas));
     }
     targets
 }

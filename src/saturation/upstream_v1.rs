@@ -13,12 +13,14 @@ use crate::interfaces::{
     VariantDecision, VariantKey,
 };
 
-/// `kvSpareTrigger` and `queueSpareTrigger` where a configuration has none.
-const DEFAULT_TRIGGERS: SpareTriggers = SpareTriggers { kv_cache: 0.10, queue_depth: 3.0 };
-
 /// Upstream's version 1, for comparison and migration.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct UpstreamV1Analyzer;
+
+impl UpstreamV1Analyzer {
+    /// `kvSpareTrigger` and `queueSpareTrigger` where a configuration has none.
+    pub const TRIGGERS: SpareTriggers = SpareTriggers { kv_cache: 0.10, queue_depth: 3.0 };
+}
 
 impl SaturationAnalyzer for UpstreamV1Analyzer {
     fn analyze_model_saturation(
@@ -38,7 +40,7 @@ impl SaturationAnalyzer for UpstreamV1Analyzer {
         if variants.iter().any(in_transition) {
             return variants.iter().map(|variant| (variant.variant.clone(), asked_for(variant))).collect();
         }
-        super::targets::by_cost(analysis, variants)
+        super::targets::by_cost(super::targets::direction(analysis), variants)
     }
 }
 
@@ -57,7 +59,7 @@ pub(super) fn analyze(
     replicas: &[Replica],
     config: &SaturationScalingConfig,
 ) -> ModelSaturationAnalysis {
-    let triggers = config.spare_triggers.unwrap_or(DEFAULT_TRIGGERS);
+    let triggers = config.spare_triggers.unwrap_or(UpstreamV1Analyzer::TRIGGERS);
     let thresholds = (config.kv_cache_threshold, config.queue_depth_threshold);
     let non_saturated: Vec<&Replica> = replicas.iter().filter(|replica| !replica.is_saturated(config)).collect();
 
@@ -88,7 +90,10 @@ mod tests {
     use crate::interfaces::{EngineKind, Growth, ReplicaBounds, Role, Signal};
 
     fn upstream_defaults() -> SaturationScalingConfig {
-        SaturationScalingConfig { spare_triggers: Some(DEFAULT_TRIGGERS), ..SaturationScalingConfig::default() }
+        SaturationScalingConfig {
+            spare_triggers: Some(UpstreamV1Analyzer::TRIGGERS),
+            ..SaturationScalingConfig::default()
+        }
     }
 
     fn replica(index: usize, variant: &str, kv: f64, queue: f64) -> ReplicaMetrics {

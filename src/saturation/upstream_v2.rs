@@ -3,10 +3,15 @@
 //! Its known defects are part of it: peaks of cache and queue that did not coincide are summed, and the mean of the last
 //! ten observations, however old or low, is the compute bound ([`super::tokens::LearnedCapacities`] is ours).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
-use super::tokens::{CapacityKey, EngineArguments, TokenLoad, memory_bound, waiting_tokens};
-use crate::interfaces::Role;
+use serde::{Deserialize, Serialize};
+
+use super::tokens::{CapacityKey, EngineArguments, TokenLoad, WorkloadShape, memory_bound, waiting_tokens};
+use crate::interfaces::{Role, as_list};
 
 /// Observations in a rolling window.
 const WINDOW: usize = 10;
@@ -66,10 +71,28 @@ pub struct UpstreamV2Analysis {
 }
 
 /// Rolling windows of compute bounds. Never evicted, as upstream has it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct UpstreamV2Store(BTreeMap<CapacityKey, VecDeque<f64>>);
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct UpstreamV2Store(#[serde(with = "as_list")] BTreeMap<CapacityKey, VecDeque<f64>>);
 
 impl UpstreamV2Store {
+    /// Whether nothing was observed yet.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The windows of one model.
+    #[must_use]
+    pub fn of_model(&self, model_id: &Arc<str>) -> Self {
+        let first = CapacityKey {
+            model_id: model_id.clone(),
+            accelerator: "".into(),
+            accelerators: 0,
+            shape: WorkloadShape::Short,
+        };
+        let own = self.0.range(first..).take_while(|(key, _)| key.model_id == *model_id);
+        Self(own.map(|(key, window)| (key.clone(), window.clone())).collect())
+    }
+
     /// Analyses an instance and remembers what it shows.
     pub fn analyze(
         &mut self,
@@ -169,7 +192,6 @@ pub fn required_and_spare(demand: f64, supply: f64, anticipated: f64, config: &U
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::saturation::tokens::WorkloadShape;
 
     fn key() -> CapacityKey {
         CapacityKey { model_id: "m".into(), accelerator: "A100".into(), accelerators: 1, shape: WorkloadShape::Medium }

@@ -125,18 +125,7 @@ fn inventory(system: &System) -> Inventory {
         .iter()
         .map(|accelerator| (accelerator.kind(), system.capacity.get(accelerator.kind()).copied().unwrap_or(0)))
         .collect();
-    let pool = |(kind, count): (&&str, &u32)| AcceleratorPool {
-        node_group: "".into(),
-        accelerator: (*kind).into(),
-        total: *count,
-        allocatable: *count,
-        used: 0,
-        free: *count,
-        largest_free_block: 0,
-        free_blocks: Vec::new(),
-        provisionable: 0,
-        provisionable_block: None,
-    };
+    let pool = |(kind, count): (&&str, &u32)| AcceleratorPool::of_free(*kind, *count);
     let quota = |(kind, count): (&&str, &u32)| AcceleratorQuota {
         name: (*kind).into(),
         namespace: None,

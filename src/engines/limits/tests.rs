@@ -69,19 +69,7 @@ fn decide(
 }
 
 fn free(count: u32) -> Inventory {
-    let pool = AcceleratorPool {
-        node_group: "".into(),
-        accelerator: "H100".into(),
-        total: count,
-        allocatable: count,
-        used: 0,
-        free: count,
-        largest_free_block: count,
-        free_blocks: Vec::new(),
-        provisionable: 0,
-        provisionable_block: None,
-    };
-    Inventory { pools: vec![pool], quotas: Vec::new() }
+    Inventory { pools: vec![AcceleratorPool::of_free("H100", count)], quotas: Vec::new() }
 }
 
 fn desired(outcome: &Outcome) -> &Desired {
@@ -137,7 +125,7 @@ fn what_has_no_accelerators_left_grows_on_another_type() {
     };
     let variants = vec![on_h100(full("a", now())), on_l4(full("b", now()))];
     let mut inventory = free(0);
-    inventory.pools.push(AcceleratorPool { accelerator: "L4".into(), ..free(8).pools.remove(0) });
+    inventory.pools.push(AcceleratorPool::of_free("L4", 8));
     let replicas = |outcomes: &[Outcome]| (desired(&outcomes[0]).replicas, desired(&outcomes[1]).replicas);
     let unlimited = decide(variants.clone(), None, AcceleratorMode::Unlimited);
     assert_eq!(replicas(&unlimited), (3, 1), "the cheaper one grows");

@@ -3,28 +3,44 @@
 use jiff::Timestamp;
 
 use crate::{
-    engines::group::{Member, total},
+    engines::group::{Case, Member, total, usable},
     interfaces::{
-        Desired, Direction, EngineName, Limit, Outcome, Reason, ReplicaMetrics, ScaleObservation, Signal, Snapshot,
-        Withheld, WithheldKind, age,
+        Desired, Direction, EngineName, Limit, Outcome, Reason, ReplicaMetrics, ScaleObservation, Signal,
+        SignalAverages, Withheld, WithheldKind, age,
     },
-    saturation::replicas_of,
+    saturation::{Replica, joined},
 };
 
+/// The replicas of a group that can be measured now, with what is yet to come.
+pub(in crate::engines) fn measured(case: &Case<'_, '_>) -> Vec<Replica> {
+    let loads = case.members.iter().flat_map(|member| {
+        member.replicas().map(|instance| {
+            let load = load(case, instance);
+            (&instance.pod, load.map(|load| Replica { variant: member.key().clone(), load }))
+        })
+    });
+    joined(loads)
+}
+
+fn load(case: &Case<'_, '_>, instance: &ReplicaMetrics) -> Option<SignalAverages> {
+    let (kv_cache, queue_depth) = fresh(case, instance);
+    let load = SignalAverages { kv_cache: *kv_cache.value()?, queue_depth: *queue_depth.value()? };
+    Some(load.scaled(case.inflow))
+}
+
+fn fresh(case: &Case<'_, '_>, instance: &ReplicaMetrics) -> (Signal<f64>, Signal<f64>) {
+    let fresh = |signal| usable(signal, case.snapshot.taken_at, case.snapshot.ages.signal);
+    (fresh(instance.kv_cache_usage), fresh(instance.queue_length))
+}
+
 /// Outcomes of all members when nothing of the model can be measured; `None` when something can.
-pub(in crate::engines) fn without_measurement(
-    snapshot: &Snapshot,
-    members: &[Member<'_>],
-    metrics: &[ReplicaMetrics],
-) -> Option<Vec<Outcome>> {
+pub(in crate::engines) fn without_measurement(case: &Case<'_, '_>, measured: &[Replica]) -> Option<Vec<Outcome>> {
+    let members = case.members;
     let ready = total(members.iter().map(|member| member.scale.ready));
     if ready == 0 {
         return Some(members.iter().map(before_the_first_replica).collect());
     }
-    let measured = replicas_of(metrics);
-    measured
-        .is_empty()
-        .then(|| members.iter().map(|member| metrics_missing(snapshot, members, member, ready)).collect())
+    measured.is_empty().then(|| members.iter().map(|member| metrics_missing(case, member, ready)).collect())
 }
 
 /// No replica is ready, so no signal is expected: only the bounds speak.
@@ -57,7 +73,8 @@ fn before_the_first_replica(member: &Member<'_>) -> Outcome {
     })
 }
 
-fn metrics_missing(snapshot: &Snapshot, members: &[Member<'_>], member: &Member<'_>, ready: u32) -> Outcome {
+fn metrics_missing(case: &Case<'_, '_>, member: &Member<'_>, ready: u32) -> Outcome {
+    let Case { snapshot, members, .. } = *case;
     let variant = &member.observation.variant;
     let limit = snapshot.ages.signal.as_secs();
     let newest = members.iter().flat_map(|member| &member.observation.replicas).filter_map(newest_sample).max();
@@ -96,9 +113,8 @@ fn newest_sample(replica: &ReplicaMetrics) -> Option<Timestamp> {
 }
 
 /// Sample time of the oldest signal that went into the decision.
-pub(super) fn oldest_sample(metrics: &[ReplicaMetrics]) -> Option<Timestamp> {
-    let complete = metrics
-        .iter()
-        .filter(|replica| replica.kv_cache_usage.value().is_some() && replica.queue_length.value().is_some());
-    complete.flat_map(|replica| [&replica.kv_cache_usage, &replica.queue_length]).filter_map(Signal::sampled_at).min()
+pub(super) fn oldest_sample(case: &Case<'_, '_>) -> Option<Timestamp> {
+    let instances = case.members.iter().flat_map(Member::replicas).map(|instance| fresh(case, instance));
+    let sampled = instances.filter_map(|(kv_cache, queue)| Some(kv_cache.sampled_at()?.min(queue.sampled_at()?)));
+    sampled.min()
 }

@@ -13,63 +13,61 @@ mod demand;
 mod inputs;
 mod restraint;
 mod tokens;
+mod upstream;
 
-use super::{State, arbitration::Opinion, group::Member};
+use super::{
+    arbitration::Opinion,
+    group::{Case, Member},
+};
 use crate::{
-    interfaces::{
-        EngineName, Growth, ModelKey, ModelMetrics, ReplicaMetrics, SaturationAnalyzer, SaturationScalingConfig,
-        Snapshot, VariantDecision, VariantKey,
-    },
-    saturation::{PercentageAnalyzer, replicas_of},
+    interfaces::{EngineName, Growth, SaturationScalingConfig, VariantDecision, VariantKey},
+    saturation::{Replica, analyze_replicas},
 };
 
-pub(super) use inputs::without_measurement;
+pub(super) use inputs::{measured, without_measurement};
 pub(super) use tokens::learn;
+pub(super) use upstream::windows;
 
-/// What the saturation engine makes of the variants of one model and role: by tokens where the configuration says so and
-/// replicas tell the size of their caches, else by percentages.
-pub(super) fn opinion(
-    state: &State,
-    snapshot: &Snapshot,
-    model: &ModelKey,
-    members: &[Member<'_>],
-    metrics: &[ReplicaMetrics],
-    known: Option<&ModelMetrics>,
-    config: &SaturationScalingConfig,
-) -> Opinion {
-    let by_tokens = config
-        .tokens
-        .and_then(|thresholds| tokens::opinion(state, snapshot, model, members, metrics, known, (config, thresholds)));
-    by_tokens.unwrap_or_else(|| by_percentages(snapshot, model, members, metrics, config))
+/// What the saturation engine makes of a group.
+pub(super) struct Saturation {
+    pub(super) opinion: Opinion,
+    /// How many times what the replicas can take arrives; 1 unless they are saturated.
+    pub(super) excess: f64,
 }
 
-fn by_percentages(
-    snapshot: &Snapshot,
-    model: &ModelKey,
-    members: &[Member<'_>],
-    metrics: &[ReplicaMetrics],
-    config: &SaturationScalingConfig,
-) -> Opinion {
-    let replicas = replicas_of(metrics);
-    let analysis = PercentageAnalyzer.analyze_model_saturation(model, metrics, config);
-    let change = restraint::change(snapshot, members, &replicas, &analysis, config);
+/// What it makes of the measured `replicas` of a group: by tokens where the configuration says so and replicas tell the
+/// size of their caches, else by percentages.
+pub(super) fn judge(case: &Case<'_, '_>, replicas: &[Replica]) -> Saturation {
+    if let Some(version) = case.config.upstream {
+        return upstream::judge(case, replicas, version);
+    }
+    let by_tokens = case.config.tokens.and_then(|thresholds| tokens::judge(case, thresholds));
+    by_tokens.unwrap_or_else(|| by_percentages(case, replicas))
+}
+
+fn by_percentages(case: &Case<'_, '_>, replicas: &[Replica]) -> Saturation {
+    let Case { snapshot, members, config, .. } = *case;
+    let analysis = analyze_replicas(case.group.model, replicas, config);
+    let change = restraint::change(case, replicas, &analysis);
     let variants: Vec<VariantDecision> =
         members.iter().map(|member| member.as_variant_decision(snapshot.taken_at, snapshot.ages.pending)).collect();
-    let targets = allocation::targets(&analysis, change.step, &variants);
+    let targets = allocation::targets(change.step, &variants);
     let moved = variants.iter().find(|variant| targets.get(&variant.variant).is_some_and(|n| *n != variant.spec));
-    let (demand, capacity) = demand::demand_and_capacity(&replicas, config);
-    Opinion {
+    let (demand, capacity) = demand::demand_and_capacity(replicas, config);
+    let opinion = Opinion {
         engine: EngineName::Saturation,
         demand,
         capacity,
         // It measures what it judges.
         confidence: 1.0,
-        unconstrained: allocation::unconstrained(&analysis, change.step, &variants),
+        unconstrained: allocation::unconstrained(change.step, &variants),
         first: moved.map(|variant| variant.variant.clone()),
         targets,
         clause: change.clause,
-        oldest_input: inputs::oldest_sample(metrics),
-    }
+        oldest_input: inputs::oldest_sample(case),
+    };
+    // A replica at its threshold carries 1.
+    Saturation { opinion, excess: (demand / replicas.len().max(1) as f64).max(1.0) }
 }
 
 /// The thresholds with which it watches over an engine that knows what replicas carry: spare capacity is that engine's
@@ -84,6 +82,7 @@ pub(super) fn as_guard(config: &SaturationScalingConfig) -> SaturationScalingCon
         queue_depth_threshold: config.queue_depth_threshold * JAM,
         spare_triggers: None,
         tokens: None,
+        upstream: None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{demand, percent};
 use crate::{
-    engines::group::{Member, total},
+    engines::group::{Case, Member, total},
     interfaces::{ModelSaturationAnalysis, SaturationScalingConfig, Snapshot, age},
     saturation::Replica,
 };
@@ -28,19 +28,15 @@ pub(super) enum Step {
 }
 
 /// The change that the analysis calls for, less what is on its way already.
-pub(super) fn change(
-    snapshot: &Snapshot,
-    members: &[Member<'_>],
-    replicas: &[Replica],
-    analysis: &ModelSaturationAnalysis,
-    config: &SaturationScalingConfig,
-) -> Change {
+pub(super) fn change(case: &Case<'_, '_>, replicas: &[Replica], analysis: &ModelSaturationAnalysis) -> Change {
+    let Case { members, config, .. } = *case;
     let ready = total(members.iter().map(|member| member.scale.ready));
     let pending = total(members.iter().map(|member| member.pending));
-    if let Some(shortage) = demand::shortage(analysis, replicas, config) {
+    if let Some(mut shortage) = demand::shortage(analysis, replicas, config) {
+        shortage.clause.push_str(&expected(case.inflow));
         grow(shortage, analysis.total_replicas, ready, pending)
     } else if analysis.scale_down_safe {
-        shrink(snapshot, members, analysis, config)
+        shrink(case, analysis)
     } else {
         Change { step: Step::Hold, clause: enough(analysis, config) }
     }
@@ -59,15 +55,19 @@ fn grow(shortage: demand::Shortage, measured: u32, ready: u32, pending: u32) -> 
     }
 }
 
-fn shrink(
-    snapshot: &Snapshot,
-    members: &[Member<'_>],
-    analysis: &ModelSaturationAnalysis,
-    config: &SaturationScalingConfig,
-) -> Change {
+/// Where the load is not the measured one alone: why not.
+pub(super) fn expected(inflow: f64) -> String {
+    if inflow <= 1.0 {
+        return String::new();
+    }
+    format!(", with the {inflow:.2} times as much that prefill will let through once it has its replicas")
+}
+
+fn shrink(case: &Case<'_, '_>, analysis: &ModelSaturationAnalysis) -> Change {
+    let config = case.config;
     let spare = percent(analysis.average_spare_capacity);
     let hold = |why: String| Change { step: Step::Hold, clause: format!("spare capacity is {spare}, but {why}") };
-    if let Some(why) = why_not_fewer(snapshot, members, analysis.total_replicas) {
+    if let Some(why) = why_not_fewer(case, analysis.total_replicas) {
         return hold(why);
     }
     let left = percent(config.spare_capacity_target + config.safety_margin);
@@ -78,9 +78,10 @@ fn shrink(
 }
 
 /// Why none of the `members` gives up a replica, of which `measured` have fresh metrics; `None` if nothing is in the way.
-pub(super) fn why_not_fewer(snapshot: &Snapshot, members: &[Member<'_>], measured: u32) -> Option<String> {
-    let ready: u32 = members.iter().map(|member| member.scale.ready).sum();
-    let pending: u32 = members.iter().map(|member| member.pending).sum();
+pub(super) fn why_not_fewer(case: &Case<'_, '_>, measured: u32) -> Option<String> {
+    let Case { snapshot, members, .. } = *case;
+    let ready = total(members.iter().map(|member| member.scale.ready));
+    let pending = total(members.iter().map(|member| member.pending));
     if measured < ready {
         return Some(format!("only {measured} of {ready} ready replicas have fresh metrics, so none is removed"));
     }

@@ -4,18 +4,27 @@
 //! covered by the cheapest replicas, exactly ([`crate::optimizer`]). A replica carries what its cache holds under the
 //! threshold, or less, where saturated replicas of its kind have shown that their compute is full before their memory.
 
+mod demanded;
+mod exchange;
+
 use std::collections::BTreeMap;
 
-use super::{percent, restraint};
+use super::{Saturation, percent, restraint};
 use crate::{
-    engines::{State, arbitration::Opinion, group::Member},
-    interfaces::{
-        EngineName, ModelKey, ModelMetrics, ReplicaMetrics, Role, SaturationScalingConfig, Signal, Snapshot,
-        TokenThresholds, Variant, VariantKey,
+    engines::{
+        arbitration::Opinion,
+        group::{Case, Member, total},
+        roster::Roster,
     },
-    optimizer::{CapacityCurve, ModelDemand, Offer, OptimizerSettings, Supply, optimize},
+    interfaces::{
+        EngineName, ReplicaMetrics, Role, SaturationScalingConfig, Signal, Snapshot, TokenThresholds, Variant,
+        VariantKey,
+    },
+    optimizer::{OptimizerSettings, Supply, optimize},
     saturation::tokens::{CapacityKey, LearnedCapacities, TokenLoad, WorkloadShape, memory_bound, waiting_tokens},
 };
+
+use exchange::Exchange;
 
 /// A queue is a stock, not a flow: however long, it asks for no more than this factor of what serves.
 const MOST_GROWTH: f64 = 2.0;
@@ -23,34 +32,27 @@ const MOST_GROWTH: f64 = 2.0;
 const TOLERANCE: f64 = 1e-9;
 
 /// What the tokens of a model's requests call for; `None` where no replica tells the size of its cache.
-pub(super) fn opinion(
-    state: &State,
-    snapshot: &Snapshot,
-    model: &ModelKey,
-    members: &[Member<'_>],
-    metrics: &[ReplicaMetrics],
-    known: Option<&ModelMetrics>,
-    (config, thresholds): (&SaturationScalingConfig, TokenThresholds),
-) -> Option<Opinion> {
-    let reader = Reader { snapshot, learned: &state.capacities, config };
-    let pools: Vec<Pool> = members.iter().map(|member| reader.pool(member, metrics)).collect();
+pub(super) fn judge(case: &Case<'_, '_>, thresholds: TokenThresholds) -> Option<Saturation> {
+    let members = case.members;
+    let reader = Reader { snapshot: case.snapshot, learned: &case.state.capacities, config: case.config };
+    let pools: Vec<Pool> = members.iter().map(|member| reader.pool(member)).collect();
     let least = pools.iter().filter_map(|pool| pool.per_replica).reduce(f64::min)?;
     // A variant that nothing is known of is taken to carry as little as any.
     let capacities: Vec<f64> = pools.iter().map(|pool| pool.per_replica.unwrap_or(least)).collect();
     let sum = |count: fn(&Member<'_>) -> u32| -> f64 {
         members.iter().zip(&capacities).map(|(member, capacity)| f64::from(count(member)) * capacity).sum()
     };
-    let role = members.first().map_or(Role::Both, |member| member.observation.variant.role);
+    let held = reader.held_at_gateway(case);
     let load = Load {
-        demand: pools.iter().map(|pool| pool.demand).sum::<f64>() + reader.held_at_gateway(known, metrics, role),
+        demand: case.inflow * (pools.iter().map(|pool| pool.demand).sum::<f64>() + held),
         supply: sum(|member| member.scale.ready),
         anticipated: sum(|member| member.pending),
         measured: pools.iter().map(|pool| pool.measured).sum(),
     };
-    let step = step(snapshot, members, &capacities, &load, thresholds);
-    let (targets, unconstrained) = step.targets(model, role, members, &capacities);
+    let step = step(case, &pools, &capacities, &load, thresholds);
+    let (targets, unconstrained) = step.targets(case, &capacities);
     let moved = members.iter().find(|member| targets.get(member.key()).is_some_and(|n| *n != member.scale.spec));
-    Some(Opinion {
+    let opinion = Opinion {
         engine: EngineName::Saturation,
         demand: load.demand,
         capacity: load.supply,
@@ -60,22 +62,24 @@ pub(super) fn opinion(
         clause: step.clause,
         targets,
         unconstrained,
-        oldest_input: super::inputs::oldest_sample(metrics),
-    })
+        oldest_input: super::inputs::oldest_sample(case),
+    };
+    let excess = if load.supply > 0.0 { (load.demand / load.supply).max(1.0) } else { 1.0 };
+    Some(Saturation { opinion, excess })
 }
 
 /// What the saturated replicas of this cycle add to what is known of capacities, in every model that is judged by tokens.
-pub(in crate::engines) fn learn(state: &State, snapshot: &Snapshot) -> LearnedCapacities {
+pub(in crate::engines) fn learn(roster: &Roster<'_>) -> LearnedCapacities {
+    let &Roster { state, snapshot, .. } = roster;
     let mut seen: BTreeMap<CapacityKey, Vec<f64>> = BTreeMap::new();
-    for observation in &snapshot.variants {
-        let config = snapshot.saturation_of(&observation.variant.model);
-        if config.tokens.is_none() {
-            continue;
-        }
-        let reader = Reader { snapshot, learned: &state.capacities, config };
-        for replica in &observation.replicas {
-            if let Some((key, tokens)) = reader.shown_by(&observation.variant, replica) {
-                seen.entry(key).or_default().push(tokens);
+    for group in roster.groups.iter().filter(|group| group.config.tokens.is_some() && group.config.upstream.is_none()) {
+        let reader = Reader { snapshot, learned: &state.capacities, config: group.config };
+        for place in &group.places {
+            let observation = roster.entries[*place].observation;
+            for replica in &observation.replicas {
+                if let Some((key, tokens)) = reader.shown_by(&observation.variant, replica) {
+                    seen.entry(key).or_default().push(tokens);
+                }
             }
         }
     }
@@ -120,9 +124,9 @@ impl Reader<'_> {
 
     /// The tokens of one variant. An instance that cannot be measured leaves its whole pod out, and ready replicas that
     /// are not measured are taken to hold as much as the others.
-    fn pool(&self, member: &Member<'_>, metrics: &[ReplicaMetrics]) -> Pool {
+    fn pool(&self, member: &Member<'_>) -> Pool {
         let mut pods: BTreeMap<&str, Option<(f64, f64)>> = BTreeMap::new();
-        for replica in metrics.iter().filter(|replica| replica.variant.as_ref() == Some(member.key())) {
+        for replica in member.replicas() {
             let instance = self.instance(&member.observation.variant, replica);
             pods.entry(&replica.pod)
                 .and_modify(|pod| *pod = pod.zip(instance).map(|((d, c), (demand, bound))| (d + demand, c + bound)))
@@ -180,12 +184,16 @@ impl Reader<'_> {
     }
 
     /// Tokens of the requests that the gateway holds back.
-    fn held_at_gateway(&self, known: Option<&ModelMetrics>, metrics: &[ReplicaMetrics], role: Role) -> f64 {
-        let held = known.and_then(|known| self.fresh(known.gateway_queue)).unwrap_or(0.0);
-        let lengths: Vec<(f64, f64)> = metrics.iter().filter_map(|replica| self.lengths(replica)).collect();
+    fn held_at_gateway(&self, case: &Case<'_, '_>) -> f64 {
+        let held = case.group.known.and_then(|known| self.fresh(known.gateway_queue)).unwrap_or(0.0);
+        if held <= 0.0 {
+            return 0.0;
+        }
+        let replicas = case.members.iter().flat_map(Member::replicas);
+        let lengths: Vec<(f64, f64)> = replicas.filter_map(|replica| self.lengths(replica)).collect();
         let mean =
             |length: fn(&(f64, f64)) -> f64| lengths.iter().map(length).sum::<f64>() / lengths.len().max(1) as f64;
-        waiting_tokens(held, mean(|lengths| lengths.0), mean(|lengths| lengths.1), role)
+        waiting_tokens(held, mean(|lengths| lengths.0), mean(|lengths| lengths.1), case.group.role)
     }
 
     fn key(&self, variant: &Variant, replica: &ReplicaMetrics) -> Option<CapacityKey> {
@@ -230,21 +238,20 @@ enum Change {
     Hold,
     /// One less of this variant.
     Remove(VariantKey),
+    /// These replicas per member.
+    Exchange(Vec<u32>),
 }
 
-fn step(
-    snapshot: &Snapshot,
-    members: &[Member<'_>],
-    capacities: &[f64],
-    load: &Load,
-    thresholds: TokenThresholds,
-) -> Step {
-    let ready: u32 = members.iter().map(|member| member.scale.ready).sum();
-    let pending: u32 = members.iter().map(|member| member.pending).sum();
+fn step(case: &Case<'_, '_>, pools: &[Pool], capacities: &[f64], load: &Load, thresholds: TokenThresholds) -> Step {
+    let members = case.members;
+    let ready = total(members.iter().map(|member| member.scale.ready));
+    let pending = total(members.iter().map(|member| member.pending));
     let (up, down) = (percent(thresholds.scale_up), percent(thresholds.scale_down));
     let held = format!(
-        "requests hold and wait for {:.0} of the {:.0} tokens that {ready} replicas carry",
-        load.demand, load.supply
+        "requests hold and wait for {:.0} of the {:.0} tokens that {ready} replicas carry{}",
+        load.demand,
+        load.supply,
+        restraint::expected(case.inflow)
     );
     let hold = |why: String| Step { change: Change::Hold, clause: format!("{held}: {why}") };
     let needed = load.demand / thresholds.scale_up;
@@ -256,16 +263,22 @@ fn step(
         return Step { change: Change::Carry(needed.min(most)), clause: format!("{held}: over {up}") };
     }
     let spare = load.supply - load.demand / thresholds.scale_down;
-    let total: u32 = members.iter().map(|member| member.scale.spec).sum();
+    let set = total(members.iter().map(|member| member.scale.spec));
     // Of those that can be spared the dearest for what it carries; of equals the last by name.
     let dear = |(member, capacity): &(&Member<'_>, &f64)| member.observation.variant.cost / **capacity;
     let spared = members.iter().zip(capacities).filter(|(member, capacity)| {
         member.scale.spec > member.bounds.range().min && **capacity <= spare * (1.0 + TOLERANCE)
     });
-    let Some((spared, _)) = spared.max_by(|a, b| dear(a).total_cmp(&dear(b))).filter(|_| total > 1) else {
-        return hold(format!("within {up}, and over {down} with one replica less"));
+    let Some((spared, _)) = spared.max_by(|a, b| dear(a).total_cmp(&dear(b))).filter(|_| set > 1) else {
+        return match exchange::cheaper(case, pools, capacities, load, thresholds) {
+            Some(Exchange { held: replicas, share }) => Step {
+                change: Change::Exchange(replicas),
+                clause: format!("{held}: other replicas carry them for {} of the cost", percent(share)),
+            },
+            None => hold(format!("within {up}, and over {down} with one replica less")),
+        };
     };
-    if let Some(why) = restraint::why_not_fewer(snapshot, members, load.measured) {
+    if let Some(why) = restraint::why_not_fewer(case, load.measured) {
         return hold(why);
     }
     Step { change: Change::Remove(spared.key().clone()), clause: format!("{held}: under {down} with one replica less") }
@@ -276,47 +289,31 @@ type Targets = BTreeMap<VariantKey, u32>;
 
 impl Step {
     /// Replicas within bounds, and without them.
-    fn targets(&self, model: &ModelKey, role: Role, members: &[Member<'_>], capacities: &[f64]) -> (Targets, Targets) {
+    fn targets(&self, case: &Case<'_, '_>, capacities: &[f64]) -> (Targets, Targets) {
+        let members = case.members;
         if let Change::Carry(tokens) = self.change {
-            return cover(tokens, model, role, members, capacities);
+            return cover(tokens, case, capacities);
         }
-        let wanted = |member: &Member<'_>| match &self.change {
+        let wanted = |(index, member): (usize, &Member<'_>)| match &self.change {
             Change::Remove(variant) if variant == member.key() => member.scale.spec.saturating_sub(1),
+            Change::Exchange(replicas) => replicas[index],
             _ => member.scale.spec,
         };
-        let within = |member: &Member<'_>| {
+        let free: Vec<(VariantKey, u32)> =
+            members.iter().enumerate().map(|found| (found.1.key().clone(), wanted(found))).collect();
+        let within = |(member, (key, wanted)): (&Member<'_>, &(VariantKey, u32))| {
             let bounds = member.bounds.range();
             let max = bounds.max.unwrap_or(u32::MAX);
-            (member.key().clone(), wanted(member).clamp(bounds.min.min(max), max))
+            (key.clone(), (*wanted).clamp(bounds.min.min(max), max))
         };
-        let free = |member: &Member<'_>| (member.key().clone(), wanted(member));
-        (members.iter().map(within).collect(), members.iter().map(free).collect())
+        (members.iter().zip(&free).map(within).collect(), free.into_iter().collect())
     }
 }
 
 /// The cheapest replicas beside those that are set, which carry `tokens`.
-fn cover(tokens: f64, model: &ModelKey, role: Role, members: &[Member<'_>], capacities: &[f64]) -> (Targets, Targets) {
-    let offer = |(member, capacity): (&Member<'_>, &f64)| Offer {
-        variant: member.key().clone(),
-        cost: member.observation.variant.cost,
-        capacity: CapacityCurve::linear(*capacity),
-        bounds: member.bounds.range(),
-        keep: member.scale.spec,
-        spec: member.scale.spec,
-        ready: member.scale.ready,
-        pending: member.pending,
-        growth: member.growth(),
-        own_demand: None,
-        accelerator: member.observation.variant.accelerator.clone(),
-        accelerators_per_replica: member.observation.variant.accelerators_per_replica,
-    };
-    let demand = ModelDemand {
-        model: model.clone(),
-        role,
-        demand: tokens,
-        priority: 1,
-        variants: members.iter().zip(capacities).map(offer).collect(),
-    };
+fn cover(tokens: f64, case: &Case<'_, '_>, capacities: &[f64]) -> (Targets, Targets) {
+    let offer = |(member, capacity): (&Member<'_>, &f64)| demanded::offer(member, *capacity, member.scale.spec);
+    let demand = demanded::by(case, tokens, case.members.iter().zip(capacities).map(offer).collect());
     let answers = optimize(&[demand], &Supply::Unlimited, &OptimizerSettings::default());
     let allotments = || answers.iter().flat_map(|answer| &answer.variants);
     (

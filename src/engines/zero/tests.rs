@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use crate::{
     engines::{
-        State, step,
+        Activity, State, step,
         tests::{at, desired, snapshot, variant},
     },
     interfaces::{
         Direction, EngineName, HpaObservation, HpaTarget, ModelKey, ModelMetrics, ModelObservation, Outcome,
-        ReplicaBounds, Signal, Snapshot, TargetObservation, VariantObservation,
+        ReplicaBounds, Role, Signal, Snapshot, TargetObservation, VariantObservation,
     },
 };
 
@@ -102,7 +102,7 @@ fn a_woken_variant_is_held_until_it_is_ready_and_measured_and_then_handed_over()
     let grown = desired(&decisions, "a");
     assert_eq!(grown.reason.engine, EngineName::Saturation);
     assert!(grown.replicas > 1);
-    assert_eq!(state.activity[&model()].waking, None);
+    assert_eq!(state.activity[&model()].waking, []);
 }
 
 /// The decision on `a` when it has done as `then` for as long as `seconds`, after one busy moment.
@@ -173,5 +173,44 @@ fn memory_of_activity_survives_a_restart() {
     let text = serde_json::to_string(&state).unwrap();
     let restarted: State = serde_json::from_str(&text).unwrap();
     assert_eq!(restarted, state);
-    assert_eq!(restarted.activity[&model()].waking.as_ref().map(|waking| &*waking.name), Some("a"));
+    assert_eq!(restarted.activity[&model()].waking.iter().map(|waking| &*waking.name).collect::<Vec<_>>(), ["a"]);
+    // As it was written when there was one at most.
+    let one = |waking: &str| format!(r#"{{"lastActive":"2026-11-25T10:00:00Z","waking":{waking}}}"#);
+    let read = |text: String| serde_json::from_str::<Activity>(&text).unwrap().waking.len();
+    assert_eq!((read(one(r#"{"namespace":"n","name":"a"}"#)), read(one("null"))), (1, 0));
+}
+
+/// Only both parts of a disaggregated model can serve a request.
+#[test]
+fn prefill_and_decode_wake_together_unless_a_whole_variant_is_cheaper() {
+    let part = |name: &str, role, cost| {
+        let mut observation = sleeper(name, cost, 0, 0.0, 0);
+        observation.variant.role = role;
+        observation
+    };
+    let replicas = |variants| {
+        let decisions = step(&State::default(), &world(0, variants, 3.0)).1;
+        decisions.iter().map(|decision| desired(&decisions, &decision.variant.name).replicas).collect::<Vec<_>>()
+    };
+    let disaggregated = || {
+        vec![
+            part("decode-a", Role::Decode, 4.0),
+            part("decode-b", Role::Decode, 3.0),
+            part("prefill-a", Role::Prefill, 2.0),
+            part("prefill-b", Role::Prefill, 5.0),
+        ]
+    };
+    assert_eq!(replicas(disaggregated()), [0, 1, 1, 0]);
+    let mut with_whole = disaggregated();
+    with_whole.push(part("whole", Role::Both, 4.5));
+    assert_eq!(replicas(with_whole), [0, 0, 0, 0, 1]);
+
+    let waking = step(&State::default(), &world(0, disaggregated(), 3.0)).0;
+    let mut decode_serves = disaggregated();
+    decode_serves[1] = sleeper("decode-b", 3.0, 1, 0.0, 5);
+    decode_serves[1].variant.role = Role::Decode;
+    let (state, decisions) = step(&waking, &world(5, decode_serves, 3.0));
+    assert_eq!(desired(&decisions, "prefill-a").replicas, 1, "asked for until it serves");
+    assert!(desired(&decisions, "decode-b").reason.text.starts_with("variant prefill-a with decode-b wakes from zero"));
+    assert_eq!(state.activity[&model()].waking.len(), 2);
 }

@@ -82,12 +82,12 @@ impl Contest<'_> {
         }
     }
 
-    /// Each in turn takes all that it can use.
+    /// Each in turn takes all that it can use, prefill and decode of one model in step.
     pub(super) fn exhaust(&mut self, models: &[usize]) {
         let mut models = models.to_vec();
         models.sort_by(|a, b| self.name(*a).cmp(&self.name(*b)));
-        for model in models {
-            self.grow(model, |_, _| true);
+        for unit in self.units(&models) {
+            self.share(&unit);
         }
     }
 

@@ -9,21 +9,6 @@ use crate::{
     },
 };
 
-fn pool(accelerator: &str, free: u32) -> AcceleratorPool {
-    AcceleratorPool {
-        node_group: "".into(),
-        accelerator: accelerator.into(),
-        total: free,
-        allocatable: free,
-        used: 0,
-        free,
-        largest_free_block: free,
-        free_blocks: Vec::new(),
-        provisionable: 0,
-        provisionable_block: None,
-    }
-}
-
 fn stock(pools: Vec<AcceleratorPool>) -> Inventory {
     Inventory { pools, quotas: Vec::new() }
 }
@@ -65,7 +50,7 @@ fn run(models: &[ModelDemand], inventory: &Inventory, policy: SaturationPolicy) 
 #[test]
 fn with_enough_for_all_nothing_is_limited() {
     let models = [model("m", 1, 40.0, vec![offer("a", "H100", 2, 1)])];
-    let answers = run(&models, &stock(vec![pool("H100", 6)]), SaturationPolicy::default());
+    let answers = run(&models, &stock(vec![AcceleratorPool::of_free("H100", 6)]), SaturationPolicy::default());
     assert_eq!(desired(&answers), [[4]], "one replica holds two of the eight already");
     assert_eq!(answers[0].variants[0].bound_by, None);
 }
@@ -73,7 +58,7 @@ fn with_enough_for_all_nothing_is_limited() {
 #[test]
 fn what_is_missing_is_named_and_the_unconstrained_number_kept() {
     let models = [model("m", 1, 90.0, vec![offer("a", "H100", 2, 1)])];
-    let answers = run(&models, &stock(vec![pool("H100", 6)]), SaturationPolicy::default());
+    let answers = run(&models, &stock(vec![AcceleratorPool::of_free("H100", 6)]), SaturationPolicy::default());
     let allotment = &answers[0].variants[0];
     assert_eq!((allotment.desired, allotment.unconstrained), (4, 9));
     let limit = Limit::Accelerators("H100".into(), 8);
@@ -84,7 +69,8 @@ fn what_is_missing_is_named_and_the_unconstrained_number_kept() {
 
 #[test]
 fn nodes_that_an_autoscaler_can_add_count() {
-    let to_come = AcceleratorPool { provisionable: 4, provisionable_block: Some(4), ..pool("H100", 0) };
+    let to_come =
+        AcceleratorPool { provisionable: 4, provisionable_block: Some(4), ..AcceleratorPool::of_free("H100", 0) };
     let models = [model("m", 1, 30.0, vec![offer("a", "H100", 2, 1)])];
     assert_eq!(desired(&run(&models, &stock(vec![to_come]), SaturationPolicy::default())), [[3]]);
 }
@@ -94,7 +80,11 @@ fn another_accelerator_takes_over_where_one_is_short() {
     let dear = Offer { cost: 30.0, ..offer("dear", "L4", 1, 0) };
     let dear = Offer { bounds: ReplicaBounds { min: 0, max: None }, ..dear };
     let models = [model("m", 1, 50.0, vec![offer("a", "H100", 1, 1), dear])];
-    let answers = run(&models, &stock(vec![pool("H100", 2), pool("L4", 9)]), SaturationPolicy::default());
+    let answers = run(
+        &models,
+        &stock(vec![AcceleratorPool::of_free("H100", 2), AcceleratorPool::of_free("L4", 9)]),
+        SaturationPolicy::default(),
+    );
     assert_eq!(desired(&answers), [[3, 2]]);
     assert!(answers[0].is_sufficient);
 }
@@ -107,7 +97,7 @@ fn variants_that_share_accelerators_share_them_best() {
     let big = Offer { cost: 40.0, capacity: CapacityCurve::linear(35.0), ..offer("big", "H100", 2, 0) };
     let big = Offer { bounds: ReplicaBounds { min: 0, max: None }, ..big };
     let models = [model("m", 1, 55.0, vec![small, big])];
-    let answers = run(&models, &stock(vec![pool("H100", 4)]), SaturationPolicy::default());
+    let answers = run(&models, &stock(vec![AcceleratorPool::of_free("H100", 4)]), SaturationPolicy::default());
     assert_eq!(desired(&answers), [[2, 1]]);
 }
 
@@ -117,7 +107,7 @@ fn higher_priority_is_served_first_and_nobody_falls_below_its_minimum() {
         model("low", 10, 80.0, vec![offer("a", "H100", 1, 4)]),
         model("high", 1, 60.0, vec![offer("b", "H100", 1, 1)]),
     ];
-    let inventory = stock(vec![pool("H100", 2)]);
+    let inventory = stock(vec![AcceleratorPool::of_free("H100", 2)]);
     for policy in [SaturationPolicy::PriorityRoundRobin, SaturationPolicy::PriorityExhaustive] {
         assert_eq!(desired(&run(&models, &inventory, policy)), [[1], [6]], "{policy:?}");
     }
@@ -127,7 +117,10 @@ fn higher_priority_is_served_first_and_nobody_falls_below_its_minimum() {
 fn equals_share_fairly_whatever_they_hold() {
     let models =
         [model("a", 1, 80.0, vec![offer("a", "H100", 1, 7)]), model("b", 1, 80.0, vec![offer("b", "H100", 1, 1)])];
-    assert_eq!(desired(&run(&models, &stock(vec![pool("H100", 0)]), SaturationPolicy::PriorityRoundRobin)), [[4], [4]]);
+    assert_eq!(
+        desired(&run(&models, &stock(vec![AcceleratorPool::of_free("H100", 0)]), SaturationPolicy::PriorityRoundRobin)),
+        [[4], [4]]
+    );
 }
 
 #[test]
@@ -138,7 +131,7 @@ fn saturation_policies_differ_in_who_gets_the_rest() {
         model("b", 1, 200.0, vec![offer("b", "H100", 1, 1)]),
         model("c", 5, 200.0, vec![offer("c", "H100", 1, 2)]),
     ];
-    let inventory = stock(vec![pool("H100", 6)]);
+    let inventory = stock(vec![AcceleratorPool::of_free("H100", 6)]);
     let cases = [
         (SaturationPolicy::None, [[1], [1], [2]]),
         (SaturationPolicy::PriorityExhaustive, [[8], [1], [1]]),
@@ -161,7 +154,7 @@ fn quotas_of_namespace_and_type_bind_as_a_minimum() {
     };
     let models = [model("m", 1, 90.0, vec![offer("a", "H100", 1, 1)])];
     let inventory = Inventory {
-        pools: vec![pool("H100", 20)],
+        pools: vec![AcceleratorPool::of_free("H100", 20)],
         quotas: vec![
             quota("elsewhere", Some("other"), None, 1, 0),
             quota("team", Some("llm"), None, 8, 3),
@@ -188,8 +181,11 @@ fn growth_is_denied_while_the_inventory_is_unknown() {
 #[test]
 fn growth_is_denied_to_a_variant_whose_accelerator_is_unknown() {
     let unknown = Offer { accelerator: None, accelerators_per_replica: None, ..offer("a", "", 1, 2) };
-    let answers =
-        run(&[model("m", 1, 90.0, vec![unknown])], &stock(vec![pool("H100", 9)]), SaturationPolicy::default());
+    let answers = run(
+        &[model("m", 1, 90.0, vec![unknown])],
+        &stock(vec![AcceleratorPool::of_free("H100", 9)]),
+        SaturationPolicy::default(),
+    );
     assert_eq!(desired(&answers), [[2]]);
     assert_eq!(answers[0].variants[0].bound_by, Some(Bound::Inventory(Limit::UnknownAccelerator)));
 }
@@ -197,7 +193,8 @@ fn growth_is_denied_to_a_variant_whose_accelerator_is_unknown() {
 #[test]
 fn replicas_fit_on_nodes_where_that_is_asked_for() {
     // Six free accelerators on three nodes: none takes a replica of four, three take one of two.
-    let scattered = AcceleratorPool { free_blocks: vec![2, 2, 2], largest_free_block: 2, ..pool("H100", 6) };
+    let scattered =
+        AcceleratorPool { free_blocks: vec![2, 2, 2], largest_free_block: 2, ..AcceleratorPool::of_free("H100", 6) };
     let inventory = stock(vec![scattered]);
     let fit = OptimizerSettings { fit_nodes: true, ..with(SaturationPolicy::default()) };
     let replicas = |per_replica| {
@@ -258,7 +255,7 @@ proptest! {
         models in any_models(), free in prop::array::uniform3(0_u32..30), policy in any_policy(), fit_nodes in any::<bool>(),
     ) {
         let kinds = ["H100", "L4", "MI300X"];
-        let pools = kinds.iter().zip(free).map(|(kind, n)| AcceleratorPool { free_blocks: vec![2; n as usize / 2], ..pool(kind, n) });
+        let pools = kinds.iter().zip(free).map(|(kind, n)| AcceleratorPool { free_blocks: vec![2; n as usize / 2], ..AcceleratorPool::of_free(*kind, n) });
         let inventory = stock(pools.collect());
         let settings = OptimizerSettings { fit_nodes, ..with(policy) };
         let answers = optimize(&models, &Supply::Limited(&inventory), &settings);
@@ -278,7 +275,7 @@ proptest! {
     fn the_order_of_models_and_variants_changes_nothing(
         models in any_models(), free in prop::array::uniform3(0_u32..30), policy in any_policy(), turn in 0_usize..4,
     ) {
-        let inventory = stock(["H100", "L4", "MI300X"].iter().zip(free).map(|(kind, n)| pool(kind, n)).collect());
+        let inventory = stock(["H100", "L4", "MI300X"].iter().zip(free).map(|(kind, n)| AcceleratorPool::of_free(*kind, n)).collect());
         let by_name = |models: &[ModelDemand]| {
             let answers = run(models, &inventory, policy);
             let mut all: Vec<_> = answers.into_iter().flat_map(|answer| answer.variants).collect();
@@ -291,5 +288,21 @@ proptest! {
             model.variants.reverse();
         }
         prop_assert_eq!(by_name(&turned), by_name(&models));
+    }
+}
+
+/// Prefill and decode of one model carry nothing without each other.
+#[test]
+fn prefill_and_decode_have_their_demands_together_or_share_what_there_is() {
+    let part = |role, name: &str| ModelDemand {
+        model: ModelKey::new("llm", "disaggregated"),
+        role,
+        ..model(name, 1, 40.0, vec![offer(name, "H100", 1, 0)])
+    };
+    let models = [part(Role::Prefill, "prefill"), part(Role::Decode, "decode")];
+    for policy in SaturationPolicy::ALL.into_iter().filter(|policy| *policy != SaturationPolicy::None) {
+        let given = |free| desired(&run(&models, &stock(vec![AcceleratorPool::of_free("H100", free)]), policy));
+        assert_eq!(given(8), [[4], [4]], "{policy}");
+        assert_eq!(given(6), [[3], [3]], "{policy}");
     }
 }

@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     engines::{
         State, step,
-        tests::{at, desired, snapshot, variant},
+        tests::{at, decide, decide_settled, desired, snapshot, variant},
     },
     interfaces::{
         Decision, ModelKey, ModelMetrics, ModelObservation, PerformanceSignals, Role, SaturationScalingConfig, Signal,
@@ -29,17 +29,6 @@ fn holding(name: &str, cost: f64, ready: u32, cache: f64, (usage, queue): (f64, 
 fn by_tokens(variants: Vec<VariantObservation>) -> Snapshot {
     let config = SaturationScalingConfig { tokens: Some(TokenThresholds::default()), ..Default::default() };
     Snapshot { saturation: Arc::new(config), ..snapshot(0, variants) }
-}
-
-fn decide(snapshot: &Snapshot) -> Vec<Decision> {
-    step(&State::default(), snapshot).1
-}
-
-/// Decides after the same world has stood for two minutes.
-fn decide_settled(snapshot: &Snapshot) -> Vec<Decision> {
-    let mut earlier = snapshot.clone();
-    earlier.taken_at = snapshot.taken_at - Duration::from_secs(120);
-    step(&step(&State::default(), &earlier).0, snapshot).1
 }
 
 #[test]
@@ -154,4 +143,38 @@ fn without_the_size_of_a_cache_percentages_decide() {
     let variants = vec![variant("a", 1.0, 2, (0.7, 4.0), -5)];
     let percentages = decide(&snapshot(0, variants.clone()));
     assert_eq!(decide(&by_tokens(variants)), percentages);
+}
+
+/// Three replicas hold 8,000 tokens each: at 70 % three of 12,800 carry them, and two of them may be cheap ones.
+#[test]
+fn the_dearer_of_two_sets_that_would_do_is_not_kept() {
+    let world = |dear: u32, cheap: u32, usage: f64| {
+        let dear = holding("dear", 20.0, dear, 16_000.0, (usage, 0.0));
+        by_tokens(vec![dear, holding("cheap", 5.0, cheap, 16_000.0, (usage, 0.0))])
+    };
+    let decisions = decide_settled(&world(2, 1, 0.5));
+    let replicas = |decisions: &[Decision]| (desired(decisions, "dear").replicas, desired(decisions, "cheap").replicas);
+    assert_eq!(replicas(&decisions), (2, 2), "made before the dear one is broken");
+    let reason = desired(&decisions, "cheap").reason.text;
+    assert!(reason.ends_with("other replicas carry them for 67 % of the cost"), "{reason}");
+    assert_eq!(replicas(&decide_settled(&world(2, 2, 0.375))), (1, 2), "and then it goes");
+    assert_eq!(replicas(&decide_settled(&world(1, 2, 0.5))), (1, 2), "down to the minimum");
+    assert_eq!(replicas(&decide(&world(2, 1, 0.5))), (2, 1), "not before signals are settled");
+}
+
+#[test]
+fn a_set_that_is_hardly_cheaper_is_not_worth_a_move() {
+    let world = by_tokens(vec![holding("a", 5.2, 2, 16_000.0, (0.5, 0.0)), holding("b", 5.0, 1, 16_000.0, (0.5, 0.0))]);
+    let decisions = decide_settled(&world);
+    assert_eq!((desired(&decisions, "a").replicas, desired(&decisions, "b").replicas), (2, 1));
+}
+
+#[test]
+fn nothing_is_exchanged_for_a_variant_that_nobody_has_measured() {
+    let world = by_tokens(vec![
+        holding("dear", 20.0, 3, 16_000.0, (0.5, 0.0)),
+        holding("unseen", 1.0, 0, 16_000.0, (0.5, 0.0)),
+    ]);
+    let decisions = decide_settled(&world);
+    assert_eq!(desired(&decisions, "dear").replicas, 3);
 }
