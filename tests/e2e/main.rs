@@ -16,6 +16,7 @@ mod harness;
 mod high_availability;
 mod hpa_model;
 mod install;
+mod limits;
 mod main_job;
 mod not_a_number;
 mod outage_of_prometheus;
