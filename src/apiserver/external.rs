@@ -7,7 +7,7 @@ use super::{
     group::{EXTERNAL_ITEM_KIND, EXTERNAL_LIST_KIND, GroupVersion},
     quantity::Quantity,
     status::{ApiError, Subject},
-    suggestion::{listed, nearest_first},
+    suggestion::nearest,
     wire::{ExternalMetricValue, List, NoMetadata, ObjectName},
 };
 
@@ -61,8 +61,7 @@ pub(super) fn explanation(
     metric: &str,
 ) -> Result<Value, ApiError> {
     let Some(fields) = provider.explain(namespace, name) else {
-        let known = listed(&nearest_first([name], provider.subjects(namespace)));
-        let known = if known.is_empty() { "none".to_owned() } else { known };
+        let known = nearest(name, provider.subjects(namespace));
         return Err(ApiError::NotFound {
             message: format!("no variant {name:?} is known in namespace {namespace:?}; known there: {known}"),
             metric: Subject { group: version.group.name().to_owned(), metric: metric.to_owned() },

@@ -1,8 +1,10 @@
 //! Query parameters of a read (`metav1.ListOptions`). All of them are checked, as the reference server does; only those
 //! that can change an answer out of memory are kept.
 
-use axum::extract::Query;
+use std::borrow::Cow;
+
 use http::Uri;
+use url::form_urlencoded;
 
 use super::{selector::Selector, status::ApiError, table::IncludeObject};
 
@@ -28,7 +30,7 @@ impl ListOptions {
     /// # Errors
     /// When a parameter has a value it cannot have.
     pub(super) fn from_uri(uri: &Uri) -> Result<Self, ApiError> {
-        let parameters = Parameters::of(uri)?;
+        let parameters = Parameters::of(uri);
         for name in ["limit", "timeoutSeconds"] {
             parameters.get(name).map_or(Ok(()), is_integer)?;
         }
@@ -57,27 +59,35 @@ impl ListOptions {
 
 /// Whether the query of `uri` asks to watch; authorisation needs to know before the rest is looked at.
 pub(super) fn asks_to_watch(uri: &Uri) -> bool {
-    // Most queries do not say `watch` in any form: no need to take them apart a second time.
-    let may_ask = uri.query().is_some_and(|query| query.contains("watch") || query.contains('%'));
-    may_ask && Parameters::of(uri).is_ok_and(|parameters| parameters.flag("watch") == Some(true))
+    // Most queries name no such parameter in any form: no need to take them apart a second time.
+    let may_be_it = |pair: &str| {
+        let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+        name == "watch" || name.contains('%')
+    };
+    let may_ask = uri.query().is_some_and(|query| query.split('&').any(may_be_it));
+    may_ask && Parameters::of(uri).flag("watch") == Some(true)
 }
 
 /// Whether the query of `uri` has the parameter `name`.
 pub(super) fn has_parameter(uri: &Uri, name: &str) -> bool {
-    Parameters::of(uri).is_ok_and(|parameters| parameters.get(name).is_some())
+    Parameters::of(uri).get(name).is_some()
 }
 
-struct Parameters(Vec<(String, String)>);
+/// The values of the parameter `name`, each time it is there.
+pub(super) fn values_of(uri: &Uri, name: &str) -> Vec<String> {
+    Parameters::of(uri).0.into_iter().filter(|(key, _)| key == name).map(|(_, value)| value.into_owned()).collect()
+}
 
-impl Parameters {
-    fn of(uri: &Uri) -> Result<Self, ApiError> {
-        let query = Query::try_from_uri(uri);
-        query.map(|Query(pairs)| Self(pairs)).map_err(|error| ApiError::BadRequest(error.to_string()))
+struct Parameters<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+
+impl<'a> Parameters<'a> {
+    fn of(uri: &'a Uri) -> Self {
+        Self(form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).collect())
     }
 
     /// The first value, as Go takes it.
     fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_ref())
     }
 
     /// Anything but `0` and `false` is true, as in `k8s.io/apimachinery`.
@@ -143,6 +153,9 @@ mod tests {
         assert_eq!(options("labelSelector=a%3Db%2Cx+in+%28b%2Cc%29").unwrap().selector, selector);
         assert_eq!(options("labelSelector=a%3Db%2Cx%20in%20(b,c)").unwrap().selector, selector);
         assert!(options("watch=1").unwrap().watch && options("watch=true").unwrap().watch);
+        for (query, asked) in [("a=b&watch=1", true), ("w%61tch=1", true), ("a=watch&b=%77", false), ("", false)] {
+            assert_eq!(asks_to_watch(&format!("/x?{query}").parse().unwrap()), asked, "{query}");
+        }
         assert!(!options("watch=false").unwrap().watch && !options("watch=0").unwrap().watch);
         assert_eq!(options("pretty=true").unwrap().pretty, Some(true));
     }

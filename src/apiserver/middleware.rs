@@ -5,15 +5,14 @@
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
-    body::HttpBody as _,
-    extract::{Request, State},
+    BoxError, Router,
+    body::{Body, Bytes, HttpBody},
     response::{IntoResponse as _, Response},
 };
 use futures::FutureExt as _;
 use http::{
-    HeaderMap, HeaderName, HeaderValue,
-    header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH},
+    HeaderMap, HeaderName, HeaderValue, Method, Request,
+    header::{CACHE_CONTROL, CONTENT_LENGTH},
     request::Parts,
 };
 use tokio::{sync::Semaphore, time::timeout};
@@ -30,7 +29,7 @@ use super::{
 };
 use crate::{
     auth::{AccessVerdict, Attributes, Authenticator, Authorizer, Identity, ResourceAttributes},
-    serving::{Conduct, Peer},
+    serving::Peer,
 };
 
 /// Joins our log with kube-apiserver's audit log.
@@ -44,6 +43,7 @@ pub(super) const REQUESTS: usize = 400;
 const OPEN_PATHS: [&str; 3] = ["/healthz", "/readyz", "/livez"];
 
 /// What every request passes.
+#[derive(Debug)]
 pub(super) struct Gate {
     pub(super) authenticator: Authenticator,
     pub(super) authorizer: Authorizer,
@@ -56,56 +56,78 @@ pub(super) struct Gate {
     pub(super) rest: Router,
 }
 
-/// Answers a request: names it in log and answer by its audit id, counts it, writes failures as the client accepts them,
-/// and keeps answers out of caches unless they say otherwise.
-pub(super) async fn pass(State(gate): State<Arc<Gate>>, request: Request) -> Response {
-    let id = audit::id(request.headers().get(AUDIT_ID));
-    let in_flight = gate.metrics.begin();
-    let of = attributes(request.method(), request.uri()).map(Arc::new);
-    let accept: Vec<HeaderValue> = request.headers().get_all(ACCEPT).iter().cloned().collect();
-    let logged = tracing::enabled!(tracing::Level::DEBUG);
-    let line = logged.then(|| (request.method().clone(), request.uri().path().to_owned()));
-
-    let answer = AssertUnwindSafe(gate.answer(request, of.clone(), &id)).catch_unwind();
-    let response = match timeout(TIME_LIMIT, answer).await {
-        Ok(Ok(response)) => response,
-        Ok(Err(panic)) => panicked(&*panic, &id),
-        Err(_) => ApiError::Timeout { seconds: TIME_LIMIT.as_secs() }.into_response(),
-    };
-    let mut response = written(response, accept);
-    if let Some((method, path)) = line {
-        tracing::debug!(correlation_id = ?id, %method, path, status = response.status().as_u16(), "request");
-    }
-    let of = of.as_deref().ok();
-    gate.metrics.end(&in_flight, of, response.status(), response.body().size_hint().exact());
-    let headers = response.headers_mut();
-    headers.insert(AUDIT_ID, id);
-    headers.entry(CACHE_CONTROL).or_insert_with(|| HeaderValue::from_static("no-cache, private"));
-    response
-}
-
 impl Gate {
-    async fn answer(&self, request: Request, of: Result<Arc<Attributes>, ApiError>, id: &HeaderValue) -> Response {
-        if OPEN_PATHS.contains(&request.uri().path()) {
-            return self.rest(request).await;
-        }
-        let conduct = request.extensions().get::<Conduct>().cloned().unwrap_or_default();
-        let turn = conduct.turn().await;
+    /// Answers a request: names it in log and answer by its audit id, counts it, writes failures as the client accepts
+    /// them, and keeps answers out of caches unless they say otherwise.
+    pub(super) async fn pass<B>(&self, peer: Option<&Peer>, request: Request<B>) -> Response
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
         let (parts, body) = request.into_parts();
-        let admitted = self.admit(&parts, of, id).await;
+        let id = audit::id(parts.headers.get(AUDIT_ID));
+        let in_flight = self.metrics.begin();
+        let of = attributes(&parts.method, &parts.uri).map(Arc::new);
+
+        let answer = AssertUnwindSafe(self.answer(peer, &parts, body, of.clone(), &id)).catch_unwind();
+        let response = match timeout(TIME_LIMIT, answer).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(panic)) => panicked(&*panic, &id),
+            Err(_) => ApiError::Timeout { seconds: TIME_LIMIT.as_secs() }.into_response(),
+        };
+        let mut response = written(response, &parts.headers);
+        if parts.method == Method::HEAD {
+            *response.body_mut() = Body::empty();
+        }
+        let (method, path, status) = (&parts.method, parts.uri.path(), response.status());
+        tracing::debug!(correlation_id = ?id, %method, path, status = status.as_u16(), "request");
+        self.metrics.end(&in_flight, of.as_deref().ok(), status, response.body().size_hint().exact());
+        let headers = response.headers_mut();
+        let mut id = id;
+        // Not a secret, but never the same twice: it would push what is out of HTTP/2's table of known headers.
+        id.set_sensitive(true);
+        headers.insert(AUDIT_ID, id);
+        headers.entry(CACHE_CONTROL).or_insert_with(|| HeaderValue::from_static("no-cache, private"));
+        response
+    }
+
+    async fn answer<B>(
+        &self,
+        peer: Option<&Peer>,
+        parts: &Parts,
+        body: B,
+        of: Result<Arc<Attributes>, ApiError>,
+        id: &HeaderValue,
+    ) -> Response
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        if OPEN_PATHS.contains(&parts.uri.path()) {
+            return Box::pin(self.rest(parts, body)).await;
+        }
+        let turn = match peer {
+            Some(peer) => Some(peer.conduct.turn().await),
+            None => None,
+        };
+        let admitted = self.admit(parts, peer, of, id).await;
         drop(turn);
+        match (peer, &admitted) {
+            (Some(peer), Ok(_)) => peer.conduct.granted(),
+            // It passes on the requests of many.
+            (Some(peer), Err(_)) if self.authenticator.is_front_proxy(peer) => peer.conduct.granted(),
+            (Some(peer), Err(_)) => peer.conduct.refused(),
+            (None, _) => {}
+        }
         let (identity, attributes) = match admitted {
             Ok(admitted) => admitted,
-            Err(error) => {
-                conduct.judge(!self.authenticator.is_front_proxy(parts.extensions.get::<Peer>()));
-                return error.into_response();
-            }
+            Err(error) => return error.into_response(),
         };
-        conduct.judge(false);
         let Ok(_slot) = self.slots.try_acquire() else { return ApiError::TooManyRequests.into_response() };
         match self.reads(&attributes) {
-            Some((reads, of)) => read::read(reads, &identity, of, &parts).await,
-            None => self.rest(Request::from_parts(parts, body)).await,
+            Some((reads, of)) => read::read(reads, &identity, of, parts).await,
+            // Boxed, because it is large and values, which are read most, do not come here.
+            None => Box::pin(self.rest(parts, body)).await,
         }
     }
 
@@ -113,6 +135,7 @@ impl Gate {
     async fn admit(
         &self,
         request: &Parts,
+        peer: Option<&Peer>,
         of: Result<Arc<Attributes>, ApiError>,
         id: &HeaderValue,
     ) -> Result<(Arc<Identity>, Arc<Attributes>), ApiError> {
@@ -121,7 +144,6 @@ impl Gate {
                 "impersonation is not supported here: send the request through kube-apiserver".to_owned(),
             ));
         }
-        let peer = request.extensions.get::<Peer>();
         let address = peer.map(|peer| peer.address);
         let identity = self.authenticator.authenticate(peer, &request.headers).await.map_err(|reasons| {
             self.metrics.authenticated(Verdict::Bad);
@@ -151,19 +173,23 @@ impl Gate {
         Some((self.values.iter().find(is_meant)?, of))
     }
 
-    async fn rest(&self, request: Request) -> Response {
-        match self.rest.clone().oneshot(request).await {
+    async fn rest<B>(&self, parts: &Parts, body: B) -> Response
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        match self.rest.clone().oneshot(Request::from_parts(parts.clone(), Body::new(body))).await {
             Ok(response) => response,
             Err(never) => match never {},
         }
     }
 }
 
-/// The response itself, or the failure that it stands for in an encoding that `accept` names; in JSON if there is none.
-fn written(mut response: Response, accept: Vec<HeaderValue>) -> Response {
+/// The response itself, or the failure that it stands for in an encoding that the `request` accepts; in JSON if there is
+/// none.
+fn written(mut response: Response, request: &HeaderMap) -> Response {
     let Some(Failure(status)) = response.extensions_mut().remove::<Failure>() else { return response };
-    let headers = accept.into_iter().map(|value| (ACCEPT, value)).collect::<HeaderMap>();
-    let offer = negotiate(&headers, &PLAIN).unwrap_or(&JSON);
+    let offer = negotiate(request, &PLAIN).unwrap_or(&JSON);
     match document(&*status, offer, false) {
         Ok(body) => {
             let (mut parts, _) = response.into_parts();

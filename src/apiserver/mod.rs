@@ -1,6 +1,6 @@
 //! The Kubernetes metrics API: discovery, values, `metav1.Status` errors.
 //!
-//! It knows nothing of engines: values come through [`MetricsProvider`], from memory. [`router`] puts it together:
+//! It knows nothing of engines: values come through [`MetricsProvider`], from memory. [`ApiServer::api`] puts it together:
 //!
 //! ```text
 //!  request ─► Gate: audit id, log, metrics ─► panics, time limit ─► who, may they ─┐
@@ -40,12 +40,14 @@ mod wire;
 use std::{fmt, mem::take, sync::Arc};
 
 use axum::{
-    Router,
-    extract::{DefaultBodyLimit, State},
+    BoxError, Router,
+    body::{Body, Bytes, HttpBody},
+    extract::{DefaultBodyLimit, Path, State},
     response::Response,
     routing::{MethodRouter, get},
 };
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, Request, Uri};
+use hyper::body::Incoming;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
@@ -57,11 +59,12 @@ pub use self::{
         UnknownMetric,
     },
     request_metrics::RequestMetrics,
+    suggestion::nearest,
 };
 use self::{
     discovery::{GroupsDocument, PlainDocument},
     group::{GroupVersion, all_versions, versions},
-    list_options::has_parameter,
+    list_options::{has_parameter, values_of},
     middleware::Gate,
     read::Reads,
     status::ApiError,
@@ -69,6 +72,7 @@ use self::{
 use crate::{
     auth::{Authenticator, Authorizer},
     constants::MetricsGroup,
+    serving::{Handler, Peer},
 };
 
 /// Media type of `/metrics`.
@@ -107,37 +111,58 @@ impl fmt::Debug for ApiServer {
     }
 }
 
-/// The service that answers requests. They should carry a [`crate::serving::Peer`] extension; without it, client
-/// certificates are unknown and only bearer tokens authenticate.
-pub fn router(server: ApiServer) -> Router {
-    let ApiServer {
-        provider,
-        delegate,
-        groups,
-        authenticator,
-        authorizer,
-        readiness,
-        requests,
-        metrics_text,
-        extra_routes,
-    } = server;
-    let metrics = requests.with_resources(provider.metric_names());
-    let rest = discovery_routes(&groups, provider.metric_names())
-        .merge(process_routes(readiness, metrics_text))
-        .merge(openapi::routes(&groups))
-        .merge(extra_routes)
-        .fallback(|| async { ApiError::NoSuchPath })
-        .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
-        .layer(DefaultBodyLimit::max(BODY_LIMIT));
-    let gate = Gate {
-        values: values(&groups, &provider, delegate.as_ref(), &metrics),
-        slots: Semaphore::new(middleware::REQUESTS),
-        authenticator,
-        authorizer,
-        metrics,
-        rest,
-    };
-    Router::new().fallback(middleware::pass).with_state(Arc::new(gate))
+/// Answers requests; clones share their state.
+#[derive(Clone, Debug)]
+pub struct Api(Arc<Gate>);
+
+impl ApiServer {
+    /// The parts, put together.
+    pub fn api(self) -> Api {
+        let Self {
+            provider,
+            delegate,
+            groups,
+            authenticator,
+            authorizer,
+            readiness,
+            requests,
+            metrics_text,
+            extra_routes,
+        } = self;
+        let metrics = requests.with_resources(provider.metric_names());
+        let rest = discovery_routes(&groups, provider.metric_names())
+            .merge(process_routes(readiness, metrics_text))
+            .merge(openapi::routes(&groups))
+            .merge(extra_routes)
+            .fallback(|| async { ApiError::NoSuchPath })
+            .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
+            .layer(DefaultBodyLimit::max(BODY_LIMIT));
+        Api(Arc::new(Gate {
+            values: values(&groups, &provider, delegate.as_ref(), &metrics),
+            slots: Semaphore::new(middleware::REQUESTS),
+            authenticator,
+            authorizer,
+            metrics,
+            rest,
+        }))
+    }
+}
+
+impl Api {
+    /// The answer to `request` of `peer`. Without one, only bearer tokens authenticate.
+    pub async fn answer<B>(&self, peer: Option<&Peer>, request: Request<B>) -> Response
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        self.0.pass(peer, request).await
+    }
+}
+
+impl Handler for Api {
+    async fn handle(&self, peer: &Peer, request: Request<Incoming>) -> http::Response<Body> {
+        self.answer(Some(peer), request).await
+    }
 }
 
 /// Each path with and without a trailing slash: a redirect would reach the client as `502` from kube-apiserver.
@@ -176,13 +201,20 @@ fn values(
 
 fn process_routes(readiness: Readiness, metrics_text: MetricsText) -> Router {
     let ready = |State(readiness): State<Readiness>, uri: Uri| async move {
-        health::ready(&readiness, has_parameter(&uri, "verbose"))
+        health::ready(&readiness, has_parameter(&uri, "verbose"), &values_of(&uri, "exclude"))
     };
+    let check = |State(readiness): State<Readiness>, Path(name): Path<String>| async move {
+        health::check(&readiness, &name).ok_or(ApiError::NoSuchPath)
+    };
+    let live = || get(|| async { health::live() });
     Router::new()
         .route("/readyz", get(ready))
+        .route("/readyz/{check}", get(check))
         .with_state(readiness)
-        .route("/livez", get(|| async { health::live() }))
-        .route("/healthz", get(|| async { health::live() }))
+        .route("/livez", live())
+        .route("/livez/ping", live())
+        .route("/healthz", live())
+        .route("/healthz/ping", live())
         .route("/version", get(|| async { version() }))
         .route("/metrics", get(|| async move { respond::with_type(OPEN_METRICS, metrics_text()) }))
 }

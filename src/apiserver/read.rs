@@ -1,6 +1,6 @@
 //! The handler of value reads.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use axum::response::{IntoResponse as _, Response};
 use http::{
@@ -38,13 +38,18 @@ const ANY_NAME: &str = "*";
 const EXTERNAL_OFFERS: [Offer; 4] = [JSON, YAML, PROTOBUF, TABLE];
 
 /// What the handler of one group and version needs.
-#[derive(Clone)]
 pub(super) struct Reads {
     pub(super) provider: Arc<dyn MetricsProvider>,
     /// Of the group that is shared with other adapters.
     pub(super) delegate: Option<Arc<dyn Delegate>>,
     pub(super) version: &'static GroupVersion,
     pub(super) metrics: RequestMetrics,
+}
+
+impl fmt::Debug for Reads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reads").field("version", &self.version).finish_non_exhaustive()
+    }
 }
 
 /// Answers what is below `/apis/<group>/<version>/`, in the words of `attributes`, which the request was authorised for.

@@ -15,9 +15,9 @@ use crate::auth::{Attributes, ResourceAttributes};
 /// # Errors
 /// When the path cannot be read in one way only.
 pub(super) fn attributes(method: &Method, uri: &Uri) -> Result<Attributes, ApiError> {
-    let segments: Vec<String> =
+    let segments: Vec<Cow<'_, str>> =
         uri.path().split('/').filter(|segment| !segment.is_empty()).map(segment).collect::<Result<_, _>>()?;
-    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
     match segments.as_slice() {
         ["apis", group, version, rest @ ..] if !rest.is_empty() => {
             Ok(Attributes::Resource(resource(method, uri, group, version, rest)))
@@ -30,11 +30,16 @@ pub(super) fn attributes(method: &Method, uri: &Uri) -> Result<Attributes, ApiEr
 }
 
 /// Decodes one segment; one that would read differently once decoded again or joined is refused.
-fn segment(raw: &str) -> Result<String, ApiError> {
+fn segment(raw: &str) -> Result<Cow<'_, str>, ApiError> {
+    // Most names are made of these alone.
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if raw.bytes().all(is_plain) && !raw.starts_with('.') {
+        return Ok(Cow::Borrowed(raw));
+    }
     let refused = || ApiError::BadRequest(format!("path segment {raw:?} cannot be a name"));
     let decoded = percent_decode_str(raw).decode_utf8().map_err(|_| refused())?;
     let odd = decoded.contains(['/', '%', '\\']) || decoded.chars().any(char::is_control);
-    if odd || decoded == "." || decoded == ".." { Err(refused()) } else { Ok(decoded.into_owned()) }
+    if odd || decoded == "." || decoded == ".." { Err(refused()) } else { Ok(decoded) }
 }
 
 fn resource(method: &Method, uri: &Uri, group: &str, version: &str, rest: &[&str]) -> ResourceAttributes {

@@ -48,6 +48,8 @@ struct Families {
     authentication: Family<Attempt, Counter>,
     authorization: Family<Attempt, Counter>,
     freshness: FreshnessFamily,
+    /// Series of [`Self::freshness`], in the order of [`MetricsGroup::ALL`].
+    fresh: [Histogram; MetricsGroup::ALL.len()],
     /// Of each answer that was given before: found with one look instead of three.
     cells: RwLock<HashMap<Response, Cells>>,
     /// The one series of [`Self::in_flight`].
@@ -58,11 +60,21 @@ struct Families {
 }
 
 /// Where an answer is counted.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Cells {
     total: Counter,
     duration: Histogram,
     size: Histogram,
+}
+
+impl Cells {
+    fn count(&self, duration: Duration, size: Option<u64>) {
+        self.total.inc();
+        self.duration.observe(duration.as_secs_f64());
+        if let Some(size) = size {
+            self.size.observe(size as f64);
+        }
+    }
 }
 
 /// What a request was about.
@@ -123,11 +135,14 @@ impl Default for Families {
         let both = |family: &Family<Attempt, Counter>, good, bad| {
             [good, bad].map(|result| family.get_or_create(&Attempt { result }).clone())
         };
+        let freshness: FreshnessFamily = Family::new_with_constructor(|| Histogram::new(FRESHNESS));
+        let fresh = MetricsGroup::ALL.map(|group| freshness.get_or_create(&Group { group: group.name() }).clone());
         Self {
             total: Family::default(),
             duration: Family::new_with_constructor(|| Histogram::new(DURATIONS)),
             size: Family::new_with_constructor(|| Histogram::new(SIZES)),
-            freshness: Family::new_with_constructor(|| Histogram::new(FRESHNESS)),
+            freshness,
+            fresh,
             cells: RwLock::default(),
             reading,
             authenticated: both(&authentication, "success", "failure"),
@@ -193,28 +208,22 @@ impl RequestMetrics {
 
     /// A request was answered.
     pub(super) fn end(&self, request: &InFlightRequest, of: Option<&Attributes>, code: StatusCode, size: Option<u64>) {
-        let Cells { total, duration, size: sizes } = self.cells(&self.labels(of), code.as_u16());
-        total.inc();
-        duration.observe(request.since.elapsed().as_secs_f64());
-        if let Some(size) = size {
-            sizes.observe(size as f64);
-        }
-    }
-
-    fn cells(&self, request: &Request, code: u16) -> Cells {
-        let Request { verb, group, version, resource, subresource, scope, component } = *request;
+        let duration = request.since.elapsed();
+        let request = self.labels(of);
+        let Request { verb, group, version, resource, subresource, scope, component } = request;
+        let code = code.as_u16();
         let response = Response { verb, dry_run: "", group, version, resource, subresource, scope, component, code };
         let families = &self.families;
-        let known = families.cells.read().unwrap_or_else(PoisonError::into_inner).get(&response).cloned();
-        known.unwrap_or_else(|| {
-            let cells = Cells {
-                total: families.total.get_or_create(&response).clone(),
-                duration: families.duration.get_or_create(request).clone(),
-                size: families.size.get_or_create(request).clone(),
-            };
-            families.cells.write().unwrap_or_else(PoisonError::into_inner).insert(response, cells.clone());
-            cells
-        })
+        if let Some(cells) = families.cells.read().unwrap_or_else(PoisonError::into_inner).get(&response) {
+            return cells.count(duration, size);
+        }
+        let cells = Cells {
+            total: families.total.get_or_create(&response).clone(),
+            duration: families.duration.get_or_create(&request).clone(),
+            size: families.size.get_or_create(&request).clone(),
+        };
+        cells.count(duration, size);
+        families.cells.write().unwrap_or_else(PoisonError::into_inner).insert(response, cells);
     }
 
     /// Credentials were judged.
@@ -233,7 +242,8 @@ impl RequestMetrics {
             return;
         }
         let now = Timestamp::now();
-        let histogram = self.families.freshness.get_or_create(&Group { group: group.name() });
+        let place = MetricsGroup::ALL.iter().position(|of| *of == group);
+        let Some(histogram) = place.and_then(|place| self.families.fresh.get(place)) else { return };
         for (_, sample) in series {
             let age = Duration::try_from(now.duration_since(sample.timestamp)).unwrap_or_default();
             histogram.observe(age.as_secs_f64());

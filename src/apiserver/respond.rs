@@ -21,6 +21,9 @@ use super::{
     wire::{Document, protobuf},
 };
 
+/// Bytes of a list of one value, and some more.
+const USUAL_SIZE: usize = 512;
+
 /// `document` as `offer` wants it; JSON is indented for people if `pretty`.
 ///
 /// # Errors
@@ -43,8 +46,14 @@ pub(super) fn json(document: &impl Serialize, pretty: bool) -> Response {
 }
 
 pub(super) fn json_bytes(document: &impl Serialize, pretty: bool) -> Result<Vec<u8>, ApiError> {
-    let bytes = if pretty { serde_json::to_vec_pretty(document) } else { serde_json::to_vec(document) };
-    bytes.map_err(|error| unwritable(&error))
+    let mut bytes = Vec::with_capacity(USUAL_SIZE);
+    let written = if pretty {
+        serde_json::to_writer_pretty(&mut bytes, document)
+    } else {
+        serde_json::to_writer(&mut bytes, document)
+    };
+    written.map_err(|error| unwritable(&error))?;
+    Ok(bytes)
 }
 
 pub(super) fn yaml_bytes(document: &impl Serialize) -> Result<Vec<u8>, ApiError> {

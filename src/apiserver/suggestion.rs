@@ -24,6 +24,11 @@ pub(super) fn listed(names: &[Arc<str>]) -> String {
     if beyond == 0 { listed } else { format!("{listed} and {beyond} more") }
 }
 
+/// The few of `names` that are nearest to `wanted`, as part of a sentence.
+pub fn nearest(wanted: &str, names: Vec<Arc<str>>) -> String {
+    if names.is_empty() { "none".to_owned() } else { listed(&nearest_first([wanted], names)) }
+}
+
 /// `names` in quotes.
 pub(super) fn quoted(names: &[&str]) -> String {
     names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
@@ -46,5 +51,7 @@ mod tests {
         assert_eq!(nearest_first([], names(&["b", "a"])), names(&["a", "b"]));
         let many: Vec<Arc<str>> = (0..12).map(|n| format!("v{n}").into()).collect();
         assert!(listed(&many).ends_with("\"v9\" and 2 more"));
+        assert!(nearest("v9", many).starts_with("\"v9\", "));
+        assert_eq!(nearest("a", Vec::new()), "none");
     }
 }

@@ -59,7 +59,7 @@ pub(super) fn answer(question: &Question<'_>, provider: &dyn MetricsProvider) ->
     if question.query.namespace.is_some() && is_ambiguous {
         warnings.push(question.ambiguity(&series));
     }
-    let has_one_subject = subjects_of(&series).len() == 1;
+    let has_one_subject = series.windows(2).all(|two| subject_of(&two[0]) == subject_of(&two[1]));
     let (present, withheld) = by_value(series);
     if !withheld.is_empty() && (has_one_subject || present.is_empty()) {
         return Err(ApiError::Unavailable(refusals(&withheld)));
@@ -156,8 +156,12 @@ impl Question<'_> {
     }
 }
 
+fn subject_of(one: &Series) -> (&Arc<str>, &Arc<str>) {
+    (&one.namespace, &one.subject)
+}
+
 fn subjects_of(series: &[Series]) -> BTreeSet<(&Arc<str>, &Arc<str>)> {
-    series.iter().map(|one| (&one.namespace, &one.subject)).collect()
+    series.iter().map(subject_of).collect()
 }
 
 /// Labels in which `series` differ, with their values.

@@ -172,7 +172,7 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
 
     let requests = RequestMetrics::register(registry.registry_mut());
     let registry = Arc::new(registry);
-    let router = apiserver::router(ApiServer {
+    let api = ApiServer {
         provider: store.clone(),
         delegate,
         authenticator: Authenticator::new(trust, TokenAuthenticator::new(KubeTokenReviewer::new(client.clone()))),
@@ -182,12 +182,13 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         requests,
         metrics_text: Arc::new(move || registry.encode().unwrap_or_default()),
         extra_routes: debug_routes(live.clone(), collector, tracker),
-    });
+    }
+    .api();
     tasks.spawn_once(end_on_signal(live, readiness, work, serving.clone()));
 
     neighbours::start(keda, store, &tasks, &serving, &stop);
     info!(address = %bound.local_address(), "serving");
-    bound.serve(router, serving).await;
+    bound.serve(api, serving).await;
     stop.cancel();
     let outcome = tasks.join().await;
     watches.wait().await;

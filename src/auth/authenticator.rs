@@ -68,10 +68,9 @@ impl Authenticator {
     }
 
     /// Whether `peer` is a front proxy, which passes on the requests of others.
-    pub fn is_front_proxy(&self, peer: Option<&Peer>) -> bool {
+    pub fn is_front_proxy(&self, peer: &Peer) -> bool {
         let trust = self.trust.current();
-        peer.zip(trust.front_proxy.as_ref())
-            .is_some_and(|(peer, front_proxy)| front_proxy.vouches(peer, UnixTime::now()).is_ok())
+        trust.front_proxy.as_ref().is_some_and(|front_proxy| front_proxy.vouches(peer, UnixTime::now()).is_ok())
     }
 
     fn by_certificate(

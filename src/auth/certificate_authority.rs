@@ -11,6 +11,8 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, UnixTime, pem::PemObject};
 use thiserror::Error;
 
+use crate::serving::Certificates;
+
 /// How long an accepted chain is not verified again. Bounds how long an expired certificate is still taken.
 const ACCEPTED_FOR: Duration = Duration::from_mins(1);
 /// Accepted chains remembered; a cluster has a handful of front proxies.
@@ -42,7 +44,7 @@ pub struct CertificateAuthority {
     verifier: Arc<dyn ClientCertVerifier>,
     /// Chains accepted lately. Lives and dies with the bundle, so a rotation forgets them; refusals are not kept, so
     /// that nobody without a certificate can fill it.
-    accepted: Cache<Vec<CertificateDer<'static>>, Arc<Subject>>,
+    accepted: Cache<Certificates, Arc<Subject>>,
 }
 
 impl CertificateAuthority {
@@ -71,20 +73,16 @@ impl CertificateAuthority {
     ///
     /// # Errors
     /// When it is not.
-    pub fn verify(
-        &self,
-        chain: &[CertificateDer<'static>],
-        now: UnixTime,
-    ) -> Result<Arc<Subject>, CertificateRejected> {
+    pub fn verify(&self, chain: &Certificates, now: UnixTime) -> Result<Arc<Subject>, CertificateRejected> {
         if let Some(subject) = self.accepted.get(chain) {
             return Ok(subject);
         }
-        let [leaf, intermediates @ ..] = chain else {
+        let [leaf, intermediates @ ..] = &**chain else {
             return Err(CertificateRejected::Invalid(rustls::Error::NoCertificatesPresented));
         };
         self.verifier.verify_client_cert(leaf, intermediates, now).map_err(CertificateRejected::Invalid)?;
         let subject = Arc::new(subject(leaf)?);
-        self.accepted.insert(chain.to_vec(), Arc::clone(&subject));
+        self.accepted.insert(chain.clone(), Arc::clone(&subject));
         Ok(subject)
     }
 }

@@ -115,7 +115,7 @@ fn decoded(key: &str) -> String {
 }
 
 fn text(value: &HeaderValue) -> String {
-    String::from_utf8_lossy(value.as_bytes()).into_owned()
+    value.to_str().map_or_else(|_| String::from_utf8_lossy(value.as_bytes()).into_owned(), str::to_owned)
 }
 
 #[cfg(test)]

@@ -194,7 +194,7 @@ async fn changed_authorities_are_trusted_and_unusable_ones_are_not() {
     assert!(!Arc::ptr_eq(&before, &after), "the new authorities are trusted");
     let trusts = |authority: &Authority| {
         let client = after.client.as_ref().unwrap();
-        client.verify(&[authority.client("bob", None)], UnixTime::now()).is_ok()
+        client.verify(&[authority.client("bob", None)].into_iter().collect(), UnixTime::now()).is_ok()
     };
     assert!(trusts(&new), "and stay so after the unusable ones");
     assert!(!trusts(&old));

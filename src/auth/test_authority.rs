@@ -61,7 +61,7 @@ impl Authority {
 
 /// A peer that sent `certificates`.
 pub(super) fn peer(certificates: impl IntoIterator<Item = CertificateDer<'static>>) -> Peer {
-    Peer { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)), certificates: certificates.into_iter().collect() }
+    Peer::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)), certificates.into_iter().collect())
 }
 
 fn distinguished_name(common_name: &str, organization: Option<&str>) -> DistinguishedName {

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use self::{
-    published::Published,
+    published::{Candidate, Published},
     series::{Context, Metric},
 };
 use crate::{
@@ -81,8 +81,8 @@ impl MetricsProvider for DecisionStore {
         let metric = Metric::from_name(query.metric).ok_or(UnknownMetric)?;
         let published = self.published.load();
         let mut found = Vec::new();
-        for (decision, object) in published.candidates(query) {
-            let refusal = self.refusal(decision, &published).or_else(|| published.shadow(metric, decision));
+        for Candidate { index, decision, object } in published.candidates(query) {
+            let refusal = self.refusal(decision, &published).or_else(|| published.shadow(metric, index, decision));
             let context = Context { controller_instance: self.controller_instance.as_deref(), object, refusal };
             series::add(metric, decision, &context, &mut found);
         }

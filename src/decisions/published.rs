@@ -1,6 +1,12 @@
 //! One set of decisions, and how its variants are found.
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    hash::{BuildHasher as _, RandomState},
+    ops::Range,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 
@@ -8,7 +14,7 @@ use super::{explain, series::Metric};
 use crate::{
     apiserver::{ObjectReference, Of, Refusal, SeriesQuery},
     constants::{CRD_GROUP, LABEL_VARIANT_NAME},
-    interfaces::{Decision, Snapshot, VariantKey, VariantObservation},
+    interfaces::{Decision, Snapshot, TargetReference, VariantKey, VariantObservation},
 };
 
 /// Group, version and kind of the object that declares a variant.
@@ -21,11 +27,17 @@ pub(super) struct Published {
     pub(super) max_age: Duration,
     /// When another replica last confirmed the decisions, by our own clock; `None` where we made them.
     pub(super) received: Option<Timestamp>,
-    /// In the order of their variants, so that one is found by bisection.
+    /// In the order of their variants.
     pub(super) decisions: Arc<[Decision]>,
     pub(super) snapshot: Option<Arc<Snapshot>>,
     /// For each decision, where in the snapshot its variant is.
     observed: Vec<Option<usize>>,
+    /// Hashes of the decisions' variants, in order, with their places: found without looking at the names on the way.
+    /// Made when somebody asks, as the next one is.
+    by_name: OnceLock<Vec<(u64, usize)>>,
+    hashes: RandomState,
+    /// Decisions in the order of the namespace and name of what they scale.
+    by_target: OnceLock<Vec<usize>>,
 }
 
 impl Published {
@@ -35,14 +47,26 @@ impl Published {
         let places: BTreeMap<&VariantKey, usize> = snapshot.iter().flat_map(|snapshot| places(snapshot)).collect();
         let observed = decisions.iter().map(|decision| places.get(&decision.variant).copied()).collect();
         drop(places);
-        Self { max_age, received: None, decisions: decisions.into(), snapshot, observed }
+        Self { max_age, received: None, decisions: decisions.into(), snapshot, observed, ..Self::default() }
     }
 
     /// The decision on one variant and where it is.
     pub(super) fn find(&self, namespace: &str, name: &str) -> Option<(usize, &Decision)> {
-        let key = |decision: &Decision| (&*decision.variant.namespace, &*decision.variant.name).cmp(&(namespace, name));
-        let index = self.decisions.binary_search_by(key).ok()?;
-        self.decisions.get(index).map(|decision| (index, decision))
+        let by_name = self.by_name.get_or_init(|| {
+            let places = self.decisions.iter().enumerate();
+            let mut hashes: Vec<_> = places.map(|(index, decision)| (self.hash(key(decision)), index)).collect();
+            hashes.sort_unstable();
+            hashes
+        });
+        let wanted = self.hash((namespace, name));
+        let from = by_name.partition_point(|(hash, _)| *hash < wanted);
+        let alike = by_name.iter().skip(from).take_while(|(hash, _)| *hash == wanted);
+        let mut found = alike.filter_map(|(_, index)| Some((*index, self.decisions.get(*index)?)));
+        found.find(|(_, decision)| key(decision) == (namespace, name))
+    }
+
+    fn hash(&self, key: (&str, &str)) -> u64 {
+        self.hashes.hash_one(key)
     }
 
     /// What was seen of the variant of the decision at `index`.
@@ -51,9 +75,9 @@ impl Published {
         self.snapshot.as_ref()?.variants.get(place)
     }
 
-    /// Why `metric` of a variant in shadow mode is not served: nobody is to act on it.
-    pub(super) fn shadow(&self, metric: Metric, decision: &Decision) -> Option<Refusal> {
-        let (index, _) = self.find(&decision.variant.namespace, &decision.variant.name)?;
+    /// Why `metric` of the variant of the decision at `index` is not served where it is in shadow mode: nobody is to act
+    /// on it.
+    pub(super) fn shadow(&self, metric: Metric, index: usize, decision: &Decision) -> Option<Refusal> {
         let is_shadow = self.observation(index)?.variant.shadow;
         (is_shadow && metric.asks_for_replicas())
             .then(|| Refusal { message: explain::in_shadow_mode(&decision.variant) })
@@ -72,42 +96,84 @@ impl Published {
         self.decisions.partition_point(before)..self.decisions.partition_point(not_after)
     }
 
-    /// Decisions that `query` may be about, with the object it names them by; a superset of what its selector matches,
-    /// found without looking at every variant where it names some.
-    pub(super) fn candidates(&self, query: &SeriesQuery<'_>) -> Vec<(&Decision, Option<ObjectReference>)> {
-        let named = |name: &str| query.namespace.and_then(|namespace| self.find(namespace, name));
-        let plain = |(_, decision)| (decision, None);
+    /// Decisions that `query` may be about; a superset of what its selector matches, found without looking at every
+    /// variant where it names some.
+    pub(super) fn candidates(&self, query: &SeriesQuery<'_>) -> Vec<Candidate<'_>> {
+        let plain = |(index, decision)| Candidate { index, decision, object: None };
+        let as_itself = |(index, decision)| Candidate { index, decision, object: Some(itself(decision)) };
         match (query.of, query.namespace, query.selector.values_listed_for(LABEL_VARIANT_NAME)) {
-            (Of::Subject(name), Some(_), _) => named(name).map(plain).into_iter().collect(),
-            (Of::Any, Some(_), Some(names)) => names.iter().filter_map(|name| named(name)).map(plain).collect(),
-            (Of::Any | Of::Subject(_), ..) => self.within(query.namespace).map(plain).collect(),
-            (Of::Object { group, kind: VARIANT_KIND, name }, ..) if group == CRD_GROUP => {
-                let wanted = |decision: &Decision| name.is_none_or(|name| name == &*decision.variant.name);
-                let found = self.within(query.namespace).filter(|(_, decision)| wanted(decision));
-                found.map(|(_, decision)| (decision, Some(itself(decision)))).collect()
+            (Of::Subject(name), namespace, _) => self.named(namespace, name).map(plain).collect(),
+            (Of::Any, Some(namespace), Some(names)) => {
+                names.iter().filter_map(|name| self.find(namespace, name)).map(plain).collect()
             }
-            (Of::Object { group, kind, name }, ..) => {
-                let target = |(index, decision)| {
-                    let target = self.target(index)?;
-                    let is_meant = group_of(&target.api_version) == group
-                        && &*target.kind == kind
-                        && name.is_none_or(|name| name == &*target.name);
-                    is_meant.then_some((decision, Some(target)))
+            (Of::Any, namespace, _) => self.within(namespace).map(plain).collect(),
+            (Of::Object { group, kind: VARIANT_KIND, name }, namespace, _) if group == CRD_GROUP => match name {
+                Some(name) => self.named(namespace, name).map(as_itself).collect(),
+                None => self.within(namespace).map(as_itself).collect(),
+            },
+            (Of::Object { group, kind, name }, namespace, _) => {
+                let is_meant =
+                    |target: &TargetReference| group_of(&target.api_version) == group && &*target.kind == kind;
+                let candidate = |(index, decision)| {
+                    let target = self.target(index).filter(|target| is_meant(target))?;
+                    Some(Candidate { index, decision, object: Some(reference(target)) })
                 };
-                self.within(query.namespace).filter_map(target).collect()
+                match name {
+                    Some(name) => self.scaling(namespace, name).filter_map(candidate).collect(),
+                    None => self.within(namespace).filter_map(candidate).collect(),
+                }
             }
         }
     }
 
-    /// The object that the variant of the decision at `index` scales.
-    fn target(&self, index: usize) -> Option<ObjectReference> {
-        let target = &self.observation(index)?.variant.target;
-        Some(ObjectReference {
-            api_version: target.api_version.clone(),
-            kind: target.kind.clone(),
-            name: target.name.clone(),
-        })
+    /// Decisions on variants called `name`: one, or one for each namespace.
+    fn named(&self, namespace: Option<&str>, name: &str) -> impl Iterator<Item = (usize, &Decision)> {
+        let one = namespace.and_then(|namespace| self.find(namespace, name));
+        let everywhere = namespace.is_none().then(|| self.within(None)).into_iter().flatten();
+        one.into_iter().chain(everywhere.filter(move |(_, decision)| &*decision.variant.name == name))
     }
+
+    /// Decisions on variants that scale something called `name`; in one namespace, without looking at every variant.
+    fn scaling(&self, namespace: Option<&str>, name: &str) -> impl Iterator<Item = (usize, &Decision)> {
+        let place = |index: usize| Some((&*self.decisions.get(index)?.variant.namespace, &*self.target(index)?.name));
+        let order = self.by_target.get_or_init(|| {
+            let mut order: Vec<usize> =
+                (0..self.decisions.len()).filter(|index| self.target(*index).is_some()).collect();
+            order.sort_by_key(|index| place(*index));
+            order
+        });
+        let everywhere = namespace.is_none().then(|| self.within(None)).into_iter().flatten();
+        let wanted = namespace.map(|namespace| (namespace, name));
+        let range = order.partition_point(|index| place(*index) < wanted)
+            ..order.partition_point(|index| place(*index) <= wanted);
+        let found = order.get(range).unwrap_or_default();
+        let within = found.iter().filter_map(|index| Some((*index, self.decisions.get(*index)?)));
+        within
+            .chain(everywhere.filter(move |(index, _)| self.target(*index).is_some_and(|target| &*target.name == name)))
+    }
+
+    /// What the variant of the decision at `index` scales.
+    fn target(&self, index: usize) -> Option<&TargetReference> {
+        Some(&self.observation(index)?.variant.target)
+    }
+}
+
+/// A decision that a query may be about.
+#[derive(Debug)]
+pub(super) struct Candidate<'a> {
+    pub(super) index: usize,
+    pub(super) decision: &'a Decision,
+    /// The object that the query names it by.
+    pub(super) object: Option<ObjectReference>,
+}
+
+fn reference(target: &TargetReference) -> ObjectReference {
+    ObjectReference { api_version: target.api_version.clone(), kind: target.kind.clone(), name: target.name.clone() }
+}
+
+/// Namespace and name of a decision's variant.
+fn key(decision: &Decision) -> (&str, &str) {
+    (&decision.variant.namespace, &decision.variant.name)
 }
 
 fn places(snapshot: &Snapshot) -> impl Iterator<Item = (&VariantKey, usize)> {

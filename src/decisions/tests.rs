@@ -174,6 +174,12 @@ fn a_value_is_a_property_of_the_scale_target_and_of_the_variants_own_object() {
     assert_eq!(of("apps", "Deployment", None), [("a".into(), deployment)]);
     assert_eq!(of("llmd.ai", "VariantAutoscaling", Some("a")), [("a".into(), itself)]);
     assert_eq!(of("llmd.ai", "VariantAutoscaling", None).len(), 2);
+    for (kind, name) in
+        [("Deployment", "deployment-a"), ("StatefulSet", "b"), ("Deployment", "b"), ("StatefulSet", "c")]
+    {
+        let all = of("apps", kind, None).into_iter().filter(|(_, object)| *object.name == *name).collect::<Vec<_>>();
+        assert_eq!(of("apps", kind, Some(name)), all, "by its name as by looking at everything");
+    }
     assert!(of("apps", "Deployment", Some("a")).is_empty(), "that is the variant's name, not its target's");
     assert!(of("other", "Deployment", Some("deployment-a")).is_empty());
 }

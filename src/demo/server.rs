@@ -14,7 +14,7 @@ use rustls_pki_types::CertificateDer;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    apiserver::{ApiServer, Readiness, RequestMetrics, router},
+    apiserver::{ApiServer, Readiness, RequestMetrics},
     auth::{Authenticator, Authorizer, Identity, StaticAccessReviewer, StaticTokenReviewer, TokenAuthenticator, Trust},
     constants::{EXTERNAL_METRICS_GROUP, EXTERNAL_METRICS_VERSION, MetricsGroup, WVA_DESIRED_REPLICAS},
     decisions::DecisionStore,
@@ -52,7 +52,7 @@ impl DemoServer {
         let identity = Identity::new(USER, Vec::<String>::new());
         let tokens = TokenAuthenticator::new(StaticTokenReviewer::new(token.clone(), identity));
         let readiness = Readiness::default();
-        let routes = router(ApiServer {
+        let api = ApiServer {
             provider: store,
             delegate: None,
             authenticator: Authenticator::new(Trust::default(), tokens),
@@ -62,8 +62,9 @@ impl DemoServer {
             requests: RequestMetrics::default(),
             metrics_text: Arc::new(move || registry.encode().unwrap_or_default()),
             extra_routes: Router::new(),
-        });
-        tasks.spawn(bound.serve(routes, stop.clone()));
+        }
+        .api();
+        tasks.spawn(bound.serve(api, stop.clone()));
         Ok(Self { address, certificate, access, token })
     }
 

@@ -21,11 +21,10 @@ pub(super) async fn guard(State(clients): State<Trust>, request: Request, next: 
 }
 
 fn judge(clients: &Trust, peer: Option<&Peer>) -> Result<(), String> {
-    let certificates = peer.map(|peer| &*peer.certificates).unwrap_or_default();
     let trust = clients.current();
     let authority = trust.client.as_ref().ok_or("no authority of clients is known: set keda.clientCaPath")?;
-    if certificates.is_empty() {
-        return Err("a client certificate is required".to_owned());
-    }
-    authority.verify(certificates, UnixTime::now()).map(drop).map_err(|error| error.to_string())
+    let peer = peer.filter(|peer| !peer.certificates.is_empty()).ok_or("a client certificate is required")?;
+    authority.verify(&peer.certificates, UnixTime::now()).map_err(|error| error.to_string())?;
+    peer.conduct.granted();
+    Ok(())
 }

@@ -11,7 +11,7 @@ use super::protocol::{
     ScaledObjectRef, external_scaler_server::ExternalScaler,
 };
 use crate::{
-    apiserver::{MetricsProvider, Of, Selector, SeriesQuery},
+    apiserver::{MetricsProvider, Of, Selector, SeriesQuery, nearest},
     constants::WVA_DESIRED_REPLICAS,
 };
 
@@ -48,11 +48,10 @@ impl Scaler {
         };
         let series = self.0.select(&query).map_err(|error| Status::internal(error.to_string()))?;
         let Some(series) = series.into_iter().find(|series| *series.subject == **variant) else {
-            let known: Vec<_> = self.0.subjects(namespace).iter().map(ToString::to_string).collect();
+            let known = nearest(variant, self.0.subjects(namespace));
             return Err(Status::not_found(format!(
-                "no variant {variant:?} in namespace {namespace}; known are: {}. A trigger names its variant by the \
-                 metadata {VARIANT_NAME}",
-                known.join(", ")
+                "no variant {variant:?} is known in namespace {namespace:?}; known there: {known}. A trigger names its \
+                 variant by the metadata {VARIANT_NAME}"
             )));
         };
         match series.value {

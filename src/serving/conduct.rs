@@ -1,4 +1,5 @@
-//! How a connection has behaved: what it was refused counts against it alone.
+//! How a connection has behaved: what it was refused counts against it alone, and without a right to anything it is not
+//! kept.
 
 use std::{
     sync::{
@@ -16,7 +17,7 @@ use tokio::{
 /// Pause before each further request of a connection whose last one was refused.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Shared by all requests of one connection; in their extensions.
+/// Shared by all requests of one connection.
 ///
 /// Somebody without rights who asks as fast as they can would take the processor from those with rights. After a refusal
 /// their further requests wait in one line, each for `PAUSE`, until one is granted. Front proxies are exempt: they pass
@@ -27,6 +28,8 @@ pub struct Conduct(Arc<State>);
 #[derive(Debug, Default)]
 struct State {
     refused: AtomicBool,
+    /// Whether anything was ever granted.
+    known: AtomicBool,
     line: Mutex<()>,
 }
 
@@ -45,9 +48,23 @@ impl Conduct {
         Turn(Some(place))
     }
 
-    /// Whether the last request was refused.
-    pub fn judge(&self, refused: bool) {
-        self.0.refused.store(refused, Ordering::Relaxed);
+    /// The last request was refused.
+    pub fn refused(&self) {
+        self.0.refused.store(true, Ordering::Relaxed);
+    }
+
+    /// The last request was granted.
+    pub fn granted(&self) {
+        self.0.refused.store(false, Ordering::Relaxed);
+        self.0.known.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends when nothing was granted within `limit`; never, when something was.
+    pub(super) async fn stays_strange(&self, limit: Duration) {
+        sleep(limit).await;
+        if self.0.known.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
     }
 }
 
@@ -63,11 +80,11 @@ mod tests {
         let started = Instant::now();
         drop(conduct.turn().await);
         assert_eq!(started.elapsed(), Duration::ZERO);
-        conduct.judge(true);
+        conduct.refused();
         let ask = async || drop(conduct.turn().await);
         tokio::join!(ask(), ask(), ask());
         assert!((PAUSE * 3..PAUSE * 4).contains(&started.elapsed()), "{:?}", started.elapsed());
-        conduct.judge(false);
+        conduct.granted();
         let granted = Instant::now();
         ask().await;
         assert_eq!(granted.elapsed(), Duration::ZERO);

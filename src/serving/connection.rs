@@ -1,66 +1,58 @@
 //! One connection: handshake, choice of protocol, requests.
 
-use std::{
-    convert::Infallible,
-    future::Future,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
-use axum::{Router, body::Body};
-use http::{Request, Response};
+use http::Request;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::Watcher},
 };
-use tokio::{
-    net::TcpStream,
-    time::{sleep, timeout},
-};
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
 
-use super::{Conduct, ConnectionLimits, Peer};
+use super::{ConnectionLimits, Handler, Peer};
 
 /// What all connections of a listener share.
-#[derive(Clone)]
-pub(super) struct Connections {
+pub(super) struct Connections<H> {
     pub(super) acceptor: TlsAcceptor,
-    pub(super) router: Router,
+    pub(super) handler: Arc<H>,
     pub(super) limits: ConnectionLimits,
     /// Graceful: ends handshakes; requests are left to the [`Watcher`].
     pub(super) shutdown: CancellationToken,
-    /// Not graceful: ends everything.
-    pub(super) abandon: CancellationToken,
 }
 
-impl Connections {
+impl<H> Clone for Connections<H> {
+    fn clone(&self) -> Self {
+        let Self { acceptor, handler, limits, shutdown } = self;
+        Self { acceptor: acceptor.clone(), handler: Arc::clone(handler), limits: *limits, shutdown: shutdown.clone() }
+    }
+}
+
+impl<H: Handler> Connections<H> {
     /// Serves one connection to its end.
     pub(super) async fn serve(self, stream: TcpStream, address: SocketAddr, watcher: Watcher) {
         let Some(stream) = self.handshake(stream, address).await else { return };
         let (_, session) = stream.get_ref();
-        let peer = Peer { address, certificates: session.peer_certificates().unwrap_or_default().into() };
+        let peer = Peer::new(address, session.peer_certificates().unwrap_or_default().iter().cloned().collect());
         let http2 = session.alpn_protocol() == Some(b"h2");
 
         let has_certificate = !peer.certificates.is_empty();
-        let (router, conduct) = (self.router, Conduct::default());
-        let asked = Arc::new(AtomicBool::new(false));
-        let first_request = is_silent(asked.clone(), self.limits.first_request_timeout);
-        let service = service_fn(move |request| {
-            asked.store(true, Ordering::Relaxed);
-            answer(router.clone(), peer.clone(), conduct.clone(), request)
+        let conduct = peer.conduct.clone();
+        let stays_strange = conduct.stays_strange(self.limits.grant_timeout);
+        let answers = Arc::new((self.handler, peer));
+        let service = service_fn(move |request: Request<Incoming>| {
+            let answers = Arc::clone(&answers);
+            async move {
+                let (handler, peer) = &*answers;
+                Ok::<_, Infallible>(handler.handle(peer, request).await)
+            }
         });
         let protocol = protocol(&self.limits, http2, has_certificate);
         let connection = protocol.serve_connection(TokioIo::new(stream), service).into_owned();
         tokio::select! {
-            () = self.abandon.cancelled() => {}
-            () = first_request => tracing::debug!(%address, "no request in time"),
+            () = stays_strange => tracing::debug!(%address, "nothing was granted in time"),
             result = watcher.watch(connection) => if let Err(error) = result {
                 tracing::debug!(%address, %error, "connection ended");
             },
@@ -87,25 +79,6 @@ impl Connections {
                 None
             }
         }
-    }
-}
-
-fn answer(
-    router: Router,
-    peer: Peer,
-    conduct: Conduct,
-    mut request: Request<Incoming>,
-) -> impl Future<Output = Result<Response<Body>, Infallible>> {
-    request.extensions_mut().insert(peer);
-    request.extensions_mut().insert(conduct);
-    router.oneshot(request.map(Body::new))
-}
-
-/// Ends when nothing was asked within `limit`; never, when something was.
-async fn is_silent(asked: Arc<AtomicBool>, limit: Duration) {
-    sleep(limit).await;
-    if asked.load(Ordering::Relaxed) {
-        std::future::pending::<()>().await;
     }
 }
 

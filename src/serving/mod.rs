@@ -2,8 +2,8 @@
 //! stops without losing a request.
 //!
 //! ```text
-//!  Bound::bind ──► Bound::serve ──► accept ──► handshake ──► h2 or http/1.1 ──► axum::Router
-//!   port and         until the       │ (Peer: address and client certificates, in every request's extensions)
+//!  Bound::bind ──► Bound::serve ──► accept ──► handshake ──► h2 or http/1.1 ──► Handler
+//!   port and         until the       │ (Peer: address and client certificates, told with every request)
 //!   certificate      token is        │
 //!   errors           cancelled       └─► GOAWAY, drain within the grace period
 //! ```
@@ -16,12 +16,14 @@ mod certificate;
 mod client_certificate;
 mod conduct;
 mod connection;
+mod handler;
 mod options;
 mod peer;
 mod server;
 
 pub use certificate::{CertificateError, CertificateHandle, CertificateSource};
 pub use conduct::{Conduct, Turn};
+pub use handler::Handler;
 pub use options::{ConnectionLimits, ServingOptions, default_certificate_names};
-pub use peer::Peer;
+pub use peer::{Certificates, Peer};
 pub use server::{BindError, Bound};

@@ -49,8 +49,9 @@ pub struct ConnectionLimits {
     pub handshake_timeout: Duration,
     /// Time to send the head of an HTTP/1.1 request; also how long such a connection may idle.
     pub header_read_timeout: Duration,
-    /// Time within which the first request must be complete; a client that only holds the connection is cut off.
-    pub first_request_timeout: Duration,
+    /// Time within which a request must be granted. A client without a right to anything is cut off then, so that
+    /// strangers cannot hold all connections.
+    pub grant_timeout: Duration,
     /// Pause after which an idle HTTP/2 connection is pinged.
     pub keep_alive_interval: Duration,
     /// Time to answer that ping.
@@ -68,7 +69,7 @@ impl Default for ConnectionLimits {
             max_body_window: 64 * 1024,
             handshake_timeout: Duration::from_secs(10),
             header_read_timeout: Duration::from_secs(30),
-            first_request_timeout: Duration::from_secs(30),
+            grant_timeout: Duration::from_secs(30),
             keep_alive_interval: Duration::from_secs(30),
             keep_alive_timeout: Duration::from_secs(20),
         }

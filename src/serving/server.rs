@@ -2,7 +2,6 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::Router;
 use hyper_util::server::graceful::GracefulShutdown;
 use rustls::{ServerConfig, crypto::aws_lc_rs};
 use rustls_pki_types::CertificateDer;
@@ -10,13 +9,14 @@ use thiserror::Error;
 use tokio::{
     net::TcpListener,
     sync::Semaphore,
+    task::JoinSet,
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    CertificateError, CertificateHandle, ServingOptions,
+    CertificateError, CertificateHandle, Handler, ServingOptions,
     certificate::{FilePair, ServingCertificate},
     client_certificate::RequestClientCertificate,
     connection::Connections,
@@ -91,28 +91,26 @@ impl Bound {
         self.certificate.chain()
     }
 
-    /// Serves `router` until `shutdown` is cancelled, then closes the port, tells clients to go elsewhere (GOAWAY on
-    /// HTTP/2, `Connection: close` on HTTP/1.1) and returns once requests in flight are answered or the grace period is
-    /// over. Requests carry a [`Peer`](super::Peer) extension.
+    /// Has requests answered by `handler` until `shutdown` is cancelled, then closes the port, tells clients to go elsewhere
+    /// (GOAWAY on HTTP/2, `Connection: close` on HTTP/1.1) and returns once requests in flight are answered or the grace
+    /// period is over.
     ///
     /// To lose no request, fail readiness first and cancel only when clients had time to notice.
-    pub async fn serve(self, router: Router, shutdown: CancellationToken) {
+    pub async fn serve(self, handler: impl Handler, shutdown: CancellationToken) {
         let Self { listener, address, tls, certificate, mut files, options } = self;
         let graceful = GracefulShutdown::new();
         // Dropped with this future: whatever still runs then is cut off.
-        let abandon = CancellationToken::new();
-        let _abandon_on_return = abandon.clone().drop_guard();
+        let mut open = JoinSet::new();
         let connections = Connections {
             acceptor: TlsAcceptor::from(tls),
-            router,
+            handler: Arc::new(handler),
             limits: options.limits,
             shutdown: shutdown.clone(),
-            abandon,
         };
 
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = accept(&listener, &connections, &graceful) => {}
+            () = accept(&listener, &connections, &graceful, &mut open) => {}
             () = keep_current(files.as_mut(), &certificate, options.certificate_poll) => {}
         }
         drop(listener);
@@ -123,13 +121,20 @@ impl Bound {
     }
 }
 
-async fn accept(listener: &TcpListener, connections: &Connections, graceful: &GracefulShutdown) {
+async fn accept(
+    listener: &TcpListener,
+    connections: &Connections<impl Handler>,
+    graceful: &GracefulShutdown,
+    open: &mut JoinSet<()>,
+) {
     let permits = Arc::new(Semaphore::new(connections.limits.max_connections));
     while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
+        // What has ended need not be remembered.
+        while open.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, address)) => {
                 let serve = connections.clone().serve(stream, address, graceful.watcher());
-                tokio::spawn(async move {
+                open.spawn(async move {
                     serve.await;
                     drop(permit);
                 });

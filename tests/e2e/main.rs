@@ -11,11 +11,13 @@
 mod actuation;
 mod bad_input;
 mod clients;
+mod delegation;
 mod differential;
 mod harness;
 mod high_availability;
 mod hpa_model;
 mod install;
+mod keda;
 mod limits;
 mod main_job;
 mod not_a_number;

@@ -8,9 +8,12 @@ use std::sync::{
 use futures::future::BoxFuture;
 use http::Method;
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, date_time_ymd};
-use wva::auth::{
-    AccessRequest, AccessReviewer, AccessVerdict, Identity, ReviewError, StaticAccessReviewer, StaticTokenReviewer,
-    TokenAuthenticator, TokenReviewer,
+use wva::{
+    auth::{
+        AccessRequest, AccessReviewer, AccessVerdict, Identity, ReviewError, StaticAccessReviewer, StaticTokenReviewer,
+        TokenAuthenticator, TokenReviewer,
+    },
+    telemetry::testing::capture,
 };
 
 use crate::apiserver_harness::{Authority, HPA, METRIC, TestServer, trust_bundle};
@@ -129,7 +132,15 @@ async fn health_is_for_everybody_and_nothing_beside_it() {
     let answer = kubelet.get("/readyz", &[]).await;
     assert_eq!(answer.status, 500);
     assert!(answer.text.contains("[-]decisions failed"), "{}", answer.text);
+    let answer = kubelet.get("/readyz?exclude=other&exclude=decisions", &[]).await;
+    assert_eq!((answer.status, answer.text.as_str()), (200, "ok"));
+    let admin = server.client(Some(&server.cluster.client("admin", "system:masters")));
+    for (path, status) in [("/readyz/decisions", 500), ("/readyz/nonsense", 404), ("/livez/ping", 200)] {
+        assert_eq!(admin.get(path, &[]).await.status, status, "{path}");
+        assert_eq!(kubelet.get(path, &[]).await.status, 403, "{path}");
+    }
     check.pass();
+    assert_eq!(admin.get("/readyz/decisions", &[]).await.status, 200);
     let answer = kubelet.get("/readyz?verbose", &[]).await;
     assert!(answer.status == 200 && answer.text.contains("[+]decisions ok"), "{}", answer.text);
     server.readiness.begin_shutdown();
@@ -179,6 +190,40 @@ async fn a_server_without_a_cluster_still_asks_for_its_token() {
         (vec![("authorization", "Bearer s3cret")], 200),
     ] {
         assert_eq!(client.get(&one(), &headers).await.status, status, "{headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_credential_is_logged_at_any_level() {
+    // On this thread, and so of server and client both.
+    let logs = capture();
+    let server = TestServer::start().await;
+    let stranger = server.client(None);
+    for (authorization, status) in [("Bearer hunter2", 401), ("Bearer prometheus", 403), ("Basic aHVudGVyMg==", 403)] {
+        assert_eq!(stranger.get(METRIC, &[("authorization", authorization)]).await.status, status);
+    }
+    let over_http1 = server.client_over(None, &[b"http/1.1"]);
+    assert_eq!(over_http1.get("/metrics", &[("authorization", "Bearer hunter2")]).await.status, 401);
+    assert_eq!(over_http1.get("/metrics", &[("authorization", "Bearer prometheus")]).await.status, 200);
+    let lines = logs.lines();
+    assert!(lines.iter().any(|line| line.contains("unauthenticated request")), "what was captured is the server's");
+    for secret in ["hunter2", "Bearer prometheus", "aHVudGVyMg"] {
+        let shown: Vec<_> = lines.iter().filter(|line| line.contains(secret)).collect();
+        assert!(shown.is_empty(), "{shown:#?}");
+    }
+}
+
+#[tokio::test]
+async fn log_lines_of_a_request_carry_its_audit_id() {
+    let logs = capture();
+    let server = TestServer::start().await;
+    let id = "4c1b6a1e-3f6b-4e7c-9a36-0a5f8d6a2a11";
+    for headers in [vec![("audit-id", id)], vec![("audit-id", id), ("authorization", "Bearer hunter2")]] {
+        server.client(None).get(METRIC, &headers).await;
+    }
+    let lines = logs.lines();
+    for told in ["unauthorised request", "unauthenticated request"] {
+        assert!(lines.iter().any(|line| line.contains(told) && line.contains(id)), "{told}: {lines:#?}");
     }
 }
 

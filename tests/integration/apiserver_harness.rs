@@ -15,21 +15,22 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use serde_json::Value;
-use tokio::task::JoinHandle;
+use tokio::{net::TcpStream, task::JoinHandle};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::sync::CancellationToken;
 use wva::{
     apiserver::{
-        ApiServer, Delegate, MetricsProvider, ObjectReference, Of, Readiness, Refusal, RequestMetrics, Sample, Series,
-        SeriesQuery, Summary, UnknownMetric, router,
+        Api, ApiServer, Delegate, MetricsProvider, ObjectReference, Of, Readiness, Refusal, RequestMetrics, Sample,
+        Series, SeriesQuery, Summary, UnknownMetric,
     },
     auth::{
         AccessRequest, AccessReviewer, AccessVerdict, Attributes, Authenticator, Authorizer, Identity, ReviewError,
         TokenAuthenticator, TokenReviewer, Trust, TrustBundle,
     },
     constants::MetricsGroup,
-    serving::{Bound, CertificateSource, Peer, ServingOptions},
+    serving::{Bound, CertificateSource, Certificates, Peer, ServingOptions},
 };
 
 pub(crate) const HPA: &str = "system:serviceaccount:kube-system:horizontal-pod-autoscaler";
@@ -49,9 +50,9 @@ pub(crate) struct ClientCertificate {
 }
 
 impl ClientCertificate {
-    /// As a TLS client takes it.
-    pub(crate) fn into_pair(self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
-        (vec![self.certificate], PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.key)))
+    /// As the server sees it.
+    pub(crate) fn chain(&self) -> Certificates {
+        [self.certificate.clone()].into_iter().collect()
     }
 }
 
@@ -197,10 +198,10 @@ fn object(of: Of<'_>, variant: &str) -> Option<ObjectReference> {
 }
 
 /// What a server answers with, and a front proxy that asks it; without sockets.
-pub(crate) fn router_for_tests() -> (Router, Peer) {
+pub(crate) fn api_for_tests(extra_routes: Router) -> (Api, Peer) {
     let (cluster, front_proxy) = (Authority::new("kubernetes"), Authority::new("front-proxy-ca"));
     let trust = Trust::new(trust_bundle(&cluster, &front_proxy));
-    let router = router(ApiServer {
+    let api = ApiServer {
         provider: Arc::new(Values),
         delegate: None,
         authenticator: Authenticator::new(trust, TokenAuthenticator::new(Tokens)),
@@ -209,10 +210,11 @@ pub(crate) fn router_for_tests() -> (Router, Peer) {
         groups: MetricsGroup::ALL.to_vec(),
         requests: RequestMetrics::default(),
         metrics_text: Arc::new(|| "# EOF\n".to_owned()),
-        extra_routes: Router::new(),
-    });
-    let certificates = [front_proxy.client("front-proxy-client", "").certificate].into();
-    (router, Peer { address: (Ipv4Addr::LOCALHOST, 1).into(), certificates })
+        extra_routes,
+    }
+    .api();
+    let certificates = front_proxy.client("front-proxy-client", "").chain();
+    (api, Peer::new((Ipv4Addr::LOCALHOST, 1).into(), certificates))
 }
 
 /// A running server, and the authorities it trusts.
@@ -276,7 +278,7 @@ impl TestServer {
         let (cluster, front_proxy) = (Authority::new("kubernetes"), Authority::new("front-proxy-ca"));
         let trust = Trust::new(trust_bundle(&cluster, &front_proxy));
         let readiness = Readiness::default();
-        let api = router(ApiServer {
+        let api = ApiServer {
             provider: Arc::new(Values),
             delegate,
             authenticator: Authenticator::new(trust.clone(), tokens),
@@ -286,7 +288,8 @@ impl TestServer {
             requests: RequestMetrics::default(),
             metrics_text: Arc::new(|| "# EOF\n".to_owned()),
             extra_routes,
-        });
+        }
+        .api();
         let names = vec!["localhost".to_owned()];
         let mut options = ServingOptions::new((Ipv4Addr::LOCALHOST, 0).into(), CertificateSource::SelfSigned { names });
         change(&mut options);
@@ -303,20 +306,7 @@ impl TestServer {
     }
 
     pub(crate) fn client_over(&self, certificate: Option<&ClientCertificate>, protocols: &[&[u8]]) -> Client {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(self.certificate.iter().cloned());
-        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots);
-        let mut tls = match certificate {
-            None => builder.with_no_client_auth(),
-            Some(ClientCertificate { certificate, key }) => {
-                let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.clone()));
-                builder.with_client_auth_cert(vec![certificate.clone()], key).unwrap()
-            }
-        };
-        tls.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        let tls = tls_client(&self.certificate, certificate, protocols);
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .no_proxy()
@@ -326,10 +316,49 @@ impl TestServer {
         Client { http, base: format!("https://localhost:{}", self.address.port()) }
     }
 
+    /// A connection with nothing on it yet.
+    pub(crate) async fn connect(
+        &self,
+        certificate: Option<&ClientCertificate>,
+        protocol: &[u8],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        connect(self.address, tls_client(&self.certificate, certificate, &[protocol])).await
+    }
+
     /// kube-apiserver, which passes on requests of its users.
     pub(crate) fn kube_apiserver(&self) -> Client {
         self.client(Some(&self.front_proxy.client("front-proxy-client", "")))
     }
+}
+
+/// TLS as a client has it that trusts `server` alone.
+pub(crate) fn tls_client(
+    server: &[CertificateDer<'static>],
+    certificate: Option<&ClientCertificate>,
+    protocols: &[&[u8]],
+) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(server.iter().cloned());
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let mut tls = match certificate {
+        None => builder.with_no_client_auth(),
+        Some(ClientCertificate { certificate, key }) => {
+            let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.clone()));
+            builder.with_client_auth_cert(vec![certificate.clone()], key).unwrap()
+        }
+    };
+    tls.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    tls
+}
+
+/// A connection to `localhost` at `address`.
+pub(crate) async fn connect(address: SocketAddr, tls: ClientConfig) -> std::io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(address).await?;
+    let name = ServerName::try_from("localhost").unwrap();
+    TlsConnector::from(Arc::new(tls)).connect(name, stream).await
 }
 
 /// A client of one server.
@@ -349,6 +378,15 @@ pub(crate) struct Answer {
 }
 
 impl Client {
+    /// For requests that are unlike others.
+    pub(crate) fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
     pub(crate) async fn get(&self, path: &str, headers: &[(&'static str, &str)]) -> Answer {
         self.send(http::Method::GET, path, headers).await
     }
@@ -367,7 +405,7 @@ impl Client {
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::try_from(*value).unwrap()))
             .collect();
-        let response = self.http.request(method, format!("{}{path}", self.base)).headers(headers).send().await?;
+        let response = self.http.request(method, self.url(path)).headers(headers).send().await?;
         let (status, version, headers) = (response.status().as_u16(), response.version(), response.headers().clone());
         let bytes = response.bytes().await?.to_vec();
         Ok(Answer { status, version, headers, text: String::from_utf8_lossy(&bytes).into_owned(), bytes })

@@ -10,12 +10,12 @@ use std::{
 use futures::{StreamExt as _, future::BoxFuture};
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
-use rustls_pki_types::{CertificateDer, ServerName};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use proptest::{prelude::*, test_runner::TestRunner};
+use prost::Message as _;
+use rustls_pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, body::Body};
+use tower::ServiceExt as _;
 use wva::{
     apiserver::{Labels, MetricsProvider, Refusal, Sample, Series, SeriesQuery, UnknownMetric},
     auth::Trust,
@@ -23,10 +23,13 @@ use wva::{
         self,
         protocol::{GetMetricsRequest, ScaledObjectRef, external_scaler_client::ExternalScalerClient},
     },
-    serving::{Bound, CertificateSource, ServingOptions},
+    serving::{Bound, CertificateSource, Peer, ServingOptions},
 };
 
-use crate::apiserver_harness::{Authority, ClientCertificate, trust_bundle};
+use crate::{
+    apiserver_fuzz::cases,
+    apiserver_harness::{Authority, ClientCertificate, connect, tls_client, trust_bundle},
+};
 
 /// Desired replicas in thousandths by variant, or why they are withheld; they can be changed.
 #[derive(Clone, Default)]
@@ -109,24 +112,8 @@ impl Server {
         Self { address, certificate, clients, values, stop }
     }
 
-    async fn client(&self, certificate: Option<ClientCertificate>) -> ExternalScalerClient<Connection> {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(self.certificate.iter().cloned());
-        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots);
-        let mut tls = match certificate {
-            Some(certificate) => {
-                let (chain, key) = certificate.into_pair();
-                builder.with_client_auth_cert(chain, key).unwrap()
-            }
-            None => builder.with_no_client_auth(),
-        };
-        tls.alpn_protocols = vec![b"h2".to_vec()];
-        let stream = TcpStream::connect(self.address).await.unwrap();
-        let name = ServerName::try_from("localhost").unwrap();
-        let stream = TlsConnector::from(Arc::new(tls)).connect(name, stream).await.unwrap();
+    async fn client(&self, certificate: Option<&ClientCertificate>) -> ExternalScalerClient<Connection> {
+        let stream = connect(self.address, tls_client(&self.certificate, certificate, &[b"h2"])).await.unwrap();
         let (sender, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
@@ -135,7 +122,7 @@ impl Server {
     }
 
     async fn keda(&self) -> ExternalScalerClient<Connection> {
-        self.client(Some(self.clients.client("keda-operator", ""))).await
+        self.client(Some(&self.clients.client("keda-operator", ""))).await
     }
 }
 
@@ -189,7 +176,7 @@ async fn what_is_not_known_is_an_error_and_never_inactive() {
     }
     let error = keda.is_active(object("lama", None)).await.unwrap_err();
     assert_eq!(error.code(), Code::NotFound);
-    assert!(error.message().contains("known are: llama"), "{error}");
+    assert!(error.message().contains(r#"known there: "llama""#), "{error}");
     let without = GetMetricsRequest { scaled_object_ref: None, metric_name: String::new() };
     assert_eq!(keda.get_metrics(without).await.unwrap_err().code(), Code::InvalidArgument);
 }
@@ -209,12 +196,58 @@ async fn a_stream_tells_the_state_and_its_changes_and_nothing_while_it_is_not_kn
     assert!(!told().await, "the next word is the next known state");
 }
 
+/// Messages of the protocol, to be bent.
+fn messages() -> Vec<Vec<u8>> {
+    let request = metrics(object("any", Some("llama")));
+    vec![request.encode_to_vec(), object("llama", None).encode_to_vec(), Vec::new()]
+}
+
+#[test]
+fn no_message_breaks_the_scaler() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (clients, values) = (Authority::new("keda"), Values::default());
+    values.set("llama", Ok(3000));
+    let trust = Trust::new(trust_bundle(&clients, &Authority::new("front-proxy-ca")));
+    let router = keda::router(Arc::new(values), trust);
+    let peer = Peer::new((Ipv4Addr::LOCALHOST, 1).into(), clients.client("keda-operator", "").chain());
+    let methods = prop::sample::select(vec!["IsActive", "GetMetricSpec", "GetMetrics", "StreamIsActive", "Nonsense"]);
+    let changes = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4);
+    let tried = (methods, prop::sample::select(messages()), changes, prop::option::weighted(0.1, any::<u32>()));
+    let mut runner =
+        TestRunner::new(ProptestConfig { cases: cases(500), failure_persistence: None, ..ProptestConfig::default() });
+    let answered = std::cell::Cell::new(0);
+    runner
+        .run(&tried, |(method, mut message, changes, length)| {
+            for (at, byte) in changes {
+                if !message.is_empty() {
+                    let at = at.index(message.len());
+                    message[at] = byte;
+                }
+            }
+            let length = length.unwrap_or(u32::try_from(message.len()).unwrap());
+            let framed = [&[0], &length.to_be_bytes()[..], &message].concat();
+            let mut request = http::Request::post(format!("/externalscaler.ExternalScaler/{method}"))
+                .header("content-type", "application/grpc")
+                .header("te", "trailers")
+                .body(axum::body::Body::from(framed))
+                .unwrap();
+            request.extensions_mut().insert(peer.clone());
+            let answer = runtime.block_on(router.clone().oneshot(request)).unwrap();
+            // An error is told by gRPC, and only there.
+            prop_assert_eq!(answer.status().as_u16(), 200);
+            answered.set(answered.get() + u32::from(!answer.headers().contains_key("grpc-status")));
+            Ok(())
+        })
+        .unwrap();
+    assert!(answered.get() > 0, "some of them are understood");
+}
+
 #[tokio::test]
 async fn nobody_without_a_certificate_of_the_configured_authority_is_answered() {
     let server = Server::start().await;
     server.values.set("llama", Ok(3000));
     let stranger = Authority::new("keda").client("keda-operator", "");
-    for certificate in [None, Some(stranger)] {
+    for certificate in [None, Some(&stranger)] {
         let error = server.client(certificate).await.is_active(object("llama", None)).await.unwrap_err();
         assert_eq!(error.code(), Code::Unauthenticated, "{error}");
     }

@@ -24,4 +24,5 @@ mod fleet;
 mod fleet_theory;
 mod keda;
 mod manifests;
+mod serving_limits;
 mod supply_chain;

@@ -1,7 +1,7 @@
 //! Text to requirements: tokens first, then a descent along the grammar. Accepts what `k8s.io/apimachinery`'s
 //! `labels.Parse` accepts, and words its errors alike, since they are shown to users who know those words.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, mem::replace};
 
 use super::{
     Operator, Requirement,
@@ -36,7 +36,9 @@ fn token(text: &str) -> (Token<'_>, &str) {
     if text.is_empty() {
         return (Token::End, text);
     }
-    if let Some(symbol) = SYMBOLS.iter().find(|symbol| text.starts_with(**symbol)) {
+    if text.starts_with(is_symbol)
+        && let Some(symbol) = SYMBOLS.iter().find(|symbol| text.starts_with(**symbol))
+    {
         let (symbol, rest) = text.split_at(symbol.len());
         return (Token::Symbol(symbol), rest);
     }
@@ -46,7 +48,7 @@ fn token(text: &str) -> (Token<'_>, &str) {
 }
 
 pub(super) fn parse(text: &str) -> Result<Vec<Requirement>, String> {
-    let mut parser = Parser { rest: text };
+    let mut parser = Parser::new(text);
     let mut requirements = Vec::new();
     match parser.peek() {
         Token::End => return Ok(requirements),
@@ -69,18 +71,25 @@ pub(super) fn parse(text: &str) -> Result<Vec<Requirement>, String> {
 }
 
 struct Parser<'a> {
+    ahead: Token<'a>,
+    /// What is behind it.
     rest: &'a str,
 }
 
 impl<'a> Parser<'a> {
+    fn new(text: &'a str) -> Self {
+        let (ahead, rest) = token(text);
+        Self { ahead, rest }
+    }
+
     fn peek(&self) -> Token<'a> {
-        token(self.rest).0
+        self.ahead
     }
 
     fn next(&mut self) -> Token<'a> {
-        let (token, rest) = token(self.rest);
+        let (ahead, rest) = token(self.rest);
         self.rest = rest;
-        token
+        replace(&mut self.ahead, ahead)
     }
 
     fn requirement(&mut self) -> Result<Requirement, String> {

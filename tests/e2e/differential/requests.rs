@@ -6,8 +6,8 @@ pub(super) struct Asked {
     pub(super) method: &'static str,
     pub(super) path: &'static str,
     pub(super) accept: Option<&'static str>,
-    /// What of the answer is meant to differ from the reference's.
-    pub(super) improvement: Option<&'static str>,
+    /// The status of the answer that is meant to differ from the reference's, and how; `docs/metrics-api.md` tells users.
+    pub(super) improvement: Option<(u16, &'static str)>,
 }
 
 const fn get(path: &'static str) -> Asked {
@@ -23,8 +23,8 @@ impl Asked {
         Self { accept: Some(accept), ..self }
     }
 
-    const fn improved(self, improvement: &'static str) -> Self {
-        Self { improvement: Some(improvement), ..self }
+    const fn improved(self, status: u16, improvement: &'static str) -> Self {
+        Self { improvement: Some((status, improvement)), ..self }
     }
 }
 
@@ -46,13 +46,13 @@ pub(super) const REQUESTS: &[Asked] = &[
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/other-external-metric"),
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/other-external-metric?labelSelector=!foo"),
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/my-external-metric?labelSelector=foo%3Dqux")
-        .improved("nothing matches: 404 that names what is known, not an empty list"),
+        .improved(404, "nothing matches: 404 that names what is known, not an empty list"),
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/my-external-metric?labelSelector=!foo")
-        .improved("nothing matches: 404 that names what is known, not an empty list"),
+        .improved(404, "nothing matches: 404 that names what is known, not an empty list"),
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/my-external-metric?labelSelector=foo%3E1")
-        .improved("nothing matches: 404 that names what is known, not an empty list"),
+        .improved(404, "nothing matches: 404 that names what is known, not an empty list"),
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/absent-metric")
-        .improved("an unknown metric: 404 that names the known ones, not an empty list"),
+        .improved(404, "an unknown metric: 404 that names the known ones, not an empty list"),
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/my-external-metric?labelSelector=a+b"),
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/my-external-metric?labelSelector=foo%3Da%7C%7Cb"),
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/my-external-metric?labelSelector=foo,"),
@@ -105,7 +105,7 @@ pub(super) const REQUESTS: &[Asked] = &[
         .accepting("*/*"),
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/my-external-metric?labelSelector=foo%3Dbar")
         .accepting("application/*")
-        .improved("a range of subtypes is understood"),
+        .improved(200, "a range of subtypes is understood"),
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/my-external-metric?labelSelector=foo%3Dbar")
         .accepting("application/yaml"),
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/my-external-metric?labelSelector=foo%3Dbar")
@@ -116,10 +116,10 @@ pub(super) const REQUESTS: &[Asked] = &[
         .accepting("application/json;q=0.5,application/yaml"),
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/my-external-metric?labelSelector=foo%3Dbar")
         .accepting("application/cbor")
-        .improved("every 406 says the same"),
+        .improved(406, "every 406 says the same"),
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/my-external-metric?labelSelector=foo%3Dbar")
         .accepting("text/html")
-        .improved("every 406 says the same"),
+        .improved(406, "every 406 says the same"),
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/my-external-metric?labelSelector=foo%3Dbar")
         .accepting("text/html,*/*;q=0.1"),
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/my-external-metric?labelSelector=foo%3Dbar")
@@ -128,10 +128,10 @@ pub(super) const REQUESTS: &[Asked] = &[
         .accepting("application/json;as=Nonsense;v=v1;g=meta.k8s.io,application/json"),
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/my-external-metric?labelSelector=foo%3Dbar")
         .accepting("application/json;as=Table;v=v1;g=meta.k8s.io,application/json")
-        .improved("a table for people"),
+        .improved(200, "a table for people"),
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/my-external-metric?labelSelector=foo%3Dbar")
         .accepting("application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io")
-        .improved("406, not 500"),
+        .improved(406, "406, not 500"),
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/my-external-metric?labelSelector=a+b")
         .accepting("application/yaml"),
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/my-external-metric?labelSelector=a+b")
@@ -141,30 +141,31 @@ pub(super) const REQUESTS: &[Asked] = &[
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/my-external-metric/a/b/c"),
     get("/apis/external.metrics.k8s.io/v1"),
     get("/apis/external.metrics.k8s.io/v2/namespaces/default/x"),
-    get("/apis/nonsense.k8s.io").improved("404 as a Status, not an index of paths"),
-    get("/apis/nonsense.k8s.io/v1/x").improved("404 as a Status, not an index of paths"),
+    get("/apis/nonsense.k8s.io").improved(404, "404 as a Status, not an index of paths"),
+    get("/apis/nonsense.k8s.io/v1/x").improved(404, "404 as a Status, not an index of paths"),
     get("/apis/external.metrics.k8s.io/v1beta1/my-external-metric")
-        .improved("values of all namespaces, for kubectl get -A"),
+        .improved(200, "values of all namespaces, for kubectl get -A"),
     get("/apis/external.metrics.k8s.io/v1beta1/namespaces/default/my-external-metric/bar")
-        .improved("one value by the name of its variant"),
-    get("/nonsense").improved("404 as a Status, not an index of paths"),
-    get("/apis").improved("our own group beside the others; apiVersion; no address of the server"),
+        .improved(200, "one value by the name of its variant"),
+    get("/nonsense").improved(404, "404 as a Status, not an index of paths"),
+    get("/apis").improved(200, "our own group beside the others; apiVersion; no address of the server"),
     get("/apis")
         .accepting("application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")
-        .improved("real resources, where theirs has none"),
+        .improved(200, "real resources, where theirs has none"),
     get("/apis/external.metrics.k8s.io"),
-    get("/apis/external.metrics.k8s.io/v1beta1").improved("one resource with its name and kind, of verbs get and list"),
+    get("/apis/external.metrics.k8s.io/v1beta1")
+        .improved(200, "one resource with its name and kind, of verbs get and list"),
     get("/apis/external.metrics.k8s.io/v1beta1/")
-        .improved("one resource with its name and kind, of verbs get and list"),
-    get("/apis/custom.metrics.k8s.io").improved("both versions"),
+        .improved(200, "one resource with its name and kind, of verbs get and list"),
+    get("/apis/custom.metrics.k8s.io").improved(200, "both versions"),
     get("/apis/custom.metrics.k8s.io/v1beta2")
-        .improved("the metrics of objects; theirs knows only those that were written to it"),
-    get("/openapi/v3").improved("links to the served groups alone"),
+        .improved(200, "the metrics of objects; theirs knows only those that were written to it"),
+    get("/openapi/v3").improved(200, "links to the served groups alone"),
     get("/openapi/v3/apis/external.metrics.k8s.io/v1beta1?hash=0")
-        .improved("the document, not a redirect, which kube-apiserver answers with 502"),
-    get("/openapi/v2").improved("a smaller document"),
+        .improved(200, "the document, not a redirect, which kube-apiserver answers with 502"),
+    get("/openapi/v2").improved(200, "a smaller document"),
     get("/livez"),
     get("/readyz"),
     get("/healthz"),
-    get("/version").improved("our own version"),
+    get("/version").improved(200, "our own version"),
 ];

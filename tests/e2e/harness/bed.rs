@@ -22,6 +22,8 @@ pub struct Bed {
     pub front_proxy: [String; 2],
     /// The adapter library's own adapter.
     pub test_adapter: String,
+    /// Where KEDA is, if `hack/testbed keda` has built it.
+    pub keda: Option<PathBuf>,
     kubectl: String,
     metrics_client: String,
     script: String,
@@ -50,6 +52,7 @@ impl Bed {
             script: variable("TESTBED"),
             kubectl: variable("KUBECTL"),
             test_adapter: variable("TESTBED_TEST_ADAPTER"),
+            keda: env::var_os("TESTBED_KEDA").map(PathBuf::from),
             metrics_client: variable("TESTBED_METRICS_CLIENT"),
             state: variable("TESTBED_STATE"),
             kubeconfig: variable("KUBECONFIG"),
@@ -64,6 +67,20 @@ impl Bed {
     /// Runs `hack/testbed` with these arguments.
     pub fn testbed(&self, arguments: &[&str]) -> String {
         run(Command::new(&self.script).args(arguments), None).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Flags of an adapter that is built on the library: where it listens, with the bed's certificate, and whom it asks.
+    pub fn adapter_flags(&self, port: u16) -> Vec<String> {
+        let Self { certificate, key, kubeconfig, .. } = self;
+        vec![
+            format!("--secure-port={port}"),
+            "--bind-address=127.0.0.1".to_owned(),
+            format!("--tls-cert-file={certificate}"),
+            format!("--tls-private-key-file={key}"),
+            format!("--lister-kubeconfig={kubeconfig}"),
+            format!("--authentication-kubeconfig={kubeconfig}"),
+            format!("--authorization-kubeconfig={kubeconfig}"),
+        ]
     }
 
     /// What the clients of client-go got.

@@ -5,6 +5,7 @@ mod cluster;
 mod fleet;
 mod process;
 mod reader;
+mod reference;
 mod scenario;
 mod scripted;
 mod timeline;
@@ -18,6 +19,7 @@ pub use self::{
     fleet::{Fleet, Load},
     process::Process,
     reader::Reader,
+    reference::start_reference,
     scenario::{Scenario, install, install_once},
     scripted::{Script, Served, publish, store},
     timeline::{Sample, Timeline},

@@ -28,7 +28,9 @@ pub struct Process {
 impl Process {
     /// Starts it with nothing but `environment` in its environment; what it prints goes into a file in `folder`.
     pub fn start(name: &'static str, arguments: &[&str], environment: &[(&str, &str)], folder: &Path) -> Self {
-        Self::of(env!("CARGO_BIN_EXE_wva"), name, arguments, environment, folder)
+        // A benchmark measures the release build with the tests as they are built anyway.
+        let program = std::env::var("TESTBED_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_wva").to_owned());
+        Self::of(&program, name, arguments, environment, folder)
     }
 
     /// The same with another program.

@@ -8,7 +8,7 @@ use kube::{Client, Config};
 use serde_json::json;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use wva::{
-    apiserver::{ApiServer, MetricsProvider, Readiness, RequestMetrics, router},
+    apiserver::{ApiServer, MetricsProvider, Readiness, RequestMetrics},
     auth::{Authenticator, Authorizer, KubeAccessReviewer, KubeTokenReviewer, TokenAuthenticator, watch_trust},
     clock::SystemClock,
     constants::MetricsGroup,
@@ -44,7 +44,7 @@ impl Served {
         let stop = CancellationToken::new();
         let (trust, follow) = watch_trust(client.clone(), stop.clone()).await.unwrap();
         tokio::spawn(follow);
-        let api = router(ApiServer {
+        let api = ApiServer {
             provider,
             delegate: None,
             groups: MetricsGroup::ALL.to_vec(),
@@ -54,7 +54,8 @@ impl Served {
             requests: RequestMetrics::default(),
             metrics_text: Arc::new(|| "# EOF\n".to_owned()),
             extra_routes: axum::Router::new(),
-        });
+        }
+        .api();
         let certificate =
             CertificateSource::Files { certificate: bed.certificate.clone().into(), key: bed.key.clone().into() };
         let bound = Bound::bind(ServingOptions::new((Ipv4Addr::LOCALHOST, 0).into(), certificate)).await.unwrap();

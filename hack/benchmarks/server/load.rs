@@ -50,6 +50,9 @@ pub(crate) struct Arguments {
     /// Whom the front proxy speaks for; the HPA controller is refused what it would add up.
     #[arg(long, default_value = "system:serviceaccount:kube-system:horizontal-pod-autoscaler")]
     user: String,
+    /// A group of theirs.
+    #[arg(long, default_value = "system:serviceaccounts")]
+    group: String,
     /// Numbers that `{}` takes in turn.
     #[arg(long, default_value_t = 1)]
     variants: u64,
@@ -219,8 +222,7 @@ async fn exchange(sender: &mut Sender, arguments: &Arguments, number: u64) -> an
         .header("accept", "application/json")
         .header("user-agent", "kube-controller-manager/v1.37.2")
         .header("x-remote-user", &arguments.user)
-        // Neither server asks kube-apiserver about rights then.
-        .header("x-remote-group", "system:masters")
+        .header("x-remote-group", &arguments.group)
         .header("x-remote-group", "system:authenticated")
         .body(Empty::new())?;
     let exchange = async {

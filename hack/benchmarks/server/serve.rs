@@ -7,16 +7,17 @@ use clap::Args;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use wva::{
-    apiserver::{ApiServer, Readiness, RequestMetrics, router},
+    apiserver::{ApiServer, Readiness, RequestMetrics},
     auth::{
-        Authenticator, Authorizer, Identity, StaticAccessReviewer, StaticTokenReviewer, TokenAuthenticator, Trust,
-        TrustBundle,
+        Authenticator, Authorizer, HPA_CONTROLLER_USERS, Identity, StaticAccessReviewer, StaticTokenReviewer,
+        TokenAuthenticator, Trust, TrustBundle,
     },
     clock::SystemClock,
     constants::MetricsGroup,
     decisions::DecisionStore,
     interfaces::{
-        Decision, Desired, Direction, EngineName, ModelKey, Outcome, Reason, SaturationLevel, Signal, VariantKey,
+        Decision, Desired, Direction, EngineName, ModelKey, Outcome, Reason, SaturationLevel, Signal, Snapshot,
+        VariantKey, VariantObservation,
     },
     serving::{Bound, CertificateSource, ServingOptions},
     telemetry::MetricsRegistry,
@@ -42,10 +43,13 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let Arguments { listen, front_proxy_ca, variants } = arguments;
     let store = Arc::new(DecisionStore::new(Arc::new(SystemClock), None));
-    store.publish((0..variants).map(decision).collect(), MAX_AGE);
+    let observations = (0..variants).map(observation).collect::<Result<_, _>>()?;
+    let mut snapshot = Snapshot { variants: observations, ..Snapshot::at(Timestamp::now()) };
+    snapshot.ages.decision = MAX_AGE;
+    store.publish_with(Arc::new(snapshot), (0..variants).map(decision).collect());
     let mut registry = MetricsRegistry::new();
     let requests = RequestMetrics::register(registry.registry_mut());
-    let api = router(ApiServer {
+    let api = ApiServer {
         provider: store,
         delegate: None,
         groups: MetricsGroup::ALL.to_vec(),
@@ -53,12 +57,13 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
             Trust::new(trust(&std::fs::read_to_string(front_proxy_ca)?)?),
             TokenAuthenticator::new(StaticTokenReviewer::new("none", Identity::anonymous())),
         ),
-        authorizer: Authorizer::new(StaticAccessReviewer::new("nobody")),
+        authorizer: Authorizer::new(StaticAccessReviewer::new(HPA_CONTROLLER_USERS[0])),
         readiness: Readiness::default(),
         requests,
         metrics_text: Arc::new(move || registry.encode().unwrap_or_default()),
         extra_routes: Router::new(),
-    });
+    }
+    .api();
     let certificate = CertificateSource::Files { certificate: listen.certificate, key: listen.key };
     let bound = Bound::bind(ServingOptions::new(listen.address, certificate)).await?;
     bound.serve(api, CancellationToken::new()).await;
@@ -78,11 +83,30 @@ fn trust(authority: &str) -> anyhow::Result<TrustBundle> {
     Ok(TrustBundle::from_config_map(&data)?)
 }
 
+/// A variant that scales the Deployment of its name.
+fn observation(number: usize) -> serde_json::Result<VariantObservation> {
+    let name = format!("variant-{number}");
+    serde_json::from_value(serde_json::json!({
+        "variant": {
+            "key": {"namespace": "bench", "name": name},
+            "model": {"namespace": "bench", "modelId": model(number)},
+            "accelerator": "H100",
+            "cost": 7.0,
+            "target": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
+        },
+        "target": {"state": "found", "spec": 20, "current": 20, "ready": 20},
+    }))
+}
+
+fn model(number: usize) -> String {
+    format!("meta-llama/Llama-3.1-8B-{}", number / 2)
+}
+
 fn decision(number: usize) -> Decision {
     let now = Timestamp::now();
     Decision {
         variant: VariantKey::new("bench", format!("variant-{number}")),
-        model: ModelKey::new("bench", format!("meta-llama/Llama-3.1-8B-{}", number / 2)),
+        model: ModelKey::new("bench", model(number)),
         accelerator: Some("H100".into()),
         current: Some(20),
         ready: 20,

@@ -10,6 +10,10 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use clap::{Args, Parser, Subcommand};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use wva::{
+    config::{LogFormat, LoggingSettings},
+    telemetry::init_logging,
+};
 
 /// Measures metrics API servers.
 #[derive(Debug, Parser)]
@@ -56,6 +60,8 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    // As `wva serve` has it: without a subscriber, libraries would hand each of their spans to `log`.
+    init_logging(&LoggingSettings { level: "info".to_owned(), format: LogFormat::Text })?;
     match Command::parse().action {
         Action::Serve(arguments) => serve::run(arguments).await,
         Action::Bare(arguments) => bare::run(arguments).await,

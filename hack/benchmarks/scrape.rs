@@ -29,7 +29,7 @@ use wva::{
 };
 
 /// As a vLLM server exports it.
-const PAGE: &str = include_str!("../tests/fixtures/fleet/vllm-0.33-metrics.txt");
+const PAGE: &str = include_str!("../../tests/fixtures/fleet/vllm-0.33-metrics.txt");
 const PERIOD: Duration = Duration::from_secs(1);
 /// Connections are made and histories begun before the measurement.
 const WARM_UP: Duration = Duration::from_secs(5);

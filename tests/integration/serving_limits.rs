@@ -1,0 +1,200 @@
+//! What a client may hold of the server, and what it gets when it asks for more.
+
+use std::{
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{Router, routing::get};
+use futures::future::join_all;
+use http::Method;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::Semaphore,
+    task::yield_now,
+};
+use tokio_rustls::client::TlsStream;
+use wva::serving::ServingOptions;
+
+use crate::apiserver_harness::{ClientCertificate, METRIC, TestServer, api_for_tests};
+
+/// Short enough for a test to wait for.
+const SOON: Duration = Duration::from_millis(50);
+
+/// The settings that a server announces on a new HTTP/2 connection, by their number.
+async fn settings(server: &TestServer, certificate: Option<&ClientCertificate>) -> Vec<(u16, u32)> {
+    let mut stream = server.connect(certificate, b"h2").await.unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.unwrap();
+    assert_eq!(head[3], 4, "the first frame holds the settings");
+    let mut body = vec![0; usize::from(u16::from_be_bytes([head[1], head[2]]))];
+    stream.read_exact(&mut body).await.unwrap();
+    let setting = |bytes: &[u8]| {
+        (u16::from_be_bytes([bytes[0], bytes[1]]), u32::from_be_bytes([bytes[2], bytes[3], bytes[4], bytes[5]]))
+    };
+    body.chunks_exact(6).map(setting).collect()
+}
+
+#[tokio::test]
+async fn streams_headers_and_bodies_of_a_connection_are_bounded_and_a_stranger_gets_fewer_streams() {
+    const MAX_CONCURRENT_STREAMS: u16 = 3;
+    const INITIAL_WINDOW_SIZE: u16 = 4;
+    const MAX_HEADER_LIST_SIZE: u16 = 6;
+    let server = TestServer::start().await;
+    let certificate = server.front_proxy.client("front-proxy-client", "");
+    for (certificate, streams) in [(Some(&certificate), 250), (None, 16)] {
+        let announced = settings(&server, certificate).await;
+        for limit in [(MAX_CONCURRENT_STREAMS, streams), (INITIAL_WINDOW_SIZE, 65536), (MAX_HEADER_LIST_SIZE, 65536)] {
+            assert!(announced.contains(&limit), "{limit:?} of {announced:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn headers_beyond_the_limit_are_refused_and_the_server_goes_on() {
+    let server = TestServer::start().await;
+    // HTTP/1.1 looks at the limit when it would read more.
+    for (protocol, length) in [(&b"h2"[..], 70_000), (b"http/1.1", 200_000)] {
+        let long = "a".repeat(length);
+        let client = server.client_over(None, &[protocol]);
+        let refused = client.try_send(Method::GET, "/livez", &[("x-long", &long)]).await;
+        assert!(refused.as_ref().is_ok_and(|answer| answer.status == 431), "{protocol:?}: {refused:?}");
+        assert_eq!(client.get("/livez", &[("x-long", &long[..30_000])]).await.status, 200, "{protocol:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_not_read_and_its_sender_is_answered_all_the_same() {
+    let server = TestServer::start().await;
+    let client = server.client(Some(&server.cluster.client("admin", "system:masters")));
+    let body = vec![b'a'; 1 << 20];
+    let answer = client.http().post(client.url(METRIC)).body(body).send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 405);
+    assert_eq!(client.get("/livez", &[]).await.status, 200);
+}
+
+/// Whether the server closes `stream` without a word.
+async fn is_cut_off(stream: &mut TlsStream<TcpStream>) -> bool {
+    let mut rest = Vec::new();
+    // Cut off without a farewell is an error to TLS.
+    stream.read_to_end(&mut rest).await.map_or(true, |read| read == 0)
+}
+
+#[tokio::test]
+async fn whoever_only_holds_a_connection_is_cut_off() {
+    let quick = |options: &mut ServingOptions| {
+        options.limits.handshake_timeout = SOON;
+        options.limits.grant_timeout = SOON;
+    };
+    let server = TestServer::start_with(Router::new(), quick).await;
+    let mut silent = TcpStream::connect(server.address).await.unwrap();
+    let mut nothing = [0; 1];
+    assert_eq!(silent.read(&mut nothing).await.unwrap_or_default(), 0, "without a handshake");
+
+    for protocol in [&b"h2"[..], b"http/1.1"] {
+        let mut stream = server.connect(None, protocol).await.unwrap();
+        let mut rest = Vec::new();
+        // HTTP/2 announces its settings first; then nothing but the end may come.
+        let _ = stream.read_to_end(&mut rest).await;
+        assert!(!rest.starts_with(b"HTTP/1.1 2"), "without a request: {}", String::from_utf8_lossy(&rest));
+    }
+}
+
+#[tokio::test]
+async fn whoever_was_granted_nothing_is_cut_off_and_others_stay() {
+    let quick = |options: &mut ServingOptions| options.limits.grant_timeout = SOON;
+    let server = TestServer::start_with(Router::new(), quick).await;
+    let alice = server.cluster.client("alice", "dev");
+    for (certificate, path, stays) in [(None, METRIC, false), (None, "/livez", false), (Some(&alice), METRIC, true)] {
+        let mut stream = server.connect(certificate, b"http/1.1").await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let ended = async {
+            let mut rest = Vec::new();
+            let _ = stream.read_to_end(&mut rest).await;
+        };
+        // Of two strangers, the one that came later is cut off later.
+        let other_is_cut_off = async {
+            let mut other = server.connect(None, b"http/1.1").await.unwrap();
+            assert!(is_cut_off(&mut other).await);
+            // And a while more than the other had.
+            tokio::time::sleep(SOON).await;
+        };
+        let is_cut_off = tokio::select! { biased; () = ended => true, () = other_is_cut_off => false };
+        assert_eq!(is_cut_off, !stays, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_never_ends_is_cut_off() {
+    let quick = |options: &mut ServingOptions| options.limits.header_read_timeout = SOON;
+    let server = TestServer::start_with(Router::new(), quick).await;
+    let mut stream = server.connect(None, b"http/1.1").await.unwrap();
+    stream.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-A: ").await.unwrap();
+    assert!(is_cut_off(&mut stream).await);
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_wait_until_one_is_closed() {
+    let one = |options: &mut ServingOptions| options.limits.max_connections = 1;
+    let server = TestServer::start_with(Router::new(), one).await;
+    let first = server.client(None);
+    assert_eq!(first.get("/livez", &[]).await.status, 200);
+    let second = server.client(None);
+    let asked = tokio::spawn(async move { second.get("/livez", &[]).await.status });
+    // Time enough for the second, were it let in.
+    for _ in 0..50 {
+        assert_eq!(first.get("/livez", &[]).await.status, 200);
+    }
+    assert!(!asked.is_finished());
+    drop(first);
+    assert_eq!(asked.await.unwrap(), 200);
+}
+
+#[tokio::test]
+async fn beyond_the_requests_under_way_one_is_told_so_and_not_to_come_back_later() {
+    const AT_A_TIME: usize = 400;
+    let (entered, open) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+    let (inside, gate) = (entered.clone(), open.clone());
+    let slow = get(move || async move {
+        inside.fetch_add(1, Ordering::SeqCst);
+        let _ = gate.acquire().await;
+        "done"
+    });
+    let server = TestServer::start_with(Router::new().route("/debug/slow", slow), |_| {}).await;
+    let admin = server.cluster.client("admin", "system:masters");
+    // A connection carries 250.
+    let clients = [server.client(Some(&admin)), server.client(Some(&admin))];
+    let slow_ones = join_all((0..AT_A_TIME).map(|number| clients[number % 2].get("/debug/slow", &[])));
+    let refused = async {
+        while entered.load(Ordering::SeqCst) < AT_A_TIME {
+            yield_now().await;
+        }
+        let answer = clients[0].get("/debug/slow", &[]).await;
+        open.close();
+        answer
+    };
+    let (answers, refused) = tokio::join!(slow_ones, refused);
+    assert!(answers.iter().all(|answer| answer.status == 200));
+    assert_eq!((refused.status, &refused.json()["reason"]), (429, &"TooManyRequests".into()));
+    assert!(!refused.headers.contains_key("retry-after"), "an HPA worker would obey it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_takes_too_long_is_a_timeout() {
+    let (api, peer) = api_for_tests(Router::new().route("/debug/stuck", get(pending::<&str>)));
+    let request = http::Request::get("/debug/stuck")
+        .header("x-remote-user", "admin")
+        .header("x-remote-group", "system:masters")
+        .body(axum::body::Body::empty())
+        .unwrap();
+    let answer = api.answer(Some(&peer), request).await;
+    assert_eq!(answer.status().as_u16(), 504);
+    assert!(!answer.headers().contains_key("retry-after"));
+}
