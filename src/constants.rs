@@ -26,6 +26,13 @@ pub const WVA_SATURATION_LEVEL: &str = "wva_saturation_level";
 /// One item of value 1 whose `direction` label says where the decision goes.
 pub const WVA_SCALING_DECISION: &str = "wva_scaling_decision";
 
+/// Ready replicas of a variant.
+pub const WVA_READY_REPLICAS: &str = "wva_ready_replicas";
+/// Ready replicas of a variant that are heard of.
+pub const WVA_MEASURED_REPLICAS: &str = "wva_measured_replicas";
+/// Ready pods whose engines count for no variant.
+pub const WVA_UNATTRIBUTED_PODS: &str = "wva_unattributed_pods";
+
 /// 1 while the accelerators of the cluster are known.
 pub const WVA_GPU_DISCOVERY_UP: &str = "wva_gpu_discovery_up";
 /// Free accelerators by type.

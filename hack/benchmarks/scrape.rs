@@ -28,8 +28,21 @@ use wva::{
     interfaces::{PodDirectory, PodIdentity, VariantKey},
 };
 
-/// As a vLLM server exports it.
-const PAGE: &str = include_str!("../../tests/fixtures/fleet/vllm-0.33-metrics.txt");
+/// As a vLLM server exports it, of the families in use.
+const FAMILIES_IN_USE: &str = include_str!("../../tests/fixtures/fleet/vllm-0.33-metrics.txt");
+/// Histograms that it exports besides, and their buckets.
+const OTHERS: [(&str, usize); 10] = [
+    ("vllm:e2e_request_latency_seconds", 22),
+    ("vllm:request_time_per_output_token_seconds", 19),
+    ("vllm:request_prefill_time_seconds", 22),
+    ("vllm:request_decode_time_seconds", 22),
+    ("vllm:request_inference_time_seconds", 22),
+    ("vllm:iteration_tokens_total", 12),
+    ("vllm:request_params_max_tokens", 13),
+    ("vllm:request_max_num_generation_tokens", 13),
+    ("vllm:request_prefill_kv_computed_tokens", 13),
+    ("http_request_duration_seconds", 21),
+];
 const PERIOD: Duration = Duration::from_secs(1);
 /// Connections are made and histories begun before the measurement.
 const WARM_UP: Duration = Duration::from_secs(5);
@@ -50,8 +63,23 @@ fn main() -> anyhow::Result<()> {
     runtime.block_on(measure_all(&sizes))
 }
 
+/// All that a pod answers.
+fn page() -> String {
+    let mut page = FAMILIES_IN_USE.to_owned();
+    for (name, buckets) in OTHERS {
+        page += &format!("# HELP {name} A histogram that is not in use.\n# TYPE {name} histogram\n");
+        let labels = r#"engine="0",model_name="meta-llama/Llama-3.1-8B-Instruct""#;
+        for bucket in 0..buckets {
+            page += &format!("{name}_bucket{{le=\"{bucket}.0\",{labels}}} {}.0\n", 1000 + bucket);
+        }
+        page += &format!("{name}_count{{{labels}}} 2000.0\n{name}_sum{{{labels}}} 12345.678\n");
+    }
+    page
+}
+
 /// Plays every pod: each has an address of its own, and all share a port.
 async fn serve() -> anyhow::Result<()> {
+    let page = Bytes::from(page());
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
     println!("{}", listener.local_addr()?.port());
     loop {
@@ -59,9 +87,8 @@ async fn serve() -> anyhow::Result<()> {
         if !peer.ip().is_loopback() {
             continue;
         }
-        let answer = |_: Request<Incoming>| {
-            ready(Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(PAGE.as_bytes())))))
-        };
+        let page = page.clone();
+        let answer = move |_: Request<Incoming>| ready(Ok::<_, Infallible>(Response::new(Full::new(page.clone()))));
         // A connection that breaks is the client's affair.
         tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer)));
     }
@@ -82,7 +109,7 @@ async fn measure_all(sizes: &[usize]) -> anyhow::Result<()> {
     let mut port = String::new();
     BufReader::new(pods.0.stdout.take().context("no output of the pods")?).read_line(&mut port)?;
     let port: u16 = port.trim().parse()?;
-    println!("direct scraping every {PERIOD:?}, {} bytes a page, {MEASURED:?} each", PAGE.len());
+    println!("direct scraping every {PERIOD:?}, {} bytes a page, {MEASURED:?} each", page().len());
     println!("{:>7} {:>12} {:>16} {:>16} {:>10}", "PODS", "SCRAPES/S", "SHARE OF A CORE", "µs PER SCRAPE", "RSS MiB");
     for &size in sizes {
         let row = measure(size, port).await?;
@@ -141,7 +168,7 @@ impl ScrapeTargets for Fleet {
 
 impl PodDirectory for Fleet {
     fn identify(&self, namespace: &str, _pod: &str) -> Option<PodIdentity> {
-        Some(PodIdentity { variant: VariantKey::new(namespace, "llama"), ready: true })
+        Some(PodIdentity::ready(VariantKey::new(namespace, "llama")))
     }
 }
 

@@ -74,6 +74,7 @@ impl Actuator {
         let decisions = self.store.decisions();
         self.metrics.set_max_age(max_age);
         self.metrics.publish(&decisions);
+        self.metrics.observe(snapshot.clone());
         if let Some(status) = &self.status {
             status.publish(snapshot, &decisions);
         }

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info};
 
-use super::recording::Recorder;
+use super::{recording::Recorder, settling::Settling, withheld::WithheldLog};
 use crate::{
     actuator::Actuator,
     capacity::{self, CurveCache, Effort},
@@ -40,6 +40,8 @@ pub struct Cycle {
     curves: CurveCache,
     /// Rung after each cycle: it may have asked for curves.
     decided: Notify,
+    settling: Settling,
+    withheld: Mutex<WithheldLog>,
 }
 
 impl std::fmt::Debug for Cycle {
@@ -67,6 +69,8 @@ impl Cycle {
             state: Mutex::default(),
             curves: CurveCache::default(),
             decided: Notify::new(),
+            settling: Settling::default(),
+            withheld: Mutex::default(),
         }
     }
 
@@ -158,6 +162,9 @@ impl Cycle {
             }
             for decision in &decisions {
                 log(decision, &state);
+            }
+            if decisions.iter().all(|decision| self.settling.is_worth_telling(snapshot.taken_at, decision)) {
+                self.withheld.lock().unwrap_or_else(PoisonError::into_inner).log(&decisions);
             }
             (mem::replace(&mut *state, next), decisions)
         };

@@ -5,19 +5,21 @@
 
 mod certificate;
 mod cycle;
+mod debug;
 mod high_availability;
 mod inputs;
 mod neighbours;
 mod recording;
 mod scaling;
+mod settling;
 mod shutdown;
 mod status;
 mod tasks;
+mod withheld;
 
 use std::{env, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use axum::{Json, Router, extract::State, routing::get};
 use clap::Args;
 use futures::FutureExt;
 use kube::Client;
@@ -181,7 +183,7 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         groups: config.server.groups.clone(),
         requests,
         metrics_text: Arc::new(move || registry.encode().unwrap_or_default()),
-        extra_routes: debug_routes(live.clone(), collector, tracker),
+        extra_routes: debug::routes(live.clone(), collector, tracker),
     }
     .api();
     tasks.spawn_once(end_on_signal(live, readiness, work, serving.clone()));
@@ -226,7 +228,7 @@ fn cycle(
     let (scaler, scaling) = scaling::scaler(client);
     tasks.spawn("direct actuation", scaling.run(stop.clone()));
     let mode = live.clone();
-    let status = ClusterStatus { cluster: from.cluster.clone(), writer: to.writer };
+    let status = ClusterStatus::new(from.cluster.clone(), to.writer);
     let actuator = Actuator::new(to.store, to.metrics, Some(Box::new(status)))
         .with_direct_actuation(move || mode.config().actuation.mode, scaler);
     let cluster = Arc::new(from.cluster);
@@ -379,23 +381,4 @@ async fn report_sync(cluster: ClusterState, check: apiserver::ReadinessCheck, st
     }
     check.pass();
     info!("ready: the cluster is known");
-}
-
-/// What the configuration is and where each value came from, and how collection fares; authorised like `/metrics`.
-fn debug_routes(live: Arc<LiveConfig>, collector: Arc<dyn MetricsCollector>, tracker: CollectionTracker) -> Router {
-    async fn resolved(State(live): State<Arc<LiveConfig>>) -> Json<serde_json::Value> {
-        Json(serde_json::json!({ "config": &*live.view(), "reload": &*live.status() }))
-    }
-    let collection = move || async move {
-        Json(serde_json::json!({
-            "sources": collector.sources(),
-            "queries": tracker.statistics(),
-            "cacheAgeSeconds": tracker.cache_age().map(|age| age.as_secs_f64()),
-            "servedModels": collector.served_models(),
-        }))
-    };
-    Router::new()
-        .route("/debug/config/resolved", get(resolved))
-        .with_state(live)
-        .route("/debug/collector", get(collection))
 }

@@ -1,10 +1,17 @@
 //! Joins decisions with the objects they are written to.
 
-use std::collections::HashMap;
+use std::{
+    cell::LazyCell,
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
 
+use super::settling::Settling;
 use crate::{
     actuator::StatusSink,
-    controller::{Annotated, AutoscalerFindings, AutoscalerWarning, Fault, Publication, StatusWriter},
+    controller::{
+        Annotated, ENGINES_ATTRIBUTED, Fault, Findings, Patience, Publication, StatusWriter, Warning, engine_warnings,
+    },
     discovery::{ClusterState, Declaration, DeclaredBy, Problem, Severity, check_hpas},
     interfaces::{Decision, Snapshot, VariantKey, VariantObservation},
 };
@@ -12,8 +19,16 @@ use crate::{
 /// Writes decisions to the `VariantAutoscaling`s of a cluster, and tells them to the autoscalers that are variants
 /// themselves.
 pub(crate) struct ClusterStatus {
-    pub(crate) cluster: ClusterState,
-    pub(crate) writer: StatusWriter,
+    cluster: ClusterState,
+    writer: StatusWriter,
+    patience: Mutex<Patience>,
+    settling: Settling,
+}
+
+impl ClusterStatus {
+    pub(crate) fn new(cluster: ClusterState, writer: StatusWriter) -> Self {
+        Self { cluster, writer, patience: Mutex::default(), settling: Settling::default() }
+    }
 }
 
 impl StatusSink for ClusterStatus {
@@ -25,14 +40,34 @@ impl StatusSink for ClusterStatus {
         let declarations = self.cluster.declarations(decisions.iter().map(|decision| &decision.variant));
         let observed: HashMap<&VariantKey, &VariantObservation> =
             snapshot.variants.iter().map(|observation| (&observation.variant.key, observation)).collect();
-        self.writer.publish(decisions.iter().zip(declarations).filter_map(|(decision, declaration)| {
+        let of_variant = LazyCell::new(|| {
+            let declared = decisions.iter().zip(&declarations);
+            declared.map(|(decision, declaration)| (&decision.variant, declaration)).collect::<HashMap<_, _>>()
+        });
+        let mut patience = self.patience.lock().unwrap_or_else(PoisonError::into_inner);
+        let (now, grace) = (snapshot.taken_at, snapshot.ages.signal);
+        let mut engines = patience.lasting(now, grace, engine_warnings(snapshot), |variant, reason| {
+            let declaration = of_variant.get(variant).and_then(|declaration| declaration.as_ref());
+            declaration.is_some_and(|declaration| is_told(declaration, reason))
+        });
+        let told = decisions.iter().zip(declarations);
+        let told = told.filter(|(decision, _)| self.settling.is_worth_telling(now, decision));
+        self.writer.publish(told.filter_map(|(decision, declaration)| {
             let observation = observed.get(&decision.variant)?;
-            Some(publication(decision, declaration?, observation))
+            let engines = engines.remove(&decision.variant).unwrap_or_default();
+            Some(publication(decision, declaration?, Findings { engines, ..findings(observation) }))
         }));
     }
 }
 
-fn publication(decision: &Decision, declaration: Declaration, observation: &VariantObservation) -> Publication {
+/// Whether the status says so already, perhaps written by a leader before.
+fn is_told(declaration: &Declaration, reason: &str) -> bool {
+    let conditions = declaration.declared_by.object().status.iter().flat_map(|status| &status.conditions);
+    let mut of_engines = conditions.filter(|condition| condition.type_ == ENGINES_ATTRIBUTED);
+    of_engines.any(|condition| condition.reason.split(',').any(|told| told == reason))
+}
+
+fn publication(decision: &Decision, declaration: Declaration, findings: Findings) -> Publication {
     let Declaration { declared_by, reference, problems } = declaration;
     // A field that breaks a rule is for the status writer to name, field by field.
     let is_usable = problems.iter().all(Problem::concerns_target);
@@ -40,7 +75,7 @@ fn publication(decision: &Decision, declaration: Declaration, observation: &Vari
     Publication {
         object: declared_by.object().clone(),
         decision: (is_usable || matches!(declared_by, DeclaredBy::Annotations(_))).then(|| decision.clone()),
-        autoscalers: findings(observation),
+        autoscalers: findings,
         annotated,
     }
 }
@@ -51,12 +86,13 @@ fn fault(problems: &[Problem]) -> Option<Fault> {
     Some(Fault { reason: problems.first()?.reason(), message: sentences.join("; ") })
 }
 
-fn findings(observation: &VariantObservation) -> AutoscalerFindings {
+fn findings(observation: &VariantObservation) -> Findings {
     let warnings = check_hpas(observation).into_iter().filter(|warning| warning.reason.severity() == Severity::Warning);
-    AutoscalerFindings {
+    Findings {
         readers: observation.autoscalers.iter().filter(|hpa| hpa.reads_our_metric).count(),
         warnings: warnings
-            .map(|warning| AutoscalerWarning { reason: warning.reason.as_str().to_owned(), message: warning.message })
+            .map(|warning| Warning { reason: warning.reason.as_str().to_owned(), message: warning.message })
             .collect(),
+        engines: Vec::new(),
     }
 }

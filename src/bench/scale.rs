@@ -1,10 +1,10 @@
 //! How a decision cycle grows with the number of variants: time by phase, allocations, memory, requests.
 //!
-//! The cluster is filled as its watches would fill it; signals come from memory, as they do from a collector's cache. The
-//! status writer is the real one, on an API server that answers at once and counts.
+//! The cluster is filled as its watches would fill it, and the collector of scraped pods with what engines say: each cycle
+//! makes signals of it, and attributes them. The status writer is the real one, on an API server that answers at once and
+//! counts.
 
 use std::{
-    collections::HashMap,
     convert::Infallible,
     fs,
     sync::{
@@ -14,7 +14,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{FutureExt, future::BoxFuture};
 use http::{Request, Response};
 use jiff::Timestamp;
 use kube::{Client, client::Body};
@@ -25,16 +24,17 @@ use crate::{
     actuator::Actuator,
     app::ClusterStatus,
     clock::{Clock, SystemClock},
-    collector::prometheus::Query,
+    collector::{
+        MergedCollector,
+        prometheus::Query,
+        scrape::{ScrapeCollector, ScrapeOptions, ScrapeTarget, ScrapeTargets},
+    },
     config::{Config, Layer},
     controller::{StatusWriter, VariantAutoscalingsEngine},
     decisions::DecisionStore,
     discovery::{ClusterState, Filling},
     engines::{self, State},
-    interfaces::{
-        CollectorError, MetricsCollector, ModelKey, PerformanceSignals, ReplicaMetrics, Signal, SourceHealth,
-        VariantKey,
-    },
+    interfaces::{EngineKind, EngineReading, HistogramReading, MetricsCollector, Quantity},
     snapshot::{self, Parameters},
     telemetry::{DecisionMetrics, MetricsRegistry},
 };
@@ -43,6 +43,8 @@ use crate::{
 const REPLICAS: usize = 5;
 /// Variants of each model.
 const VARIANTS_PER_MODEL: usize = 2;
+/// Buckets of each histogram of an engine.
+const BUCKETS: usize = 20;
 /// Cycles measured for a figure, of which the median counts.
 const CYCLES: usize = 7;
 
@@ -169,7 +171,7 @@ struct World {
     cluster: ClusterState,
     filling: Filling,
     collectors: Vec<Arc<dyn MetricsCollector>>,
-    signals: Arc<Signals>,
+    engines: Engines,
     config: Arc<Config>,
     actuator: Actuator,
     state: Mutex<State>,
@@ -198,13 +200,13 @@ impl World {
         tokio::spawn(worker.run(stop.clone()));
         let store = Arc::new(DecisionStore::new(clock.clone(), None));
         let metrics = DecisionMetrics::register(&mut MetricsRegistry::new(), clock, config.ages.decision, None);
-        let status = ClusterStatus { cluster: cluster.clone(), writer };
-        let signals = Arc::new(Signals::new(&filling));
+        let status = ClusterStatus::new(cluster.clone(), writer);
+        let engines = Engines::new(&filling, &cluster, Arc::new(SystemClock))?;
         Ok(Self {
             cluster,
             filling,
-            collectors: vec![signals.clone()],
-            signals,
+            collectors: vec![Arc::new(MergedCollector::new(vec![engines.collector.clone()]))],
+            engines,
             config,
             actuator: Actuator::new(store, metrics, Some(Box::new(status))),
             state: Mutex::default(),
@@ -216,7 +218,7 @@ impl World {
 
     fn change(&self, change: Change) {
         let round = self.changes.fetch_add(1, Ordering::Relaxed) + 1;
-        self.signals.move_on(round);
+        self.engines.move_on(round);
         match change {
             Change::Signals => {}
             Change::OnePercent => self.cluster.flip_pods(&self.filling, 100),
@@ -303,68 +305,65 @@ fn event(path: &str) -> Value {
         "metadata": {"name": "e", "namespace": namespace}})
 }
 
-/// Signals of every replica, in memory.
-struct Signals {
-    by_model: Mutex<HashMap<ModelKey, Vec<ReplicaMetrics>>>,
+/// Every engine, as the collector of scraped pods knows it after its answer was read.
+struct Engines {
+    collector: Arc<ScrapeCollector>,
+    /// With the model that it serves.
+    targets: Vec<(ScrapeTarget, Arc<str>)>,
+    bounds: Arc<[f64]>,
 }
 
-impl Signals {
-    fn new(filling: &Filling) -> Self {
-        let performance = Arc::new(PerformanceSignals::default());
-        let mut by_model: HashMap<ModelKey, Vec<ReplicaMetrics>> = HashMap::new();
-        for variant in 0..filling.variants {
-            let key = VariantKey::new(filling.namespace(variant), filling.variant(variant));
-            let model = ModelKey::new(filling.namespace(variant), filling.model(variant));
-            let replicas = by_model.entry(model).or_default();
-            replicas.extend((0..filling.replicas).map(|replica| {
-                let pod: Arc<str> = filling.pod(variant, replica).into();
-                ReplicaMetrics {
-                    instance: format!("{pod}:8000").into(),
-                    pod,
-                    variant: Some(key.clone()),
-                    performance: performance.clone(),
-                    ..ReplicaMetrics::default()
-                }
-            }));
-        }
-        let signals = Self { by_model: Mutex::new(by_model) };
-        signals.move_on(0);
-        signals
+/// Nothing is asked.
+struct NoTargets;
+
+impl ScrapeTargets for NoTargets {
+    fn scrape_targets(&self) -> Vec<ScrapeTarget> {
+        Vec::new()
+    }
+}
+
+impl Engines {
+    fn new(filling: &Filling, cluster: &ClusterState, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
+        // Another may have been installed.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let pods = Arc::new(cluster.clone());
+        let collector = ScrapeCollector::new(ScrapeOptions::default(), clock, Arc::new(NoTargets), pods)?;
+        let targets = (0..filling.variants).flat_map(|variant| {
+            let model: Arc<str> = filling.model(variant).into();
+            (0..filling.replicas).map(move |replica| {
+                let pod = filling.pod(variant, replica);
+                let url = format!("http://10.{}.{}.{}:8000/metrics", variant >> 8, variant & 255, replica);
+                (ScrapeTarget::new(filling.namespace(variant), pod, url), model.clone())
+            })
+        });
+        let bounds = (1..BUCKETS).map(|bucket| bucket as f64).collect();
+        let engines = Self { collector: Arc::new(collector), targets: targets.collect(), bounds };
+        engines.move_on(0);
+        Ok(engines)
     }
 
     /// New samples of everything; load wanders between a third and two thirds.
     fn move_on(&self, round: u64) {
         let now = Timestamp::now();
-        let mut by_model = self.by_model.lock().unwrap_or_else(PoisonError::into_inner);
-        for replica in by_model.values_mut().flatten() {
-            let load = 0.33 + 0.33 * ((round % 7) as f64 / 7.0);
-            replica.kv_cache_usage = Signal::present(load, now);
-            replica.queue_length = Signal::present(round as f64 % 3.0, now);
-            replica.running = Signal::present(12.0, now);
-            replica.request_rate = Signal::present(2.0, now);
-            replica.kv_cache_tokens = Signal::present(400_000.0, now);
+        let load = 0.33 + 0.33 * ((round % 7) as f64 / 7.0);
+        let passed = round as f64 * 10.0;
+        for (target, model) in &self.targets {
+            let mut reading = EngineReading::new(EngineKind::Vllm, model.clone(), "0")
+                .with(Quantity::KvCacheUsage, load)
+                .with(Quantity::KvCacheTokens, 400_000.0)
+                .with(Quantity::Waiting, round as f64 % 3.0)
+                .with(Quantity::Running, 12.0)
+                .with(Quantity::PromptTokens, passed * 1000.0)
+                .with(Quantity::GenerationTokens, passed * 200.0)
+                .with(Quantity::Finished, passed);
+            for quantity in Quantity::HISTOGRAMS {
+                let counts = vec![passed / BUCKETS as f64; BUCKETS];
+                reading.set_histogram(
+                    quantity,
+                    HistogramReading { bounds: self.bounds.clone(), counts, sum: passed * BUCKETS as f64 / 2.0 },
+                );
+            }
+            self.collector.take_in(now, target, vec![reading]);
         }
-    }
-}
-
-impl MetricsCollector for Signals {
-    fn fetch_saturation_metrics<'a>(
-        &'a self,
-        model: &'a ModelKey,
-    ) -> BoxFuture<'a, Result<Vec<ReplicaMetrics>, CollectorError>> {
-        let by_model = self.by_model.lock().unwrap_or_else(PoisonError::into_inner);
-        std::future::ready(Ok(by_model.get(model).cloned().unwrap_or_default())).boxed()
-    }
-
-    fn validate_metrics_availability<'a>(&'a self, _model: &'a ModelKey) -> BoxFuture<'a, Result<(), CollectorError>> {
-        std::future::ready(Ok(())).boxed()
-    }
-
-    fn refresh(&self) -> BoxFuture<'_, Result<(), CollectorError>> {
-        std::future::ready(Ok(())).boxed()
-    }
-
-    fn health(&self) -> SourceHealth {
-        SourceHealth { name: "memory".into(), last_success: Some(Timestamp::now()), last_error: None }
     }
 }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    config::Backend,
+    config::{Backend, BearerToken},
     interfaces::{MetricsCollector, PodDirectory},
 };
 
@@ -80,7 +80,7 @@ pub fn new_metrics_collector(
         let scraped = |targets: Arc<dyn ScrapeTargets>, kind| {
             let collector = ScrapeCollector::new(scrape_options(config), clock.clone(), targets, pods.clone())
                 .map_err(|error| InvalidCollectorConfig::ScrapeClient { message: with_causes(&error) })?;
-            Ok(Arc::new(collector.reading(kind).tracked_by(tracker.clone())))
+            Ok(collector.reading(kind).tracked_by(tracker.clone()))
         };
         let scraper = match backend {
             Backend::Prometheus => {
@@ -96,8 +96,13 @@ pub fn new_metrics_collector(
                 let targets = PodTargets { pods: pods.clone(), default_port: settings.scrape_port };
                 scraped(Arc::new(targets), ScrapedKind::Engines(Arc::new(EngineCatalog::new(&settings.engines))))?
             }
-            Backend::Epp => scraped(Arc::new(GatewayTargets(settings.gateways.clone())), ScrapedKind::Gateways)?,
+            Backend::Epp => {
+                let token = settings.gateway_token_path.clone().map(BearerToken::File);
+                scraped(Arc::new(GatewayTargets(settings.gateways.clone())), ScrapedKind::Gateways)?
+                    .authorized_by(token)
+            }
         };
+        let scraper = Arc::new(scraper);
         collectors.push(scraper.clone());
         each.push(Source { backend, kind: Kind::Scraped(scraper, settings.scrape_interval) });
     }

@@ -36,6 +36,10 @@ impl MetricsCollector for MergedCollector {
         model: &'a ModelKey,
     ) -> BoxFuture<'a, Result<Vec<ReplicaMetrics>, CollectorError>> {
         async move {
+            let mut with_replicas = self.sources.iter().filter(|source| source.has_replicas());
+            if let (Some(only), None) = (with_replicas.next(), with_replicas.next()) {
+                return only.fetch_saturation_metrics(model).await;
+            }
             let mut merged: BTreeMap<(Arc<str>, Rank), ReplicaMetrics> = BTreeMap::new();
             let mut failure = None;
             let mut any = false;
@@ -72,9 +76,9 @@ impl MetricsCollector for MergedCollector {
         .boxed()
     }
 
-    fn served_models(&self) -> Vec<ServedModel> {
+    fn served_models(&self, wanted: &dyn Fn(&ModelKey) -> bool) -> Vec<ServedModel> {
         let mut served: BTreeMap<(ModelKey, Arc<str>), ServedModel> = BTreeMap::new();
-        for model in self.sources.iter().flat_map(|source| source.served_models()) {
+        for model in self.sources.iter().flat_map(|source| source.served_models(wanted)) {
             let known = served.entry((model.model.clone(), model.pod.clone())).or_insert_with(|| model.clone());
             known.sampled_at = known.sampled_at.max(model.sampled_at);
         }

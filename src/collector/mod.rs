@@ -11,6 +11,7 @@
 //! was: signals then degrade by the age of their samples, not at once. Freshness is the reader's to judge.
 
 pub mod background;
+mod bearer;
 pub mod cache;
 mod config;
 mod exposition;

@@ -3,10 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -14,7 +11,7 @@ use jiff::Timestamp;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
-    metrics::{counter::Counter, family::Family, gauge::ConstGauge, gauge::Gauge, histogram::Histogram},
+    metrics::{MetricType, counter::Counter, family::Family, gauge::ConstGauge, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 use serde::{Serialize, Serializer};
@@ -59,7 +56,7 @@ impl CollectionTracker {
                 series: Family::default(),
                 unattributable: Gauge::default(),
                 cache: CacheCounters::default(),
-                last_success: AtomicI64::new(NEVER),
+                last_success: Mutex::default(),
                 clock,
             }),
         }
@@ -103,10 +100,11 @@ impl CollectionTracker {
         self.shared.statistics.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How long ago the last successful fetch ended; `None` before the first.
-    pub fn cache_age(&self) -> Option<Duration> {
-        let last_success = Timestamp::from_millisecond(self.shared.last_success.load(Ordering::Relaxed)).ok()?;
-        Some(age(self.shared.clock.now(), last_success))
+    /// How long ago the last successful fetch of each source ended; without those that had none.
+    pub fn cache_ages(&self) -> BTreeMap<&'static str, Duration> {
+        let now = self.shared.clock.now();
+        let last_success = self.shared.last_success.lock().unwrap_or_else(PoisonError::into_inner);
+        last_success.iter().map(|(source, at)| (*source, age(now, *at))).collect()
     }
 
     /// The counters for the cache to count in.
@@ -115,7 +113,7 @@ impl CollectionTracker {
     }
 
     /// A query returned `series` series after `duration`.
-    pub(super) fn query_succeeded(&self, query: &'static str, duration: Duration, series: usize) {
+    pub(crate) fn query_succeeded(&self, query: &'static str, duration: Duration, series: usize) {
         self.shared.series.get_or_create(&QueryLabels { query_type: query }).set(gauge(series));
         self.record(query, duration, |statistics| {
             statistics.series = series;
@@ -124,7 +122,7 @@ impl CollectionTracker {
     }
 
     /// A query failed after `duration`; `reason` is one word of a small set.
-    pub(super) fn query_failed(&self, query: &'static str, duration: Duration, reason: &'static str, error: String) {
+    pub(crate) fn query_failed(&self, query: &'static str, duration: Duration, reason: &'static str, error: String) {
         self.shared.errors.get_or_create(&ErrorLabels { query_type: query, reason }).inc();
         self.record(query, duration, |statistics| {
             statistics.errors += 1;
@@ -132,10 +130,14 @@ impl CollectionTracker {
         });
     }
 
-    /// A fetch ended well at `at`, with this many instances it could not attribute.
-    pub(super) fn fetched(&self, at: Timestamp, unattributable: usize) {
-        self.shared.last_success.store(at.as_millisecond(), Ordering::Relaxed);
-        self.shared.unattributable.set(gauge(unattributable));
+    /// A fetch of `source` ended well at `at`.
+    pub(super) fn fetched(&self, source: &'static str, at: Timestamp) {
+        self.shared.last_success.lock().unwrap_or_else(PoisonError::into_inner).insert(source, at);
+    }
+
+    /// The last fetch had this many instances that could not be attributed.
+    pub(super) fn unattributable(&self, instances: usize) {
+        self.shared.unattributable.set(gauge(instances));
     }
 
     fn record(&self, query: &'static str, duration: Duration, outcome: impl FnOnce(&mut QueryStatistics)) {
@@ -156,9 +158,6 @@ fn gauge(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// Stands for a fetch that has not happened; no timestamp reaches back so far.
-const NEVER: i64 = i64::MIN;
-
 #[derive(Debug)]
 struct Shared {
     statistics: Mutex<BTreeMap<&'static str, QueryStatistics>>,
@@ -167,8 +166,7 @@ struct Shared {
     series: Family<QueryLabels, Gauge>,
     unattributable: Gauge,
     cache: CacheCounters,
-    /// In milliseconds since 1970, or [`NEVER`].
-    last_success: AtomicI64,
+    last_success: Mutex<BTreeMap<&'static str, Timestamp>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -189,10 +187,16 @@ struct CacheAge(CollectionTracker);
 
 impl Collector for CacheAge {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Some(age) = self.0.cache_age() else { return Ok(()) };
-        let gauge = ConstGauge::new(age.as_secs_f64());
-        let help = "Time since the last successful fetch of engine signals";
-        gauge.encode(encoder.encode_descriptor("wva_metrics_cache_age_seconds", help, None, gauge.metric_type())?)
+        let ages = self.0.cache_ages();
+        if ages.is_empty() {
+            return Ok(());
+        }
+        let help = "Time since the last successful fetch of engine signals, by source";
+        let mut family = encoder.encode_descriptor("wva_metrics_cache_age_seconds", help, None, MetricType::Gauge)?;
+        for (source, age) in ages {
+            ConstGauge::new(age.as_secs_f64()).encode(family.encode_family(&[("source", source)])?)?;
+        }
+        Ok(())
     }
 }
 
@@ -236,8 +240,11 @@ mod tests {
 
         tracker.query_succeeded("running", Duration::from_millis(10), 7);
         tracker.query_failed("running", Duration::from_millis(30), "timeout", "no answer".into());
-        tracker.fetched(clock.now(), 3);
+        tracker.fetched("prometheus", clock.now());
+        tracker.unattributable(3);
         tracker.cache_counters().hits.inc();
+        clock.advance(Duration::from_secs(1));
+        tracker.fetched("scrape", clock.now());
         clock.advance(Duration::from_secs(2));
 
         let text = exposition(&registry);
@@ -248,7 +255,8 @@ mod tests {
             "wva_metrics_collection_unattributable_instances 3",
             "wva_metrics_cache_hits_total 1",
             "wva_metrics_cache_misses_total 0",
-            "wva_metrics_cache_age_seconds 2.0",
+            r#"wva_metrics_cache_age_seconds{source="prometheus"} 3.0"#,
+            r#"wva_metrics_cache_age_seconds{source="scrape"} 2.0"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

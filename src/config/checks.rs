@@ -31,6 +31,10 @@ pub(super) fn relations(config: &Config, scope: &mut Scope<'_>) {
         };
         scope.reject("collector.epp.urls", rule);
     }
+    if config.collector.gateway_token_path.is_some() && !scrapes_gateways {
+        let rule = "it has no effect without epp in collector.backend; add that or drop this";
+        scope.reject("collector.epp.bearerTokenPath", rule);
+    }
     if config.collector.scrape_interval >= config.ages.signal {
         scope.reject("collector.scrape.interval", "it must be shorter than ages.signal");
     }
@@ -70,6 +74,10 @@ pub(super) fn notes(config: &Config, values: &mut BTreeMap<String, ResolvedValue
         }
         Some("http") => note("prometheus.url", "insecure: plain HTTP, neither secret nor authenticated"),
         _ => {}
+    }
+    let is_clear = |gateway: &super::GatewayAddress| gateway.url.scheme() == "http";
+    if config.collector.gateway_token_path.is_some() && config.collector.gateways.iter().any(is_clear) {
+        note("collector.epp.urls", "insecure: plain HTTP carries the bearer token in clear");
     }
     if prometheus.insecure_skip_verify {
         note("prometheus.insecureSkipVerify", "insecure: anyone can pose as Prometheus");

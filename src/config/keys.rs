@@ -209,6 +209,10 @@ keys! {
         "Metrics of endpoint pickers, as `namespace=URL` separated by commas; one for each replica, not a Service of \
          several.").needs_restart();
 
+    EPP_BEARER_TOKEN_PATH: Option<PathBuf> = Key::new("collector.epp.bearerTokenPath", &kinds::PATH, || None,
+        "File of the bearer token sent to endpoint pickers, which ask for one unless told otherwise; read again as it \
+         rotates. Its account needs `get` on the non-resource URL `/metrics`.").needs_restart();
+
     ENGINE_INTERVAL: Duration = Key::new("engine.interval", &kinds::INTERVAL, || seconds(5),
         "Time between two decision cycles; at least 100ms and shorter than `ages.decision`.")
         .upstream_variable("GLOBAL_OPT_INTERVAL");

@@ -59,6 +59,7 @@ impl Config {
             scrape_timeout: scope.get(&keys::SCRAPE_TIMEOUT),
             scrape_port: scope.get(&keys::SCRAPE_PORT),
             gateways: scope.get(&keys::EPP_URLS),
+            gateway_token_path: scope.get(&keys::EPP_BEARER_TOKEN_PATH),
             engines: engines(&mut scope, &layers),
         };
         let engine =

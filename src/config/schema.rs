@@ -223,6 +223,8 @@ pub struct CollectorSettings {
     pub scrape_port: u16,
     /// Endpoint pickers to scrape.
     pub gateways: Vec<GatewayAddress>,
+    /// File of the bearer token sent to them.
+    pub gateway_token_path: Option<PathBuf>,
     /// Engines beside those built in.
     pub engines: Vec<CustomEngine>,
 }

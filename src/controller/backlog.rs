@@ -17,6 +17,9 @@ pub(super) const WRITE_PAUSE: Duration = Duration::from_secs(5);
 /// Least time until a write that only changes wording. Its numbers move in every cycle; at 10,000 variants this keeps the
 /// API server at some thirty such writes per second.
 pub(super) const WORDING_PAUSE: Duration = Duration::from_mins(5);
+/// Least time until a write that changes why no number is served: for a person who reads it now, but pods that fail one after
+/// the other change it again and again.
+pub(super) const CAUSE_PAUSE: Duration = Duration::from_secs(20);
 /// Pauses after failures double from the first to the second of these; jitter adds at most as much again.
 const RETRY_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// An object not published for so long is forgotten.
@@ -58,13 +61,22 @@ struct Slot {
     published: Instant,
     not_before: Instant,
     wording_not_before: Instant,
+    cause_not_before: Instant,
     backoff: Option<ExponentialBackoff>,
     written: Option<Box<Written>>,
 }
 
 impl Slot {
     fn new(now: Instant) -> Self {
-        Self { waiting: None, published: now, not_before: now, wording_not_before: now, backoff: None, written: None }
+        Self {
+            waiting: None,
+            published: now,
+            not_before: now,
+            wording_not_before: now,
+            cause_not_before: now,
+            backoff: None,
+            written: None,
+        }
     }
 }
 
@@ -86,7 +98,11 @@ impl Backlog {
             let publication = slot.waiting.take()?;
             let unseen = slot.written.as_ref().filter(|written| written.is_newer_than(&publication.object));
             let unseen = unseen.map(|written| written.status.clone());
-            let threshold = if slot.wording_not_before <= now { Change::Wording } else { Change::Substance };
+            let threshold = match now {
+                _ if slot.wording_not_before <= now => Change::Wording,
+                _ if slot.cause_not_before <= now => Change::Cause,
+                _ => Change::Substance,
+            };
             Some((key.clone(), Due { publication, unseen, threshold }))
         })
         .collect()
@@ -106,6 +122,7 @@ impl Backlog {
                 slot.backoff = None;
                 slot.not_before = now + WRITE_PAUSE;
                 slot.wording_not_before = now + WORDING_PAUSE;
+                slot.cause_not_before = now + CAUSE_PAUSE;
                 slot.written = Some(written);
             }
             Ending::Gone => {
@@ -195,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn wording_waits_longer_than_substance() {
+    fn wording_waits_longer_than_causes_and_those_longer_than_substance() {
         let mut bench = Bench::new();
         bench.offer(1, 4);
         assert_eq!(bench.take().unwrap().threshold, Change::Wording, "the first write takes all");
@@ -203,6 +220,10 @@ mod tests {
         bench.pass(WRITE_PAUSE);
         bench.offer(2, 4);
         assert_eq!(bench.take().unwrap().threshold, Change::Substance);
+        bench.settle(Ending::Unchanged);
+        bench.pass(CAUSE_PAUSE);
+        bench.offer(2, 4);
+        assert_eq!(bench.take().unwrap().threshold, Change::Cause);
         bench.settle(Ending::Unchanged);
         bench.pass(WORDING_PAUSE);
         bench.offer(2, 4);

@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::conditions::{OURS, TARGET_RESOLVED, Truth, find};
+use super::conditions::{METRICS_AVAILABLE, OURS, TARGET_RESOLVED, Truth, find};
 use crate::crd::VariantAutoscalingStatus;
 
 /// How much two statuses differ.
@@ -12,6 +12,8 @@ pub enum Change {
     None,
     /// By sentences and by what was wanted without limits: numbers in them move with the load in every cycle.
     Wording,
+    /// By why no number is served. Numbers in the sentence do not count.
+    Cause,
     /// By something a person or program would act on.
     Substance,
 }
@@ -21,6 +23,8 @@ impl Change {
     pub fn between(previous: &VariantAutoscalingStatus, next: &VariantAutoscalingStatus) -> Self {
         if Substance::of(previous) != Substance::of(next) {
             Self::Substance
+        } else if cause(previous) != cause(next) {
+            Self::Cause
         } else if Wording::of(previous) != Wording::of(next) {
             Self::Wording
         } else {
@@ -58,6 +62,13 @@ impl<'a> Substance<'a> {
                 .map(|condition| condition.message.as_str()),
         }
     }
+}
+
+/// The sentence about missing signals, without its numbers: ages and counts move in every cycle.
+fn cause(status: &VariantAutoscalingStatus) -> Option<String> {
+    let missing = find(&status.conditions, METRICS_AVAILABLE)?;
+    let is_missing = missing.status == Truth::False.as_str();
+    is_missing.then(|| missing.message.chars().filter(|character| !character.is_ascii_digit()).collect())
 }
 
 /// Everything else but times.
@@ -112,10 +123,10 @@ mod tests {
     }
 
     #[test]
-    fn another_fault_of_the_target_is_substance_and_another_wording_of_missing_metrics_is_not() {
+    fn another_fault_of_the_target_is_substance_and_another_cause_of_missing_metrics_is_told_from_its_numbers() {
         let fine = autoscalers(1, &[]);
         for (kind, expected) in
-            [(WithheldKind::TargetNotFound, Change::Substance), (WithheldKind::MetricsMissing, Change::Wording)]
+            [(WithheldKind::TargetNotFound, Change::Substance), (WithheldKind::MetricsMissing, Change::Cause)]
         {
             let decision = |message| withheld(Some(3), kind, message);
             let first = decision("objects of e/v1 are not listed yet");
@@ -123,6 +134,12 @@ mod tests {
             let after = status_for(&before, Some(1), &decision("e/v1 is not served"), &fine, at(1010));
             assert_eq!(Change::between(&before, &after), expected, "{kind:?}");
         }
+        let missing = |message| {
+            let decision = withheld(Some(3), WithheldKind::MetricsMissing, message);
+            status_for(&VariantAutoscalingStatus::default(), Some(1), &decision, &fine, at(1000))
+        };
+        let (before, after) = (missing("the newest is 61 s old"), missing("the newest is 162 s old"));
+        assert_eq!(Change::between(&before, &after), Change::Wording);
     }
 
     #[test]

@@ -13,9 +13,12 @@ pub const METRICS_AVAILABLE: &str = "MetricsAvailable";
 pub const OPTIMIZATION_READY: &str = "OptimizationReady";
 /// A `HorizontalPodAutoscaler` reads that number and will follow it.
 pub const AUTOSCALER_READY: &str = "AutoscalerReady";
+/// The engines that serve the model are replicas of variants, and the variant's replicas are heard of.
+pub const ENGINES_ATTRIBUTED: &str = "EnginesAttributed";
 
 /// The types that wva writes.
-pub(super) const OURS: [&str; 4] = [TARGET_RESOLVED, METRICS_AVAILABLE, OPTIMIZATION_READY, AUTOSCALER_READY];
+pub(super) const OURS: [&str; 5] =
+    [TARGET_RESOLVED, METRICS_AVAILABLE, OPTIMIZATION_READY, AUTOSCALER_READY, ENGINES_ATTRIBUTED];
 
 /// Status of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

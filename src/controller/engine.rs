@@ -15,8 +15,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::{
-    AutoscalerFindings, Change, events::event_of_fault, events_for, status::status_of_unusable, status_for,
-    status_of_invalid,
+    Change, Findings, events::event_of_fault, events_for, status::status_of_unusable, status_for, status_of_invalid,
 };
 use crate::{
     clock::Clock,
@@ -38,7 +37,7 @@ pub struct Publication {
     /// The decision on it; `None` when none was made, because the object breaks a rule or is too new.
     pub decision: Option<Decision>,
     /// What the check of its HPAs found.
-    pub autoscalers: AutoscalerFindings,
+    pub autoscalers: Findings,
     /// Where events go, of a variant that an annotated autoscaler declares. `object` is then made up from the annotations:
     /// it has no status that could be written, so that what was told last is remembered by this process only.
     pub annotated: Option<Annotated>,

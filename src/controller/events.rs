@@ -7,8 +7,8 @@ use kube::runtime::events::{Event, EventType};
 
 use super::{
     Fault,
-    conditions::{AUTOSCALER_READY, OPTIMIZATION_READY, find},
-    status::{AutoscalerFindings, explain},
+    conditions::{AUTOSCALER_READY, ENGINES_ATTRIBUTED, OPTIMIZATION_READY, find},
+    status::{Findings, Warning, explain},
 };
 use crate::{
     crd::VariantAutoscalingStatus,
@@ -19,11 +19,7 @@ use crate::{
 const NOTE_LIMIT: usize = 1024;
 
 /// What to tell about the step from `previous` to the status of `decision` and `autoscalers`.
-pub fn events_for(
-    previous: &VariantAutoscalingStatus,
-    decision: &Decision,
-    autoscalers: &AutoscalerFindings,
-) -> Vec<Event> {
+pub fn events_for(previous: &VariantAutoscalingStatus, decision: &Decision, autoscalers: &Findings) -> Vec<Event> {
     let mut events = Vec::new();
     match &decision.outcome {
         Outcome::Desired(desired) => events.extend(step(previous, decision, desired)),
@@ -35,7 +31,8 @@ pub fn events_for(
             }
         }
     }
-    events.extend(autoscaler_warnings(previous, autoscalers));
+    events.extend(warnings(previous, AUTOSCALER_READY, "CheckAutoscaler", &autoscalers.warnings));
+    events.extend(warnings(previous, ENGINES_ATTRIBUTED, "CheckEngines", &autoscalers.engines));
     events
 }
 
@@ -75,10 +72,10 @@ fn event_reason(kind: WithheldKind) -> &'static str {
 }
 
 /// One event for each reason that the condition did not list before, with all its sentences.
-fn autoscaler_warnings(previous: &VariantAutoscalingStatus, autoscalers: &AutoscalerFindings) -> Vec<Event> {
-    let known = find(&previous.conditions, AUTOSCALER_READY).map_or("", |condition| condition.reason.as_str());
+fn warnings(previous: &VariantAutoscalingStatus, condition: &str, action: &str, found: &[Warning]) -> Vec<Event> {
+    let known = find(&previous.conditions, condition).map_or("", |condition| condition.reason.as_str());
     let mut events: Vec<Event> = Vec::new();
-    for found in &autoscalers.warnings {
+    for found in found {
         if known.split(',').any(|reason| reason == found.reason) {
             continue;
         }
@@ -87,7 +84,7 @@ fn autoscaler_warnings(previous: &VariantAutoscalingStatus, autoscalers: &Autosc
                 let joined = format!("{}; {}", event.note.as_deref().unwrap_or_default(), found.message);
                 event.note = Some(note(&joined));
             }
-            None => events.push(warning(&found.reason, "CheckAutoscaler", &found.message)),
+            None => events.push(warning(&found.reason, action, &found.message)),
         }
     }
     events
@@ -123,7 +120,7 @@ mod tests {
     use crate::interfaces::Limit;
 
     /// Runs decisions one after the other; the events of each as `Reason/Action`.
-    fn told(steps: &[(Decision, AutoscalerFindings)]) -> Vec<Vec<String>> {
+    fn told(steps: &[(Decision, Findings)]) -> Vec<Vec<String>> {
         let mut status = VariantAutoscalingStatus::default();
         steps
             .iter()
@@ -188,6 +185,19 @@ mod tests {
         let steps = [with(&[]), with(&["A"]), with(&["A"]), with(&["A", "B"]), with(&["B"]), with(&[]), with(&["A"])];
         let (none, a, b): ([&str; 0], _, _) = ([], ["A/CheckAutoscaler"], ["B/CheckAutoscaler"]);
         assert_eq!(told(&steps), [&none[..], &a, &none, &b, &none, &none, &a]);
+    }
+
+    #[test]
+    fn engines_that_count_for_no_variant_are_told_when_they_appear() {
+        let with = |reasons: &[&str]| {
+            let warning = |reason: &&str| Warning { reason: (*reason).to_owned(), message: "2 pods".to_owned() };
+            let engines = reasons.iter().map(warning).collect();
+            (decided(3, 3, "why"), Findings { engines, ..autoscalers(1, &[]) })
+        };
+        let steps = [with(&[]), with(&["A"]), with(&["A"]), with(&[]), with(&["A", "B"])];
+        let none: [&str; 0] = [];
+        let (a, b) = ("A/CheckEngines", "B/CheckEngines");
+        assert_eq!(told(&steps), [&none[..], &[a], &none, &none, &[a, b]]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kube::api::ObjectMeta;
 use serde_json::json;
 
-use super::{AutoscalerFindings, AutoscalerWarning, Publication};
+use super::{Findings, Publication, Warning};
 use crate::{
     crd::{VariantAutoscaling, VariantAutoscalingStatus},
     interfaces::{
@@ -62,11 +62,10 @@ fn decision(current: Option<u32>, outcome: Outcome) -> Decision {
 }
 
 /// `readers` HPAs with warnings of these reasons.
-pub(super) fn autoscalers(readers: usize, reasons: &[&str]) -> AutoscalerFindings {
-    let warnings = reasons
-        .iter()
-        .map(|reason| AutoscalerWarning { reason: (*reason).to_owned(), message: format!("HPA web: {reason}") });
-    AutoscalerFindings { readers, warnings: warnings.collect() }
+pub(super) fn autoscalers(readers: usize, reasons: &[&str]) -> Findings {
+    let warnings =
+        reasons.iter().map(|reason| Warning { reason: (*reason).to_owned(), message: format!("HPA web: {reason}") });
+    Findings { readers, warnings: warnings.collect(), engines: Vec::new() }
 }
 
 /// The object `prod/llama-a100` at a version, with a status.

@@ -10,6 +10,7 @@
 //! The previous status is the memory: a restarted process repeats neither a write nor an event. Nothing is written
 //! while nothing changed, so that a write of ours, seen by the watch, causes no further write.
 
+mod attribution;
 mod backlog;
 mod change;
 mod conditions;
@@ -20,9 +21,10 @@ mod fixtures;
 mod status;
 mod writer;
 
+pub use attribution::{Patience, engine_warnings};
 pub use change::Change;
-pub use conditions::{AUTOSCALER_READY, METRICS_AVAILABLE, OPTIMIZATION_READY, TARGET_RESOLVED};
+pub use conditions::{AUTOSCALER_READY, ENGINES_ATTRIBUTED, METRICS_AVAILABLE, OPTIMIZATION_READY, TARGET_RESOLVED};
 pub use engine::{Annotated, FIELD_MANAGER, Fault, Publication, ReconcileError, VariantAutoscalingsEngine, Written};
 pub use events::events_for;
-pub use status::{AutoscalerFindings, AutoscalerWarning, status_for, status_of_invalid};
+pub use status::{Findings, Warning, status_for, status_of_invalid};
 pub use writer::{StatusWorker, StatusWriter};

@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 
-use super::conditions::{AUTOSCALER_READY, Finding, METRICS_AVAILABLE, OPTIMIZATION_READY, TARGET_RESOLVED, Truth};
+use super::conditions::{
+    AUTOSCALER_READY, ENGINES_ATTRIBUTED, Finding, METRICS_AVAILABLE, OPTIMIZATION_READY, TARGET_RESOLVED, Truth,
+};
 use crate::{
     constants::ACCELERATOR_UNRESOLVED,
     crd::{ActuationStatus, InvalidSpec, OptimizedAlloc, VariantAutoscalingStatus},
@@ -16,22 +18,26 @@ const OPTIMIZATION_SUCCEEDED: &str = "OptimizationSucceeded";
 const INVALID_CONFIGURATION: &str = "InvalidConfiguration";
 const AUTOSCALER_FOLLOWS: &str = "AutoscalerFollows";
 const NO_AUTOSCALER: &str = "NoAutoscaler";
+const ALL_ATTRIBUTED: &str = "AllAttributed";
+const NO_ENGINE_SEEN: &str = "NoEngineSeen";
 
-/// What the check of the HPAs on a variant's scale target found.
+/// What the checks around a variant found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AutoscalerFindings {
+pub struct Findings {
     /// How many HPAs read the variant's desired replicas.
     pub readers: usize,
     /// What would make an HPA ignore or misread them.
-    pub warnings: Vec<AutoscalerWarning>,
+    pub warnings: Vec<Warning>,
+    /// What does not fit between the engines that were seen and the variants that are declared.
+    pub engines: Vec<Warning>,
 }
 
-/// Why an HPA would ignore or misread the desired replicas.
+/// What a person should look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AutoscalerWarning {
+pub struct Warning {
     /// In camel case with a capital, as a reason of the condition and of the event.
     pub reason: String,
-    /// A sentence that names the HPA and the remedy.
+    /// A sentence that names the object and the remedy.
     pub message: String,
 }
 
@@ -42,7 +48,7 @@ pub fn status_for(
     previous: &VariantAutoscalingStatus,
     generation: Option<i64>,
     decision: &Decision,
-    autoscalers: &AutoscalerFindings,
+    autoscalers: &Findings,
     now: Timestamp,
 ) -> VariantAutoscalingStatus {
     let (allocation, reason) = match &decision.outcome {
@@ -58,6 +64,7 @@ pub fn status_for(
         metrics_available(decision),
         optimization_ready(decision),
         autoscaler_ready(autoscalers),
+        engines_attributed(decision, &autoscalers.engines),
     ];
     VariantAutoscalingStatus {
         desired_optimized_alloc: allocation,
@@ -91,6 +98,7 @@ pub(super) fn status_of_unusable(
         finding(METRICS_AVAILABLE, Truth::Unknown),
         finding(OPTIMIZATION_READY, Truth::False),
         finding(AUTOSCALER_READY, Truth::Unknown),
+        finding(ENGINES_ATTRIBUTED, Truth::Unknown),
     ];
     VariantAutoscalingStatus {
         desired_optimized_alloc: previous.desired_optimized_alloc.clone(),
@@ -177,7 +185,7 @@ pub(super) fn explain(Desired { unconstrained, reason, bound_by, .. }: &Desired)
     }
 }
 
-fn autoscaler_ready(AutoscalerFindings { readers, warnings }: &AutoscalerFindings) -> Finding {
+fn autoscaler_ready(Findings { readers, warnings, .. }: &Findings) -> Finding {
     let reading = *readers > 0;
     if warnings.is_empty() {
         return if reading {
@@ -192,12 +200,35 @@ fn autoscaler_ready(AutoscalerFindings { readers, warnings }: &AutoscalerFinding
         };
     }
     let truth = if reading { Truth::False } else { Truth::Unknown };
-    let messages: Vec<_> = warnings.iter().map(|warning| warning.message.as_str()).collect();
-    Finding::new(AUTOSCALER_READY, truth, reasons(warnings), messages.join("; "))
+    Finding::new(AUTOSCALER_READY, truth, reasons(warnings), sentences(warnings))
+}
+
+fn engines_attributed(decision: &Decision, warnings: &[Warning]) -> Finding {
+    if !warnings.is_empty() {
+        return Finding::new(ENGINES_ATTRIBUTED, Truth::False, reasons(warnings), sentences(warnings));
+    }
+    match &decision.outcome {
+        Outcome::Desired(Desired { oldest_input: Some(_), .. }) => Finding::new(
+            ENGINES_ATTRIBUTED,
+            Truth::True,
+            ALL_ATTRIBUTED,
+            "every engine that is seen to serve the model is a replica of a variant of it",
+        ),
+        _ => Finding::new(
+            ENGINES_ATTRIBUTED,
+            Truth::Unknown,
+            NO_ENGINE_SEEN,
+            "no engine that serves the model has been heard of lately",
+        ),
+    }
+}
+
+fn sentences(warnings: &[Warning]) -> String {
+    warnings.iter().map(|warning| warning.message.as_str()).collect::<Vec<_>>().join("; ")
 }
 
 /// All reasons, each once. Conditions allow a list with commas, and events compare it to find what is new.
-fn reasons(warnings: &[AutoscalerWarning]) -> String {
+fn reasons(warnings: &[Warning]) -> String {
     let mut reasons: Vec<_> = warnings.iter().map(|warning| warning.reason.as_str()).collect();
     reasons.sort_unstable();
     reasons.dedup();
@@ -215,7 +246,7 @@ mod tests {
         interfaces::Limit,
     };
 
-    fn first(decision: &Decision, autoscalers: &AutoscalerFindings) -> VariantAutoscalingStatus {
+    fn first(decision: &Decision, autoscalers: &Findings) -> VariantAutoscalingStatus {
         status_for(&VariantAutoscalingStatus::default(), Some(3), decision, autoscalers, at(1000))
     }
 
@@ -238,6 +269,7 @@ mod tests {
                 ("MetricsAvailable", "True", "MetricsFound"),
                 ("OptimizationReady", "True", "OptimizationSucceeded"),
                 ("AutoscalerReady", "True", "AutoscalerFollows"),
+                ("EnginesAttributed", "True", "AllAttributed"),
             ]
         );
         assert!(status.conditions.iter().all(|c| c.observed_generation == Some(3)));
@@ -313,6 +345,25 @@ mod tests {
     }
 
     #[test]
+    fn engines_that_count_for_no_variant_are_told_whether_or_not_a_number_is_served() {
+        let odd = Warning { reason: "PodsOfNoVariant".to_owned(), message: "2 pods".to_owned() };
+        let with = |engines: &[&Warning]| Findings {
+            engines: engines.iter().map(|warning| (*warning).clone()).collect(),
+            ..autoscalers(1, &[])
+        };
+        let missing = withheld(Some(3), WithheldKind::MetricsMissing, "m");
+        for (decision, findings, expected) in [
+            (decided(3, 3, "enough"), with(&[]), ("True", "AllAttributed")),
+            (decided(3, 3, "enough"), with(&[&odd, &odd]), ("False", "PodsOfNoVariant")),
+            (missing.clone(), with(&[&odd]), ("False", "PodsOfNoVariant")),
+            (missing, with(&[]), ("Unknown", "NoEngineSeen")),
+        ] {
+            let status = first(&decision, &findings);
+            assert_eq!((status.conditions[4].status.as_str(), status.conditions[4].reason.as_str()), expected);
+        }
+    }
+
+    #[test]
     fn the_transition_time_moves_only_when_the_status_flips() {
         let missing = withheld(Some(3), WithheldKind::MetricsMissing, "m");
         let none = withheld(Some(3), WithheldKind::NoReadyReplica, "m");
@@ -338,7 +389,7 @@ mod tests {
         };
         let previous = VariantAutoscalingStatus { conditions: vec![foreign], ..VariantAutoscalingStatus::default() };
         let status = status_for(&previous, None, &decided(1, 1, ""), &autoscalers(1, &[]), at(1));
-        assert_eq!(status.conditions.len(), 4);
+        assert_eq!(status.conditions.len(), 5);
     }
 
     #[test]

@@ -19,8 +19,9 @@ pub struct VariantAutoscalingStatus {
     /// Why the decision is what it is, or why there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Conditions: `TargetResolved`, `MetricsAvailable`, `OptimizationReady` (a desired number is being served) and
-    /// `AutoscalerReady` (an HPA reads that number and will follow it).
+    /// Conditions: `TargetResolved`, `MetricsAvailable`, `OptimizationReady` (a desired number is being served),
+    /// `AutoscalerReady` (an HPA reads that number and will follow it) and `EnginesAttributed` (engines that serve the model
+    /// are replicas of variants).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -215,7 +215,7 @@ impl ScrapeTargets for World {
 impl PodDirectory for World {
     fn identify(&self, namespace: &str, pod: &str) -> Option<PodIdentity> {
         let (variant, _) = pod.rsplit_once('-')?;
-        Some(PodIdentity { variant: VariantKey::new(namespace, variant), ready: true })
+        Some(PodIdentity::ready(VariantKey::new(namespace, variant)))
     }
 }
 

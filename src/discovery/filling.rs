@@ -58,6 +58,7 @@ impl Filling {
             node: Some(format!("node-{:05}", (variant * self.replicas + replica) / 8).into()),
             requests: [("nvidia.com/gpu".into(), 1)].into(),
             exposed: Some(Box::new(Exposed { address: [10, 0, 0, 1].into(), ports: [8000].into(), path: None })),
+            kv_cache_tokens: None,
         }
     }
 

@@ -11,6 +11,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    num::NonZeroU64,
     sync::Arc,
 };
 
@@ -139,7 +140,7 @@ impl Namespace {
                 address: exposed.address,
                 ports: exposed.ports.clone(),
                 path: exposed.path.clone(),
-                kv_cache_tokens: None,
+                kv_cache_tokens: pod.kv_cache_tokens.map(NonZeroU64::get),
             })
         })
     }

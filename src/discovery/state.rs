@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    num::NonZeroU64,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
     time::Instant,
 };
@@ -298,13 +299,21 @@ impl PodDirectory for ClusterState {
         let index = self.index();
         let (name, namespace) = index.namespace(namespace)?;
         let pod = namespace.pods.get(pod)?;
-        let variant = namespace.variant_of(pod)?;
-        let variant = VariantKey { namespace: name.clone(), name: variant.clone() };
-        Some(PodIdentity { variant, ready: pod.ready })
+        let variant = namespace.variant_of(pod);
+        Some(PodIdentity {
+            variant: variant.map(|variant| VariantKey { namespace: name.clone(), name: variant.clone() }),
+            ready: pod.ready,
+            kv_cache_tokens: pod.kv_cache_tokens.map(NonZeroU64::get),
+        })
     }
 
     fn endpoints(&self) -> Vec<PodEndpoint> {
         let of = |index: &Index| index.namespaces().flat_map(|(name, namespace)| namespace.endpoints(name)).collect();
         self.refreshed(of)
+    }
+
+    /// Everything that endpoints are made of matters to decisions too.
+    fn revision(&self) -> Option<u64> {
+        Some(*self.shared.changes.borrow())
     }
 }

@@ -103,6 +103,7 @@ fn any_inventory() -> impl Strategy<Value = Option<Inventory>> {
             })
             .into_iter()
             .collect(),
+        ..Inventory::default()
     });
     prop::option::of(inventory)
 }

@@ -35,8 +35,9 @@ pub trait MetricsCollector: Send + Sync {
         true
     }
 
-    /// Models that engines say they serve, whether or not a variant declares them.
-    fn served_models(&self) -> Vec<ServedModel> {
+    /// Of the models that are `wanted`, those that engines say they serve, whether or not a variant declares them.
+    fn served_models(&self, wanted: &dyn Fn(&ModelKey) -> bool) -> Vec<ServedModel> {
+        let _ = wanted;
         Vec::new()
     }
 
@@ -70,18 +71,25 @@ pub struct ServedModel {
     pub model: ModelKey,
     /// The pod that serves it.
     pub pod: Arc<str>,
+    /// What is known of the pod; `None` where nothing is, as of one that is gone.
+    pub identity: Option<PodIdentity>,
     /// When it said so last.
     pub sampled_at: Timestamp,
 }
 
 /// Who a pod belongs to, for enrichment of its series.
 pub trait PodDirectory: Send + Sync {
-    /// The pod's variant; `None` while the pod is unknown or belongs to no variant.
+    /// The pod's place; `None` while the pod is unknown.
     fn identify(&self, namespace: &str, pod: &str) -> Option<PodIdentity>;
 
     /// Where the ready pods of variants expose their metrics.
     fn endpoints(&self) -> Vec<PodEndpoint> {
         Vec::new()
+    }
+
+    /// Changes whenever [`Self::endpoints`] may have; `None` where that is not known.
+    fn revision(&self) -> Option<u64> {
+        None
     }
 }
 
@@ -105,12 +113,23 @@ pub struct PodEndpoint {
 }
 
 /// A pod's place among the variants.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct PodIdentity {
-    /// Variant whose scale target owns the pod.
-    pub variant: VariantKey,
+    /// Variant whose scale target owns the pod; `None` where that of none does, or of several.
+    pub variant: Option<VariantKey>,
     /// Whether the pod is Ready and not on its way out. Signals of one that is not say nothing of what replicas carry.
     pub ready: bool,
+    /// KV-cache capacity in tokens it declares, for engines that export none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub kv_cache_tokens: Option<u64>,
+}
+
+impl PodIdentity {
+    /// A ready pod of `variant`.
+    pub fn ready(variant: VariantKey) -> Self {
+        Self { variant: Some(variant), ready: true, kv_cache_tokens: None }
+    }
 }
 
 /// How a metric source is doing.

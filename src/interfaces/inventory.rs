@@ -13,6 +13,22 @@ pub struct Inventory {
     pub pools: Vec<AcceleratorPool>,
     /// Accelerators that namespaces may hold at most (`ResourceQuota` and configured quotas).
     pub quotas: Vec<AcceleratorQuota>,
+    /// What is free by product, sorted: for people, not for decisions.
+    pub products: Vec<AcceleratorProduct>,
+}
+
+/// Accelerators of one product, which several node groups may have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AcceleratorProduct {
+    /// Who makes it, such as `NVIDIA`; `custom` where only a configured rule knows the resource.
+    pub vendor: Arc<str>,
+    /// Full name as the node carries it, such as `NVIDIA-H100-80GB-HBM3`; the type's where it carries none.
+    pub product: Arc<str>,
+    /// Canonical accelerator type, such as `H100`.
+    pub accelerator: Arc<str>,
+    /// Allocatable and not used.
+    pub free: u32,
 }
 
 /// Accelerators of one type in one node group (`node group → GPU type → count` of the package reference).

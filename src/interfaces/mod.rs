@@ -43,7 +43,7 @@ pub use decision::{
 };
 pub use forecast::{DemandForecast, ExpectedDemand, ForecastMethod};
 pub use identity::{ModelKey, VariantKey};
-pub use inventory::{AcceleratorPool, AcceleratorQuota, Inventory};
+pub use inventory::{AcceleratorPool, AcceleratorProduct, AcceleratorQuota, Inventory};
 pub use inventory_settings::{AcceleratorRule, ConfiguredQuota, InventorySettings, NodeGroupLimit};
 pub use labels::wire_labels;
 pub use limits::{AcceleratorLimits, AcceleratorMode, SaturationPolicy};
@@ -56,5 +56,5 @@ pub use replica::{EngineKind, ReplicaMetrics};
 pub use signal::Signal;
 pub(crate) use signal::age;
 pub(crate) use snapshot::as_list;
-pub use snapshot::{SNAPSHOT_VERSION, Snapshot, TargetObservation, VariantObservation};
+pub use snapshot::{SNAPSHOT_VERSION, Snapshot, TargetObservation, UnattributedEngines, VariantObservation};
 pub use variant::{HpaObservation, HpaTarget, ReplicaBounds, Role, ScaleObservation, TargetReference, Variant};

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     AcceleratorLimits, AgeLimits, CapacityCurve, CapacityQuestion, EngineOptions, HpaObservation, Inventory, ModelKey,
     ModelObservation, Override, ReplicaMetrics, SaturationScalingConfig, ScaleObservation, ServiceObjective,
-    SourceHealth, Variant,
+    SourceHealth, Variant, VariantKey, age,
 };
 
 /// Version of the snapshot schema; raised when an old snapshot would no longer replay to the same decisions.
@@ -36,6 +36,9 @@ pub struct Snapshot {
     /// What is known of each model beside its replicas.
     #[serde(default)]
     pub models: Vec<ModelObservation>,
+    /// Engines whose signals count for no variant: for messages, not for decisions.
+    #[serde(default)]
+    pub unattributed: Vec<UnattributedEngines>,
     /// Accelerators of the cluster; `None` while it is unknown.
     #[serde(default)]
     pub inventory: Option<Arc<Inventory>>,
@@ -83,6 +86,7 @@ impl Snapshot {
             sources: Vec::new(),
             unavailable: BTreeMap::new(),
             models: Vec::new(),
+            unattributed: Vec::new(),
             inventory: None,
             objectives: BTreeMap::new(),
             scale_to_zero: BTreeMap::new(),
@@ -102,6 +106,21 @@ impl Snapshot {
     }
 }
 
+/// Pods that serve one model and count for no variant. A model name that differs a little from what variants declare makes
+/// an autoscaler silently inert; so it is said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UnattributedEngines {
+    /// The model that they say they serve.
+    pub model: ModelKey,
+    /// The variant whose replicas they are, which declares another model; `None` where they are replicas of no variant.
+    pub variant: Option<VariantKey>,
+    /// How many ready pods.
+    pub pods: usize,
+    /// One of them: the first by name.
+    pub example: Arc<str>,
+}
+
 /// One variant and what was seen of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -116,6 +135,18 @@ pub struct VariantObservation {
     /// HPAs on its scale target.
     #[serde(default)]
     pub autoscalers: Vec<HpaObservation>,
+}
+
+impl VariantObservation {
+    /// Pods with a signal sampled within `age_limit` of `now`. The engines of a pod stand side by side.
+    pub fn measured_pods(&self, now: Timestamp, age_limit: Duration) -> usize {
+        let is_fresh = |replica: &ReplicaMetrics| {
+            let sampled_at = replica.queue_length.sampled_at().max(replica.kv_cache_usage.sampled_at());
+            sampled_at.is_some_and(|at| age(now, at) <= age_limit)
+        };
+        let pods = self.replicas.chunk_by(|one, next| one.pod == next.pod);
+        pods.filter(|engines| engines.iter().any(is_fresh)).count()
+    }
 }
 
 /// The scale target, if it could be read.

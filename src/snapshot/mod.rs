@@ -1,6 +1,12 @@
 //! Takes a [`Snapshot`]: joins what the cluster says with what the metric sources say, at one moment.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+mod attribution;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 
@@ -100,6 +106,7 @@ pub async fn take(
     }
 
     let mut unavailable = BTreeMap::new();
+    let mut suspects = BTreeSet::new();
     let mut observed_models = Vec::with_capacity(models.len());
     for (model, members) in &mut models {
         members.sort_unstable_by(|a, b| variants[*a].variant.key.cmp(&variants[*b].variant.key));
@@ -109,8 +116,11 @@ pub async fn take(
             // An error here is "nothing fetched yet"; the source's health carries it into the message.
             for replica in collector.fetch_saturation_metrics(model).await.unwrap_or_default() {
                 has_signals |= has_sample(&replica);
-                if let Some(index) = member(&variants, members, &replica) {
-                    variants[index].replicas.push(replica);
+                match member(&variants, members, &replica) {
+                    Some(index) => variants[index].replicas.push(replica),
+                    None => {
+                        suspects.insert(model.clone());
+                    }
                 }
             }
             add(&mut metrics, collector.fetch_model_metrics(model).await);
@@ -120,6 +130,10 @@ pub async fn take(
             unavailable.insert(model.clone(), found);
         }
     }
+    let is_wanted = |model: &ModelKey| suspects.contains(model) || !models.contains_key(model);
+    let served = collectors.iter().flat_map(|collector| collector.served_models(&is_wanted));
+    let ages = parameters.ages();
+    let unattributed = attribution::unattributed(&variants, served, taken_at, ages.signal);
     for variant in &mut variants {
         complete(&mut variant.variant, parameters);
     }
@@ -142,10 +156,11 @@ pub async fn take(
         sources: collectors.iter().flat_map(|collector| collector.sources()).collect(),
         unavailable,
         models: observed_models,
+        unattributed,
         inventory: cluster.inventory(),
         objectives,
         scale_to_zero,
-        ages: parameters.ages(),
+        ages,
         engine: parameters.engine(),
         curves: BTreeMap::new(),
         saturation_per_model: own_thresholds.collect(),

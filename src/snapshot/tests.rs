@@ -6,8 +6,8 @@ use super::*;
 use crate::{
     clock::SimulatedClock,
     interfaces::{
-        EngineKind, ReplicaBounds, Role, ScaleObservation, Signal, SourceHealth, TargetObservation, TargetReference,
-        Variant, VariantKey,
+        EngineKind, PodIdentity, ReplicaBounds, Role, ScaleObservation, ServedModel, Signal, SourceHealth,
+        TargetObservation, TargetReference, UnattributedEngines, Variant, VariantKey,
     },
 };
 
@@ -141,4 +141,40 @@ async fn a_model_whose_engines_export_no_number_is_explained_too_and_survives_se
     assert_eq!(snapshot.unavailable[&ModelKey::new(NAMESPACE, "llama")], "there is llama");
     let text = serde_json::to_string(&snapshot).unwrap();
     assert_eq!(serde_json::from_str::<Snapshot>(&text).unwrap(), snapshot);
+}
+
+/// One pod by what it serves, its place, and how old its newest sample is in seconds.
+fn served(model: &str, pod: &str, identity: Option<PodIdentity>, age: u64) -> ServedModel {
+    let sampled_at = now() - Duration::from_secs(age);
+    ServedModel { model: ModelKey::new(NAMESPACE, model), pod: pod.into(), identity, sampled_at }
+}
+
+#[test]
+fn engines_in_ready_pods_that_count_for_no_variant_are_told_with_the_variant_that_misnames_them() {
+    let of = |variant: &str| Some(PodIdentity::ready(VariantKey::new(NAMESPACE, variant)));
+    let bare = |ready| Some(PodIdentity { variant: None, ready, kv_cache_tokens: None });
+    let seen = [
+        served("llama", "sound-0", of("sound"), 5),
+        served("llama", "misnamed-1", of("misnamed"), 5),
+        served("llama", "misnamed-0", of("misnamed"), 60),
+        served("llama", "stray-0", bare(true), 5),
+        served("qwen", "stray-1", bare(true), 5),
+        served("llama", "starting", bare(false), 5),
+        served("llama", "gone", None, 5),
+        served("llama", "silent", of("misnamed"), 61),
+    ];
+    let variants = Cluster(&[("sound", "llama"), ("misnamed", "lama")]).observe(now());
+    let found = attribution::unattributed(&variants, seen.into_iter(), now(), Duration::from_secs(60));
+    let engines = |model, variant: Option<&str>, pods, example: &str| UnattributedEngines {
+        model: ModelKey::new(NAMESPACE, model),
+        variant: variant.map(|variant| VariantKey::new(NAMESPACE, variant)),
+        pods,
+        example: example.into(),
+    };
+    let expected = [
+        engines("llama", None, 1, "stray-0"),
+        engines("llama", Some("misnamed"), 2, "misnamed-0"),
+        engines("qwen", None, 1, "stray-1"),
+    ];
+    assert_eq!(found, expected);
 }

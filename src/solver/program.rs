@@ -133,5 +133,9 @@ fn inventory(system: &System) -> Inventory {
         hard: *count,
         used_by_others: 0,
     };
-    Inventory { pools: kinds.iter().map(pool).collect(), quotas: kinds.iter().map(quota).collect() }
+    Inventory {
+        pools: kinds.iter().map(pool).collect(),
+        quotas: kinds.iter().map(quota).collect(),
+        ..Inventory::default()
+    }
 }

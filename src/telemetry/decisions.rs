@@ -22,14 +22,14 @@ use prometheus_client::{
     registry::Unit,
 };
 
-use super::MetricsRegistry;
+use super::{MetricsRegistry, engines::EngineMetrics};
 use crate::{
     clock::Clock,
     constants::{
         LABEL_DIRECTION, LABEL_SIGNAL, WVA_CURRENT_REPLICAS, WVA_DESIRED_RATIO, WVA_DESIRED_REPLICAS,
         WVA_SATURATION_LEVEL, WVA_SCALING_DECISION,
     },
-    interfaces::{Decision, Direction, Outcome, VariantKey, wire_labels},
+    interfaces::{Decision, Direction, Outcome, Snapshot, VariantKey, wire_labels},
 };
 
 /// Cycles take milliseconds when warm; the last bucket is the default interval.
@@ -39,6 +39,7 @@ const CYCLE_BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 
 #[derive(Clone, Debug)]
 pub struct DecisionMetrics {
     published: Arc<Published>,
+    engines: EngineMetrics,
     withheld: Family<[(&'static str, &'static str); 1], Counter>,
     cycle_duration: Histogram,
 }
@@ -51,6 +52,7 @@ impl DecisionMetrics {
         max_age: Duration,
         controller_instance: Option<&str>,
     ) -> Self {
+        let engines = EngineMetrics::register(registry, clock.clone(), controller_instance);
         let published = Arc::new(Published {
             series: Mutex::default(),
             max_age_micros: AtomicU64::new(micros(max_age)),
@@ -73,7 +75,7 @@ impl DecisionMetrics {
             Unit::Seconds,
             cycle_duration.clone(),
         );
-        Self { published, withheld, cycle_duration }
+        Self { published, engines, withheld, cycle_duration }
     }
 
     /// Replaces all decisions with these. A variant without one disappears.
@@ -83,6 +85,11 @@ impl DecisionMetrics {
         }
         let series = decisions.iter().map(|decision| (decision.variant.clone(), Series::of(decision))).collect();
         *self.published.lock() = Arc::new(series);
+    }
+
+    /// Replaces what decisions were made on.
+    pub fn observe(&self, snapshot: Arc<Snapshot>) {
+        self.engines.publish(snapshot);
     }
 
     /// Replaces the decision of one variant.

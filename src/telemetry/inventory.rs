@@ -1,6 +1,6 @@
 //! Metrics of the accelerators of the cluster, read when they are scraped.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use prometheus_client::{
     collector::Collector,
@@ -51,14 +51,15 @@ impl Collector for Accelerators {
         ConstGauge::new(i64::from(inventory.is_some())).encode(up)?;
         let Some(inventory) = inventory else { return Ok(()) };
 
-        let mut free: BTreeMap<&str, i64> = BTreeMap::new();
-        for pool in &inventory.pools {
-            *free.entry(&pool.accelerator).or_default() += i64::from(pool.free);
-        }
-        let help = "Accelerators that are allocatable and not used, by type";
+        let help = "Accelerators that are allocatable and not used, by product";
         let mut family = encoder.encode_descriptor(WVA_AVAILABLE_GPUS, help, None, MetricType::Gauge)?;
-        for (accelerator, free) in free {
-            ConstGauge::new(free).encode(family.encode_family(&[("accelerator_type", accelerator)])?)?;
+        for product in &inventory.products {
+            let labels = [
+                ("accelerator_vendor", &*product.vendor),
+                ("accelerator_model", &*product.product),
+                ("accelerator_type", &*product.accelerator),
+            ];
+            ConstGauge::new(i64::from(product.free)).encode(family.encode_family(&labels)?)?;
         }
 
         let help = "Accelerators by node group, type and state";
@@ -77,6 +78,7 @@ impl Collector for Accelerators {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::interfaces::AcceleratorProduct;
 
     fn text(inventory: Option<Inventory>) -> String {
         let mut registry = MetricsRegistry::new();
@@ -101,11 +103,22 @@ mod tests {
     }
 
     #[test]
-    fn pools_are_told_by_state_and_free_accelerators_by_type() {
-        let text = text(Some(Inventory { pools: vec![pool("a", 9), pool("b", 2)], quotas: Vec::new() }));
+    fn pools_are_told_by_state_and_free_accelerators_by_product() {
+        let product = |product: &str, free| AcceleratorProduct {
+            vendor: "NVIDIA".into(),
+            product: product.into(),
+            accelerator: "H100".into(),
+            free,
+        };
+        let products = vec![product("NVIDIA-H100-80GB-HBM3", 9), product("NVIDIA-H100-PCIe", 2)];
+        let pools = vec![pool("a", 9), pool("b", 2)];
+        let text = text(Some(Inventory { pools, quotas: Vec::new(), products }));
         for line in [
             "wva_gpu_discovery_up 1",
-            "wva_available_gpus{accelerator_type=\"H100\"} 11",
+            "wva_available_gpus{accelerator_vendor=\"NVIDIA\",accelerator_model=\"NVIDIA-H100-80GB-HBM3\",\
+             accelerator_type=\"H100\"} 9",
+            "wva_available_gpus{accelerator_vendor=\"NVIDIA\",accelerator_model=\"NVIDIA-H100-PCIe\",\
+             accelerator_type=\"H100\"} 2",
             "wva_accelerators{node_group=\"a\",accelerator_type=\"H100\",state=\"total\"} 16",
             "wva_accelerators{node_group=\"b\",accelerator_type=\"H100\",state=\"used\"} 13",
             "wva_accelerators{node_group=\"a\",accelerator_type=\"H100\",state=\"largest_free_block\"} 8",

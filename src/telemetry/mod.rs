@@ -4,6 +4,7 @@
 
 mod correlation;
 mod decisions;
+mod engines;
 mod inventory;
 mod logging;
 mod registry;

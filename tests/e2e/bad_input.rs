@@ -79,6 +79,10 @@ async fn wrong_model(cluster: &Cluster) -> String {
     let message = cluster.event("misnamed", "MetricsUnavailable").await;
     assert!(message.contains(declared) && message.contains("model_name"), "{message}");
     assert!(message.contains(&format!("has series of {MODEL}")), "what exists: {message}");
+    let (reason, told) = cluster.condition("misnamed", "EnginesAttributed", "False").await;
+    assert_eq!(reason, "PodsServeAnotherModel");
+    assert!(told.contains(MODEL) && told.contains(declared), "{told}");
+    assert_eq!(cluster.event("misnamed", &reason).await, told);
     message
 }
 

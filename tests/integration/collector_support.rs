@@ -62,7 +62,7 @@ impl PodDirectory for Pods {
     fn identify(&self, namespace: &str, pod: &str) -> Option<PodIdentity> {
         let owners = self.0.lock().unwrap();
         let variant = owners.get(&(namespace.to_owned(), pod.to_owned()))?.clone();
-        Some(PodIdentity { variant, ready: true })
+        Some(PodIdentity::ready(variant))
     }
 }
 

@@ -16,7 +16,10 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 use tempfile::TempDir;
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    task::{JoinHandle, JoinSet},
+};
 use tokio_rustls::TlsAcceptor;
 use wva::{collector::CollectorConfig, config::CertificatePaths, interfaces::CollectorError};
 
@@ -25,13 +28,17 @@ use crate::collector_support::{Collecting, configuration};
 const NAME: &str = "prometheus.monitoring.svc";
 const EMPTY: &str = r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#;
 
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new([]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
     }
 
     /// A certificate for `name` and its key, both in PEM.
@@ -42,8 +49,39 @@ impl Authority {
     }
 }
 
-/// A Prometheus that knows no series, behind TLS; it asks for a certificate of `clients` if given.
-async fn serve(authority: &Authority, clients: Option<&Authority>) -> SocketAddr {
+/// A Prometheus that knows no series.
+fn knowing_nothing() -> Router {
+    Router::new().route("/api/v1/query", get(async || ([(header::CONTENT_TYPE, "application/json")], EMPTY)))
+}
+
+/// A server at work, until it is stopped or dropped.
+pub(crate) struct Serving(JoinHandle<()>);
+
+impl Serving {
+    /// Ends it with its connections; nothing listens any more.
+    pub(crate) async fn stop(mut self) {
+        self.0.abort();
+        // Cancelled, as asked.
+        let _ = (&mut self.0).await;
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Any address on loopback.
+const ANYWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+/// `app` behind TLS at `address`; it asks for a certificate of `clients` if given.
+pub(crate) async fn serve(
+    authority: &Authority,
+    clients: Option<&Authority>,
+    address: SocketAddr,
+    app: Router,
+) -> (SocketAddr, Serving) {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
     let builder = match clients {
@@ -59,13 +97,13 @@ async fn serve(authority: &Authority, clients: Option<&Authority>) -> SocketAddr
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let config = builder.with_single_cert(vec![certificate.der().clone()], key).unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let app = Router::new().route("/api/v1/query", get(async || ([(header::CONTENT_TYPE, "application/json")], EMPTY)));
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let listener = TcpListener::bind(address).await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
+    let serving = tokio::spawn(async move {
+        let mut connections = JoinSet::new();
         while let Ok((tcp, _)) = listener.accept().await {
             let (acceptor, service) = (acceptor.clone(), TowerToHyperService::new(app.clone()));
-            tokio::spawn(async move {
+            connections.spawn(async move {
                 if let Ok(tls) = acceptor.accept(tcp).await {
                     // The client may hang up whenever it likes.
                     let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(tls), service).await;
@@ -73,18 +111,18 @@ async fn serve(authority: &Authority, clients: Option<&Authority>) -> SocketAddr
             });
         }
     });
-    address
+    (address, Serving(serving))
 }
 
 /// Files for one test.
-struct Files(TempDir);
+pub(crate) struct Files(TempDir);
 
 impl Files {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn write(&self, name: &str, content: String) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, content: String) -> PathBuf {
         let path = self.0.path().join(name);
         std::fs::write(&path, content).unwrap();
         path
@@ -92,7 +130,7 @@ impl Files {
 }
 
 /// Settings to reach `address` under the name in its certificate, trusting `authority`.
-fn config(address: SocketAddr, files: &Files, authority: &Authority) -> CollectorConfig {
+pub(crate) fn config(address: SocketAddr, files: &Files, authority: &Authority) -> CollectorConfig {
     let mut config = configuration(&format!("https://{address}"));
     config.prometheus.server_name = Some(NAME.to_owned());
     config.prometheus.ca_cert_path = Some(files.write("ca.pem", authority.0.pem()));
@@ -115,7 +153,7 @@ async fn refresh(config: &CollectorConfig) -> Result<(), CollectorError> {
 #[tokio::test]
 async fn a_private_authority_is_trusted_only_when_named_and_only_under_the_right_server_name() {
     let (authority, files) = (Authority::new(), Files::new());
-    let address = serve(&authority, None).await;
+    let (address, _serving) = serve(&authority, None, ANYWHERE, knowing_nothing()).await;
     let trusting = config(address, &files, &authority);
     assert_eq!(refresh(&trusting).await, Ok(()));
 
@@ -135,7 +173,7 @@ async fn a_private_authority_is_trusted_only_when_named_and_only_under_the_right
 #[tokio::test]
 async fn a_client_certificate_is_presented() {
     let (authority, files) = (Authority::new(), Files::new());
-    let address = serve(&authority, Some(&authority)).await;
+    let (address, _serving) = serve(&authority, Some(&authority), ANYWHERE, knowing_nothing()).await;
     let mut config = config(address, &files, &authority);
     refusal(&config).await;
     let (certificate, key) = authority.issue("wva");
@@ -149,7 +187,7 @@ async fn a_client_certificate_is_presented() {
 #[tokio::test]
 async fn rotated_authorities_are_taken_up_and_a_broken_file_changes_nothing() {
     let (old, new, files) = (Authority::new(), Authority::new(), Files::new());
-    let address = serve(&new, None).await;
+    let (address, _serving) = serve(&new, None, ANYWHERE, knowing_nothing()).await;
     let mut config = config(address, &files, &old);
     config.prometheus.query_timeout = Duration::from_secs(2);
     let collecting = Collecting::new(&config).unwrap();

@@ -16,7 +16,7 @@ use wva::{
 use crate::collector_support::{Collecting, configuration};
 
 /// Just after the recorded answers were taken.
-const RECORDED: i64 = 1_795_473_823;
+pub(crate) const RECORDED: i64 = 1_795_473_823;
 const QUERIES: u64 = 11;
 /// For what must run out; nothing else uses it.
 const SHORT: Duration = Duration::from_millis(300);
@@ -33,23 +33,27 @@ impl Respond for Recorded {
             let body = r#"{"status":"error","errorType":"execution","error":"too many samples"}"#;
             return ResponseTemplate::new(422).set_body_raw(body, "application/json");
         }
-        macro_rules! answer {
-            ($name:literal) => {
-                include_str!(concat!("../fixtures/collector/prometheus-2.42/", $name, ".json"))
-            };
-        }
-        let answers = [
-            ("timestamp(", answer!("sample_time")),
-            ("kv_cache_usage", answer!("kv_cache_usage")),
-            ("requests_waiting", answer!("queue_length")),
-            ("requests_running", answer!("running")),
-            ("request_success", answer!("request_rate")),
-            ("cache_config", answer!("cache_config")),
-        ];
-        let joined = ("label_replace(", r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#);
-        let (_, body) = std::iter::once(&joined).chain(&answers).find(|(part, _)| promql.contains(part)).unwrap();
-        ResponseTemplate::new(200).set_body_raw(*body, "application/json")
+        ResponseTemplate::new(200).set_body_raw(recorded_answer(&promql), "application/json")
     }
+}
+
+/// What the recorded Prometheus answers.
+pub(crate) fn recorded_answer(promql: &str) -> &'static str {
+    macro_rules! answer {
+        ($name:literal) => {
+            include_str!(concat!("../fixtures/collector/prometheus-2.42/", $name, ".json"))
+        };
+    }
+    let answers = [
+        ("label_replace(", r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#),
+        ("timestamp(", answer!("sample_time")),
+        ("kv_cache_usage", answer!("kv_cache_usage")),
+        ("requests_waiting", answer!("queue_length")),
+        ("requests_running", answer!("running")),
+        ("request_success", answer!("request_rate")),
+        ("cache_config", answer!("cache_config")),
+    ];
+    answers.into_iter().find(|(part, _)| promql.contains(part)).unwrap().1
 }
 
 const SOUND: Recorded = Recorded { broken: "" };

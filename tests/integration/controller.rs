@@ -11,9 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tower_test::mock::{self, Handle};
 use wva::{
     clock::SimulatedClock,
-    controller::{
-        AutoscalerFindings, Change, Publication, ReconcileError, StatusWriter, VariantAutoscalingsEngine, status_for,
-    },
+    controller::{Change, Findings, Publication, ReconcileError, StatusWriter, VariantAutoscalingsEngine, status_for},
     crd::{VariantAutoscaling, VariantAutoscalingStatus},
     interfaces::{Decision, Desired, Direction, EngineName, ModelKey, Outcome, Reason, SaturationLevel, VariantKey},
 };
@@ -63,8 +61,8 @@ fn object(name: &str, status: Option<&VariantAutoscalingStatus>) -> VariantAutos
     serde_json::from_value(object).unwrap()
 }
 
-fn readers() -> AutoscalerFindings {
-    AutoscalerFindings { readers: 1, warnings: Vec::new() }
+fn readers() -> Findings {
+    Findings { readers: 1, ..Findings::default() }
 }
 
 pub(crate) fn publication(object: VariantAutoscaling, decision: Decision) -> Publication {

@@ -142,7 +142,10 @@ async fn conditions_of_others_survive_our_writes() {
     let after = bench.objects.get("llama").await.unwrap();
     let mut types: Vec<_> = after.status.as_ref().unwrap().conditions.iter().map(|c| c.type_.clone()).collect();
     types.sort();
-    assert_eq!(types, ["AutoscalerReady", "Foreign", "MetricsAvailable", "OptimizationReady", "TargetResolved"]);
+    assert_eq!(
+        types,
+        ["AutoscalerReady", "EnginesAttributed", "Foreign", "MetricsAvailable", "OptimizationReady", "TargetResolved"]
+    );
     let same = publication(after.clone(), decision("llama", 1, 2, "why"));
     assert_eq!(bench.engine.reconcile(&same, after.status.as_ref().unwrap(), Change::Wording).await.unwrap(), None);
     bench.finish().await;

@@ -28,21 +28,21 @@ fn owner(kind: &str, name: &str) -> Value {
     json!({"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": "u", "controller": true})
 }
 
-fn variant(name: &str) -> Value {
+pub(crate) fn variant(name: &str) -> Value {
     let spec = json!({"spec": {"modelID": "meta/llama", "scaleTargetRef": {"name": "llama-d"}}});
     object("llmd.ai/v1alpha1", "VariantAutoscaling", name, &spec)
 }
 
-fn deployment() -> Value {
+pub(crate) fn deployment() -> Value {
     let spec = json!({"replicas": 2, "selector": {}, "template": {"spec": {"containers": []}}});
     object("apps/v1", "Deployment", "llama-d", &json!({"spec": spec, "status": {"replicas": 2, "readyReplicas": 1}}))
 }
 
-fn replica_set() -> Value {
+pub(crate) fn replica_set() -> Value {
     object("meta.k8s.io/v1", "PartialObjectMetadata", "llama-rs", &json!({"owner": owner("Deployment", "llama-d")}))
 }
 
-fn pod(name: &str, ready: &str) -> Value {
+pub(crate) fn pod(name: &str, ready: &str) -> Value {
     object(
         "v1",
         "Pod",
@@ -69,7 +69,7 @@ async fn until(state: &ClusterState, what: &str, reached: impl Fn(&ClusterState)
     assert!(tokio::time::timeout(limit, wait).await.is_ok(), "{what} was not announced: {:?}", state.sync_problem());
 }
 
-async fn synced(api: &DiscoveryApi, options: &Options) -> ClusterState {
+pub(crate) async fn synced(api: &DiscoveryApi, options: &Options) -> ClusterState {
     let state = start(api, options);
     until(&state, "the end of the first listing", ClusterState::is_synced).await;
     state
@@ -82,12 +82,13 @@ async fn pods_that_arrive_before_their_replica_set_find_their_variant_when_it_co
         .lists("deployments", [(200, list(&[deployment()]))])
         .lists("pods", [(200, list(&[pod("llama-0", "True"), pod("llama-1", "False")]))]);
     let state = synced(&api, &Options::default()).await;
-    assert_eq!(state.identify("chat", "llama-0"), None);
+    let variant_of = |state: &ClusterState, pod| state.identify("chat", pod).and_then(|pod| pod.variant);
+    assert_eq!(variant_of(&state, "llama-0"), None);
 
     api.send("replicasets", "ADDED", &replica_set());
-    until(&state, "the ReplicaSet", |state| state.identify("chat", "llama-0").is_some()).await;
+    until(&state, "the ReplicaSet", |state| variant_of(state, "llama-0").is_some()).await;
     let identity = state.identify("chat", "llama-1").unwrap();
-    assert_eq!((identity.variant.to_string().as_str(), identity.ready), ("chat/llama", false));
+    assert_eq!((identity.variant.unwrap().to_string().as_str(), identity.ready), ("chat/llama", false));
 
     let pending_since = vec!["2026-01-01T00:00:00Z".parse().unwrap()];
     let expected = ScaleObservation { spec: 2, current: 2, ready: 1, pending_since };

@@ -37,6 +37,8 @@ pub(crate) struct DiscoveryApi {
     requests: Arc<Mutex<Vec<Asked>>>,
     /// What each API version serves, beside what is built in.
     served: Arc<Mutex<HashMap<String, Value>>>,
+    /// Resources that every request for fails.
+    failing: Arc<Mutex<HashMap<&'static str, (u16, Value)>>>,
 }
 
 /// One request.
@@ -64,7 +66,8 @@ impl DiscoveryApi {
             (plural, Resource { lists: [(200, list(&[]))].into(), sender, events: Some(events) })
         };
         let resources = PLURALS.into_iter().chain(LATE).map(empty).collect();
-        Self { resources: Arc::new(Mutex::new(resources)), requests: Arc::default(), served: Arc::default() }
+        let resources = Arc::new(Mutex::new(resources));
+        Self { resources, requests: Arc::default(), served: Arc::default(), failing: Arc::default() }
     }
 
     /// Lists of `plural` are answered so, one after the other; the last answer is repeated.
@@ -91,6 +94,22 @@ impl DiscoveryApi {
         resources[plural].sender.unbounded_send(json!({"type": kind, "object": object})).unwrap();
     }
 
+    /// Ends the watches of `plurals`, and answers every request for them so until [`Self::recover`].
+    pub(crate) fn fail(&self, plurals: &[&'static str], answer: &(u16, Value)) {
+        let (mut failing, mut resources) = (self.failing.lock().unwrap(), self.resources.lock().unwrap());
+        for plural in plurals {
+            failing.insert(plural, answer.clone());
+            let (sender, events) = mpsc::unbounded();
+            let resource = resources.get_mut(plural).unwrap();
+            (resource.sender, resource.events) = (sender, Some(events));
+        }
+    }
+
+    /// Answers again.
+    pub(crate) fn recover(&self) {
+        self.failing.lock().unwrap().clear();
+    }
+
     /// What was asked so far.
     pub(crate) fn requests(&self) -> Vec<Asked> {
         self.requests.lock().unwrap().clone()
@@ -115,6 +134,9 @@ impl DiscoveryApi {
         self.requests.lock().unwrap().push(Asked { method, path: path.clone(), query, accept });
         if let Some(answer) = self.discovery(&path) {
             return answer;
+        }
+        if let Some((status, body)) = self.failing.lock().unwrap().get(plural.as_str()) {
+            return respond(*status, body);
         }
         let mut resources = self.resources.lock().unwrap();
         let resource = resources.get_mut(plural.as_str()).unwrap_or_else(|| panic!("nobody may ask for {plural}"));

@@ -1,11 +1,15 @@
 //! One engine instance over time.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 
 use super::{
-    RECENT, Windows,
+    RECENT, ScrapeTarget, Windows, instance_name,
     signals::{self, Interval},
     totals::{Raw, Totals},
 };
@@ -31,6 +35,8 @@ pub(super) struct Instance {
     lengths: Marks,
     /// KV-cache capacity in tokens as far as the load told.
     learned_capacity: Option<f64>,
+    /// The signals as of the newest reading, once somebody asked: readers come more often than readings.
+    metrics: OnceLock<ReplicaMetrics>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +62,7 @@ impl Instance {
             recent: Marks::default(),
             lengths: Marks::default(),
             learned_capacity: None,
+            metrics: OnceLock::new(),
         };
         instance.totals.advance(&mut instance.raw, &instance.newest);
         instance.recent.push(at, &instance.totals, Duration::ZERO, is_latency);
@@ -68,6 +75,7 @@ impl Instance {
         if at <= self.sampled_at {
             return;
         }
+        self.metrics.take();
         self.totals.advance(&mut self.raw, &reading);
         self.gauges.push_back(Gauges::of(at, &reading));
         let window = windows.peak.max(windows.rate);
@@ -85,8 +93,16 @@ impl Instance {
         self.sampled_at
     }
 
-    /// Signals of the instance; pod, name and variant are for the caller to fill in.
-    pub(super) fn metrics(&self, declared_capacity: Option<u64>, windows: &Windows) -> ReplicaMetrics {
+    /// Signals of the instance with this rank in `target`; the variant is for the caller to fill in.
+    pub(super) fn metrics(&self, target: &ScrapeTarget, rank: &str, windows: &Windows) -> &ReplicaMetrics {
+        self.metrics.get_or_init(|| ReplicaMetrics {
+            pod: target.pod.clone(),
+            instance: instance_name(target.address(), rank),
+            ..self.computed(target.kv_cache_tokens, windows)
+        })
+    }
+
+    fn computed(&self, declared_capacity: Option<u64>, windows: &Windows) -> ReplicaMetrics {
         let interval = self.interval(windows.rate);
         let signal = |quantity, value: Option<f64>| self.signal(quantity, value);
         let declared = declared_capacity.map(|tokens| tokens as f64);

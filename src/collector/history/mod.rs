@@ -20,14 +20,16 @@ mod totals;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use jiff::Timestamp;
 
 use self::{gateway::GatewayHistory, instance::Instance, lengths::Lengths};
-use crate::interfaces::{EngineReading, GatewayReading, ModelKey, ModelMetrics, ReplicaMetrics, VariantKey, age};
+use crate::interfaces::{
+    EngineReading, GatewayReading, LengthDistribution, ModelKey, ModelMetrics, ReplicaMetrics, VariantKey, age,
+};
 
 /// Recent rates are taken over this long: a surge shows in them earlier than in rates over the peak window.
 pub(in crate::collector) const RECENT: Duration = Duration::from_secs(20);
@@ -90,6 +92,8 @@ struct ModelHistory {
     instances: BTreeMap<InstanceKey, Instance>,
     /// Lengths as they were when an instance was last forgotten, for the time with few or no replicas.
     remembered: Lengths,
+    /// Prompt and output lengths as of the newest reading, once somebody asked.
+    distributions: OnceLock<[Option<Arc<LengthDistribution>>; 2]>,
 }
 
 /// A pod and its data-parallel engine.
@@ -108,7 +112,9 @@ impl ScrapeHistory {
             let named = Some(&reading.model).filter(|model| !model.is_empty());
             let Some(model_id) = named.or(target.model_id.as_ref()) else { continue };
             let model = ModelKey { namespace: target.namespace.clone(), model_id: model_id.clone() };
-            let instances = &mut self.models.entry(model).or_default().instances;
+            let history = self.models.entry(model).or_default();
+            history.distributions.take();
+            let instances = &mut history.instances;
             let key = (target.clone(), reading.rank.clone());
             match instances.get_mut(&key) {
                 Some(instance) => instance.record(at, reading, &self.windows),
@@ -138,6 +144,7 @@ impl ScrapeHistory {
                 |key: &InstanceKey, instance: &Instance| keep(&key.0) && age(now, instance.sampled_at()) <= longest;
             if model.instances.iter().any(|(key, instance)| !stays(key, instance)) {
                 model.remembered = model.lengths(self.windows.lengths);
+                model.distributions.take();
                 model.instances.retain(|key, instance| stays(key, instance));
             }
         }
@@ -154,10 +161,8 @@ impl ScrapeHistory {
         let instances = history.instances.iter();
         instances
             .map(|((target, rank), instance)| ReplicaMetrics {
-                pod: target.pod.clone(),
-                instance: instance_name(target.address(), rank),
                 variant: variant_of(target),
-                ..instance.metrics(target.kv_cache_tokens, &self.windows)
+                ..instance.metrics(target, rank, &self.windows).clone()
             })
             .collect()
     }
@@ -168,16 +173,22 @@ impl ScrapeHistory {
         let gateways = self.gateways.iter().filter(|(target, _)| target.namespace == model.namespace);
         gateway::sum(gateways.map(|(_, gateway)| gateway), &model.model_id, &mut metrics);
         if let Some(history) = self.models.get(model) {
-            let lengths = history.lengths(self.windows.lengths);
-            metrics.prompt_lengths = lengths.prompt.distribution().map(Arc::new);
-            metrics.output_lengths = lengths.output.distribution().map(Arc::new);
+            let [prompt, output] = history.distributions.get_or_init(|| {
+                let lengths = history.lengths(self.windows.lengths);
+                [lengths.prompt.distribution(), lengths.output.distribution()].map(|of| of.map(Arc::new))
+            });
+            metrics.prompt_lengths.clone_from(prompt);
+            metrics.output_lengths.clone_from(output);
         }
         metrics
     }
 
-    /// Every engine instance known: the pod, the model it serves, and when it said so last.
-    pub fn instances(&self) -> impl Iterator<Item = (&ModelKey, &ScrapeTarget, Timestamp)> {
-        self.models.iter().flat_map(|(model, history)| {
+    /// Every engine instance known of the models that are `wanted`: the model, the pod, and when it said so last.
+    pub fn instances(
+        &self,
+        wanted: impl Fn(&ModelKey) -> bool,
+    ) -> impl Iterator<Item = (&ModelKey, &ScrapeTarget, Timestamp)> {
+        self.models.iter().filter(move |(model, _)| wanted(model)).flat_map(|(model, history)| {
             history.instances.iter().map(move |((target, _), instance)| (model, target, instance.sampled_at()))
         })
     }

@@ -21,6 +21,8 @@ pub(super) struct Draft {
     /// Place of the family that each scalar came from, by quantity.
     priorities: [u8; Quantity::GAUGES.len() + Quantity::COUNTERS.len()],
     histograms: [HistogramDraft; Quantity::HISTOGRAMS.len()],
+    /// Which of several copies is read; `None` before the first that is numbered.
+    copy: Option<Vec<Box<str>>>,
     /// The info metric's value is a time: the newest counts.
     lora: Option<(f64, LoraAdapters)>,
 }
@@ -43,12 +45,27 @@ impl Draft {
             reading,
             priorities: [0; Quantity::GAUGES.len() + Quantity::COUNTERS.len()],
             histograms: Default::default(),
+            copy: None,
             lora: None,
         }
     }
 
     pub(super) fn is_of(&self, engine: usize, model: &str, rank: &str) -> bool {
         self.engine == engine && *self.reading.model == *model && *self.reading.rank == *rank
+    }
+
+    /// Whether a sample numbered `copy` is of the copy that is read. A sample without numbers is of all.
+    pub(super) fn is_copy<'l>(&mut self, mut copy: impl Iterator<Item = &'l str> + Clone) -> bool {
+        if copy.clone().next().is_none() {
+            return true;
+        }
+        match &self.copy {
+            Some(known) => known.iter().all(|number| copy.next() == Some(&**number)) && copy.next().is_none(),
+            None => {
+                self.copy = Some(copy.map(Into::into).collect());
+                true
+            }
+        }
     }
 
     pub(super) fn model(&self) -> &str {

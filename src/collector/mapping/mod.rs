@@ -12,7 +12,7 @@ mod table;
 
 pub use catalog::EngineCatalog;
 pub use gateway::gateway_readings;
-pub(super) use names::selectors;
+pub(super) use names::{family_names, selectors};
 pub(super) use table::{GATEWAY_QUEUE, GATEWAY_REQUESTS};
 
 #[cfg(test)]

@@ -51,11 +51,12 @@ impl Drafts<'_> {
     fn place(&mut self, rule: &Rule, line: &Line<'_>) -> Option<(&mut Draft, f64)> {
         let engine = self.catalog.engines.get(rule.engine)?;
         let value = number(rule, line)?;
-        let is_copy = |label: &str| line.label(label).is_some_and(|copy| copy != "0");
-        if engine.copy_labels.iter().any(|label| is_copy(label)) {
+        let (model, rank) = (model(engine, line), rank(engine, line));
+        let copies = || engine.copy_labels.iter().filter_map(|label| line.label(label));
+        // Among data-parallel ranks only the first has a copy 0.
+        if rank.is_empty() && copies().any(|copy| copy != "0") {
             return None;
         }
-        let (model, rank) = (model(engine, line), rank(engine, line));
         if !self.all.get(self.last).is_some_and(|draft| draft.is_of(rule.engine, model, rank)) {
             self.last = match self.all.iter().position(|draft| draft.is_of(rule.engine, model, rank)) {
                 Some(known) => known,
@@ -66,7 +67,8 @@ impl Drafts<'_> {
                 None => return None,
             };
         }
-        Some((self.all.get_mut(self.last)?, value))
+        let draft = self.all.get_mut(self.last)?;
+        (rank.is_empty() || draft.is_copy(copies())).then_some((draft, value))
     }
 
     fn finish(mut self) -> Vec<EngineReading> {

@@ -2,6 +2,9 @@
 //!
 //! Families of one quantity stand newest first: of those an engine exports, the first is believed. Counters are named
 //! without `_total`, which some client libraries add and others do not; histograms without `_bucket`, `_sum`, `_count`.
+//!
+//! Where the names come from: what each server registers in its own source (given with each engine), and the protocol of
+//! model servers of llm-d-router, which reads the same gauges (`pkg/epp/framework/plugins/datalayer/extractor/metrics`).
 
 use crate::interfaces::{EngineKind, Quantity as Q};
 
@@ -13,7 +16,8 @@ pub(super) struct Engine {
     pub(super) model_label: &'static str,
     /// Labels that number the data-parallel engines of a pod; the first that is there counts.
     pub(super) rank_labels: &'static [&'static str],
-    /// Labels of copies that all say the same, such as tensor-parallel ranks: only those numbered 0 are read.
+    /// Labels of copies that all say the same, such as tensor-parallel ranks: those numbered 0 are read; of a
+    /// data-parallel rank, whose copies are numbered through with those of the others, the one it names first.
     pub(super) copy_labels: &'static [&'static str],
     pub(super) families: &'static [Family],
 }
@@ -75,7 +79,7 @@ pub(super) const LORA_INFO: &str = "vllm:lora_requests_info";
 
 pub(super) static ENGINES: [Engine; 5] = [VLLM, SGLANG, TRT_LLM, TRITON, TGI];
 
-/// vLLM 0.6 to 0.33 and llm-d-inference-sim.
+/// vLLM 0.6 to 0.33 (`vllm/v1/metrics/loggers.py`) and llm-d-inference-sim.
 const VLLM: Engine = Engine {
     kind: EngineKind::Vllm,
     model_label: "model_name",
@@ -108,7 +112,11 @@ const VLLM: Engine = Engine {
     ],
 };
 
-/// SGLang 0.5. `cache_hit_rate` changed its unit between versions: the ratio comes from the counters.
+/// SGLang 0.4 and 0.5 (`python/sglang/srt/observability/metrics_collector.py`, before `srt/metrics/collector.py`).
+///
+/// `cache_hit_rate` changed its unit between versions: the ratio comes from the counters. `num_retractions` is a histogram
+/// over finished requests; retractions are counted as they happen by `num_retracted_requests`. Versions before 0.5.11 have
+/// their pages as labels of `cache_config_info`.
 const SGLANG: Engine = Engine {
     kind: EngineKind::Sglang,
     model_label: "model_name",
@@ -118,14 +126,16 @@ const SGLANG: Engine = Engine {
         family(Q::KvCacheUsage, "sglang:token_usage"),
         family(Q::KvCacheTokens, "sglang:max_total_num_tokens"),
         family(Q::KvCacheBlocks, "sglang:num_pages"),
+        family(Q::KvCacheBlocks, "sglang:cache_config_info").in_label("num_pages"),
         family(Q::KvCacheBlockSize, "sglang:page_size"),
+        family(Q::KvCacheBlockSize, "sglang:cache_config_info").in_label("page_size"),
         family(Q::Waiting, "sglang:num_queue_reqs"),
         family(Q::Running, "sglang:num_running_reqs"),
         family(Q::PromptTokens, "sglang:prompt_tokens"),
         family(Q::GenerationTokens, "sglang:generation_tokens"),
         family(Q::PrefixQueries, "sglang:prompt_tokens"),
         family(Q::PrefixHits, "sglang:cached_tokens"),
-        family(Q::Preemptions, "sglang:num_retractions"),
+        family(Q::Preemptions, "sglang:num_retracted_requests"),
         family(Q::Finished, "sglang:num_requests"),
         family(Q::Aborted, "sglang:num_aborted_requests"),
         family(Q::TimeToFirstToken, "sglang:time_to_first_token_seconds"),
@@ -137,7 +147,8 @@ const SGLANG: Engine = Engine {
     ],
 };
 
-/// TensorRT-LLM's own server, and Dynamo.
+/// TensorRT-LLM's own server (`tensorrt_llm/metrics/collector.py`), and Dynamo. What concerns single requests is there only
+/// under `return_perf_metrics: true`.
 const TRT_LLM: Engine = Engine {
     kind: EngineKind::TensorRtLlm,
     model_label: "model_name",
@@ -149,14 +160,19 @@ const TRT_LLM: Engine = Engine {
         family(Q::KvCacheBlockSize, "trtllm_kv_cache_tokens_per_block"),
         family(Q::Waiting, "trtllm_num_requests_waiting"),
         family(Q::Running, "trtllm_num_requests_running"),
+        family(Q::PromptTokens, "trtllm_prompt_tokens"),
+        family(Q::GenerationTokens, "trtllm_generation_tokens"),
+        family(Q::PrefixQueries, "trtllm_prompt_tokens"),
+        family(Q::PrefixHits, "trtllm_prompt_cached_tokens"),
         family(Q::Finished, "trtllm_request_success"),
+        family(Q::Failed, "trtllm_request_error"),
         family(Q::TimeToFirstToken, "trtllm_time_to_first_token_seconds"),
         family(Q::InterTokenLatency, "trtllm_time_per_output_token_seconds"),
         family(Q::QueueTime, "trtllm_request_queue_time_seconds"),
     ],
 };
 
-/// Triton, with the TensorRT-LLM backend and plain. Its `model` label names a stage of a pipeline and not what is
+/// Triton, with the TensorRT-LLM backend (`custom_metrics_reporter.cc`) and plain. Its `model` label names a stage of a pipeline and not what is
 /// served; each request passes every stage, so the busiest one counts.
 const TRITON: Engine = Engine {
     kind: EngineKind::Triton,
@@ -175,14 +191,14 @@ const TRITON: Engine = Engine {
     ],
 };
 
-/// Text Generation Inference. It has no KV-cache usage; its largest batch is a rough capacity.
+/// Text Generation Inference (`backends/v3/src/backend.rs`, `router/src/server.rs`). It exports neither KV-cache usage nor
+/// capacity: `tgi_batch_current_max_tokens` is what the batch at hand may grow to, and 0 while there is none.
 const TGI: Engine = Engine {
     kind: EngineKind::Tgi,
     model_label: "",
     rank_labels: &[],
     copy_labels: &[],
     families: &[
-        family(Q::KvCacheTokens, "tgi_batch_current_max_tokens"),
         family(Q::Waiting, "tgi_queue_size"),
         family(Q::Running, "tgi_batch_current_size"),
         family(Q::Arrivals, "tgi_request_count"),
@@ -195,7 +211,8 @@ const TGI: Engine = Engine {
     ],
 };
 
-/// Requests a gateway holds: the endpoint picker's flow control, newest name first.
+/// Requests a gateway holds: the endpoint picker's flow control, newest name first (`llm_d_router_metrics.go` of
+/// llm-d-router, `pkg/epp/metrics/metrics.go` of gateway-api-inference-extension before it).
 pub(in crate::collector) const GATEWAY_QUEUE: [&str; 3] = [
     "llm_d_epp_flow_control_queue_size",
     "inference_extension_flow_control_queue_size",

@@ -57,7 +57,7 @@ vllm:lora_requests_info{max_lora="4",running_lora_adapters="a",waiting_lora_adap
 /// Engine, a few lines as it exports them, and what they mean.
 type Row = (EngineKind, &'static str, &'static [(Q, f64)], Option<f64>);
 
-const ENGINES: [Row; 6] = [
+const ENGINES: [Row; 7] = [
     (
         EngineKind::Vllm,
         r#"
@@ -87,7 +87,10 @@ sglang:max_total_num_tokens{engine_type="unified",model_name="m",pp_rank="0",tp_
 sglang:num_requests_total{model_name="m"} 41
 sglang:prompt_tokens_total{model_name="m"} 1000
 sglang:cached_tokens_total{model_name="m",cache_source="device"} 200
-sglang:cached_tokens_total{model_name="m",cache_source="host"} 50"#,
+sglang:cached_tokens_total{model_name="m",cache_source="host"} 50
+sglang:num_retracted_requests_total{engine_type="unified",model_name="m",pp_rank="0",tp_rank="0"} 6
+sglang:num_retractions_sum{model_name="m"} 5
+sglang:num_retractions_count{model_name="m"} 41"#,
         &[
             (Q::KvCacheUsage, 0.25),
             (Q::Waiting, 3.0),
@@ -95,8 +98,17 @@ sglang:cached_tokens_total{model_name="m",cache_source="host"} 50"#,
             (Q::Finished, 41.0),
             (Q::PrefixQueries, 1000.0),
             (Q::PrefixHits, 250.0),
+            (Q::Preemptions, 6.0),
         ],
         Some(65_536.0),
+    ),
+    (
+        EngineKind::Sglang,
+        r#"
+sglang:token_usage{model_name="m",pp_rank="0",tp_rank="0"} 0.5
+sglang:cache_config_info{model_name="m",num_pages="1000",page_size="64",pp_rank="0",tp_rank="0"} 1"#,
+        &[(Q::KvCacheUsage, 0.5)],
+        Some(64_000.0),
     ),
     (
         EngineKind::TensorRtLlm,
@@ -106,8 +118,23 @@ trtllm_kv_cache_max_blocks{model_name="m"} 100
 trtllm_kv_cache_tokens_per_block{model_name="m"} 32
 trtllm_num_requests_waiting{model_name="m"} 1
 trtllm_num_requests_running{model_name="m"} 6
-trtllm_request_success_total{model_name="m",finished_reason="stop"} 12"#,
-        &[(Q::KvCacheUsage, 0.75), (Q::Waiting, 1.0), (Q::Running, 6.0), (Q::Finished, 12.0)],
+trtllm_request_success_total{model_name="m",finished_reason="stop"} 12
+trtllm_request_error_total{model_name="m",http_code="400"} 2
+trtllm_request_error_total{model_name="m",http_code="500"} 1
+trtllm_prompt_tokens_total{model_name="m"} 900
+trtllm_prompt_cached_tokens_total{model_name="m"} 300
+trtllm_generation_tokens_total{model_name="m"} 700"#,
+        &[
+            (Q::KvCacheUsage, 0.75),
+            (Q::Waiting, 1.0),
+            (Q::Running, 6.0),
+            (Q::Finished, 12.0),
+            (Q::Failed, 3.0),
+            (Q::PromptTokens, 900.0),
+            (Q::PrefixHits, 300.0),
+            (Q::PrefixQueries, 900.0),
+            (Q::GenerationTokens, 700.0),
+        ],
         Some(3_200.0),
     ),
     (
@@ -143,7 +170,7 @@ tgi_request_success 80
 tgi_request_failure{err="overloaded"} 3
 tgi_request_failure{err="validation"} 4"#,
         &[(Q::Waiting, 9.0), (Q::Running, 4.0), (Q::Arrivals, 100.0), (Q::Finished, 80.0), (Q::Failed, 7.0)],
-        Some(16_000.0),
+        None,
     ),
 ];
 
@@ -166,7 +193,8 @@ fn what_an_engine_never_exports_is_not_defined_rather_than_missing() {
     let vllm = not_defined("vllm:num_requests_waiting{model_name=\"m\"} 0");
     assert!([Q::KvCacheUsage, Q::Arrivals, Q::KvCacheTokens].iter().all(|quantity| !vllm.contains(*quantity)));
     let tgi = not_defined("tgi_queue_size 0");
-    assert!(tgi.contains(Q::KvCacheUsage) && tgi.contains(Q::PrefixHits) && !tgi.contains(Q::Waiting));
+    assert!([Q::KvCacheUsage, Q::KvCacheTokens, Q::PrefixHits].iter().all(|quantity| tgi.contains(*quantity)));
+    assert!(!tgi.contains(Q::Waiting));
 }
 
 #[test]
@@ -179,6 +207,25 @@ fn data_parallel_ranks_are_instances_of_their_own() {
     );
     let vllm = readings(include_str!("../../../tests/fixtures/collector/vllm-0.33-data-parallel.prom"));
     assert!(vllm.len() > 1 && vllm.iter().all(|reading| !reading.rank.is_empty()), "{vllm:?}");
+}
+
+#[test]
+fn of_each_data_parallel_rank_one_of_its_copies_is_read() {
+    // Two ranks of attention on two devices each: the devices are numbered through.
+    let text = r#"
+sglang:num_queue_reqs{dp_rank="0",model_name="m",pp_rank="0",tp_rank="0"} 1
+sglang:num_queue_reqs{dp_rank="1",model_name="m",pp_rank="0",tp_rank="2"} 2
+sglang:num_retracted_requests_total{dp_rank="0",model_name="m",pp_rank="0",tp_rank="1"} 5
+sglang:num_retracted_requests_total{dp_rank="0",model_name="m",pp_rank="0",tp_rank="0"} 5
+sglang:num_retracted_requests_total{dp_rank="1",model_name="m",pp_rank="0",tp_rank="3"} 7
+sglang:num_retracted_requests_total{dp_rank="1",model_name="m",pp_rank="0",tp_rank="2"} 7
+"#;
+    let found = readings(text);
+    let of = |reading: &EngineReading| (reading.rank.to_string(), values(reading, &[Q::Waiting, Q::Preemptions]));
+    assert_eq!(
+        found.iter().map(of).collect::<Vec<_>>(),
+        [("0".to_owned(), vec![Some(1.0), Some(5.0)]), ("1".to_owned(), vec![Some(2.0), Some(7.0)])]
+    );
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn what_is_wrong_with(replicas: &[ReplicaMetrics], newest: Option<Timestamp>, no
         ),
         None => format!(
             "its {} engine instance(s), such as pod {pod}, export other series but no number here; check that the scrape \
-             keeps these series and that the engine is a vLLM",
+             keeps these series, and the engine's version",
             replicas.len()
         ),
     }
@@ -82,19 +82,19 @@ fn what_exists(model: &ModelKey, catalog: &Catalog, source_name: &str) -> String
     if !elsewhere.is_empty() {
         let namespaces = list(&elsewhere);
         return format!(
-            "namespace {} has no vLLM series, but namespace {namespaces} has series of the model; a variant must be where \
+            "namespace {} has no engine series, but namespace {namespaces} has series of the model; a variant must be where \
              its pods are, and Prometheus must scrape them",
             model.namespace
         );
     }
     if catalog.models.is_empty() {
         return format!(
-            "{source_name} has no vLLM series that belong to a pod; check that it scrapes the engines, for example \
+            "{source_name} has no engine series that belong to a pod; check that it scrapes the engines, for example \
              through a PodMonitor"
         );
     }
     format!(
-        "namespace {} has no vLLM series, but namespace {} has; check that Prometheus scrapes the pods, for example \
+        "namespace {} has no engine series, but namespace {} has; check that Prometheus scrapes the pods, for example \
          through a PodMonitor",
         model.namespace,
         list(&catalog.models.keys().cloned().collect::<Vec<_>>())
@@ -196,9 +196,14 @@ mod tests {
                 "nothing here",
                 vec![],
                 catalog(&[("prod", &["qwen"])]),
-                "namespace chat has no vLLM series, but namespace prod",
+                "namespace chat has no engine series, but namespace prod",
             ),
-            ("nothing at all", vec![], catalog(&[]), "Prometheus at http://p has no vLLM series that belong to a pod"),
+            (
+                "nothing at all",
+                vec![],
+                catalog(&[]),
+                "Prometheus at http://p has no engine series that belong to a pod",
+            ),
             ("no pod labels", vec![], unattributable, "such as 10.0.0.9:8000, cannot be attributed"),
             ("many", vec![], catalog(&[("chat", &many)]), "and 2 more"),
             (

@@ -36,8 +36,8 @@ use super::{CollectionTracker, CollectorConfig, InvalidCollectorConfig, cache::C
 use crate::{
     clock::Clock,
     interfaces::{
-        CollectorError, MetricsCollector, ModelKey, ModelMetrics, PodDirectory, ReplicaMetrics, ServedModel,
-        SourceHealth, age,
+        CollectorError, MetricsCollector, ModelKey, ModelMetrics, PodDirectory, PodIdentity, ReplicaMetrics,
+        ServedModel, Signal, SourceHealth, age,
     },
 };
 
@@ -195,7 +195,8 @@ impl PrometheusCollector {
             self.cache.remove(&gone);
         }
         log_unattributable(&before.catalog.unattributable, &catalog.unattributable);
-        self.tracker.fetched(now, catalog.unattributable.instances);
+        self.tracker.fetched("prometheus", now);
+        self.tracker.unattributable(catalog.unattributable.instances);
         let catalog = Arc::new(catalog);
         let models = Arc::new(models);
         let lengths = lengths.map(|lengths| (now, lengths)).or_else(|| before.lengths.clone());
@@ -251,8 +252,9 @@ impl MetricsCollector for PrometheusCollector {
         async move {
             let mut replicas = self.replicas(model)?.to_vec();
             for replica in &mut replicas {
-                let pod = self.pods.identify(&model.namespace, &replica.pod).filter(|pod| pod.ready);
-                replica.variant = pod.map(|pod| pod.variant);
+                if let Some(pod) = self.pods.identify(&model.namespace, &replica.pod).filter(|pod| pod.ready) {
+                    attribute(replica, pod);
+                }
             }
             Ok(replicas)
         }
@@ -272,12 +274,13 @@ impl MetricsCollector for PrometheusCollector {
         .boxed()
     }
 
-    fn served_models(&self) -> Vec<ServedModel> {
+    fn served_models(&self, wanted: &dyn Fn(&ModelKey) -> bool) -> Vec<ServedModel> {
         let state = self.state.load();
-        let served = state.models.iter().flat_map(|(model, replicas)| {
+        let served = state.models.iter().filter(|(model, _)| wanted(model)).flat_map(|(model, replicas)| {
             replicas.iter().filter_map(|replica| {
                 let sampled_at = replica.queue_length.sampled_at().or(replica.kv_cache_usage.sampled_at())?;
-                Some(ServedModel { model: model.clone(), pod: replica.pod.clone(), sampled_at })
+                let identity = self.pods.identify(&model.namespace, &replica.pod);
+                Some(ServedModel { model: model.clone(), pod: replica.pod.clone(), identity, sampled_at })
             })
         });
         served.collect()
@@ -325,6 +328,16 @@ impl Catalog {
         self.models.iter().flat_map(|(namespace, models)| {
             models.iter().map(|model| ModelKey { namespace: namespace.clone(), model_id: model.clone() })
         })
+    }
+}
+
+/// Adds what is known of the pod.
+fn attribute(replica: &mut ReplicaMetrics, pod: PodIdentity) {
+    replica.variant = pod.variant;
+    if let (None, Some(declared)) = (replica.kv_cache_tokens.value(), pod.kv_cache_tokens)
+        && let Some(at) = replica.queue_length.sampled_at().or(replica.kv_cache_usage.sampled_at())
+    {
+        replica.kv_cache_tokens = Signal::present(declared as f64, at);
     }
 }
 

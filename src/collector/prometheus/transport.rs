@@ -12,8 +12,12 @@ use super::{
     response::{self, Series},
 };
 use crate::{
-    collector::{InvalidCollectorConfig, config, with_causes},
-    config::{BearerToken, PrometheusSettings},
+    collector::{
+        InvalidCollectorConfig,
+        bearer::{UnusableToken, authorization},
+        config, with_causes,
+    },
+    config::PrometheusSettings,
     interfaces::CollectorError,
 };
 
@@ -93,8 +97,8 @@ pub(super) enum Failure {
     Timeout(Duration),
     #[error("HTTP status {0}")]
     Unauthorized(StatusCode),
-    #[error("the bearer token {place} cannot be used: {message}; check prometheus.bearerTokenPath")]
-    BearerToken { place: String, message: String },
+    #[error("{0}; check prometheus.bearerTokenPath")]
+    BearerToken(#[from] UnusableToken),
     #[error("it answers {status} and refers to {location}; set prometheus.url to the address of the API itself")]
     Redirect { status: StatusCode, location: String },
     #[error("{kind}: {message} (HTTP status {status})")]
@@ -111,7 +115,7 @@ impl Failure {
             Self::Api { status, .. } | Self::Unreadable { status, .. } => {
                 status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS
             }
-            Self::Unauthorized(_) | Self::BearerToken { .. } | Self::Redirect { .. } => false,
+            Self::Unauthorized(_) | Self::BearerToken(_) | Self::Redirect { .. } => false,
         }
     }
 
@@ -120,7 +124,7 @@ impl Failure {
         match self {
             Self::Unreachable(_) => "unreachable",
             Self::Timeout(_) => "timeout",
-            Self::Unauthorized(_) | Self::BearerToken { .. } => "unauthorized",
+            Self::Unauthorized(_) | Self::BearerToken(_) => "unauthorized",
             Self::Api { .. } => "query_failed",
             Self::Redirect { .. } | Self::Unreadable { .. } => "bad_response",
         }
@@ -133,34 +137,11 @@ impl Failure {
             Self::Unreachable(message) => CollectorError::Unreachable { source_name, message },
             Self::Timeout(_) => CollectorError::Unreachable { source_name, message: self.to_string() },
             Self::Unauthorized(status) => CollectorError::Unauthorized { source_name, status: status.as_u16() },
-            Self::BearerToken { .. } | Self::Redirect { .. } | Self::Api { .. } | Self::Unreadable { .. } => {
+            Self::BearerToken(_) | Self::Redirect { .. } | Self::Api { .. } | Self::Unreadable { .. } => {
                 CollectorError::Query { source_name, query: query.name(), message: self.to_string() }
             }
         }
     }
-}
-
-/// A token in a file is read every time: kubelet rotates projected tokens.
-async fn authorization(token: &BearerToken) -> Result<HeaderValue, Failure> {
-    let (place, token) = match token {
-        BearerToken::Literal(token) => ("in the environment".to_owned(), token.expose().to_owned()),
-        BearerToken::File(path) => {
-            let place = format!("in {}", path.display());
-            match tokio::fs::read_to_string(path).await {
-                Ok(token) => (place, token),
-                Err(error) => return Err(Failure::BearerToken { place, message: error.to_string() }),
-            }
-        }
-    };
-    let failed = |message: &str| Failure::BearerToken { place: place.clone(), message: message.to_owned() };
-    let token = token.trim();
-    if token.is_empty() {
-        return Err(failed("it is empty"));
-    }
-    let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
-        .map_err(|_| failed("it holds characters HTTP does not allow in a header"))?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 /// Why a request failed, without the URL that reqwest puts into its text: it holds the whole query.

@@ -9,13 +9,12 @@ use jiff::Timestamp;
 
 use super::ScrapeTarget;
 use crate::{
-    collector::history::ScrapeHistory,
-    constants::{VLLM_KV_CACHE_USAGE_PERC, VLLM_NUM_REQUESTS_WAITING},
-    interfaces::{CollectorError, ModelKey, ReplicaMetrics, Signal},
+    collector::{history::ScrapeHistory, mapping::family_names},
+    interfaces::{CollectorError, EngineKind, ModelKey, Quantity, ReplicaMetrics, Signal},
 };
 
-/// A series that a decision needs: its name in messages and the signal it becomes.
-type Needed = (&'static str, fn(&ReplicaMetrics) -> Signal<f64>);
+/// What a decision needs, and the signal it becomes.
+type Needed = (Quantity, fn(&ReplicaMetrics) -> Signal<f64>);
 
 /// Checks that at least one engine instance of `model` has each signal that a decision needs, where its engine has it.
 pub(super) fn check(
@@ -31,13 +30,14 @@ pub(super) fn check(
         Signal::Missing => false,
     };
     let needed: [Needed; 2] = [
-        (VLLM_KV_CACHE_USAGE_PERC, |replica| replica.kv_cache_usage),
-        (VLLM_NUM_REQUESTS_WAITING, |replica| replica.queue_length),
+        (Quantity::KvCacheUsage, |replica| replica.kv_cache_usage),
+        (Quantity::Waiting, |replica| replica.queue_length),
     ];
+    let engine = replicas.first().map_or(EngineKind::Vllm, |replica| replica.engine);
     let missing: Vec<_> = needed
         .iter()
         .filter(|(_, signal)| !replicas.iter().any(|replica| is_usable(signal(replica))))
-        .map(|(name, _)| *name)
+        .map(|(quantity, _)| family_names(engine, *quantity))
         .collect();
     if missing.is_empty() {
         return Ok(());
@@ -60,7 +60,7 @@ fn what_is_served(
     history: &ScrapeHistory,
     outcomes: &HashMap<ScrapeTarget, Result<usize, String>>,
 ) -> String {
-    let in_namespace = history.instances().filter(|(known, ..)| known.namespace == model.namespace);
+    let in_namespace = history.instances(|known| known.namespace == model.namespace);
     let served: BTreeSet<&str> = in_namespace.map(|(known, ..)| &*known.model_id).collect();
     if !served.is_empty() {
         let served: Vec<_> = served.into_iter().collect();

@@ -17,6 +17,7 @@ use std::{
 };
 
 use futures::{StreamExt, future::BoxFuture, stream};
+use http::{StatusCode, header::AUTHORIZATION};
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -25,13 +26,14 @@ pub use self::targets::ScrapeTargets;
 pub(super) use self::targets::{GatewayTargets, PodTargets};
 pub use super::history::ScrapeTarget;
 use super::{
-    CollectionTracker,
+    CollectionTracker, bearer,
     history::{ScrapeHistory, Windows},
     mapping::{EngineCatalog, gateway_readings},
     with_causes,
 };
 use crate::{
     clock::Clock,
+    config::BearerToken,
     interfaces::{
         AgeLimits, CollectorError, EngineReading, GatewayReading, MetricsCollector, ModelKey, ModelMetrics,
         PodDirectory, ReplicaMetrics, ServedModel, SourceHealth,
@@ -83,6 +85,8 @@ pub struct ScrapeCollector {
     targets: Arc<dyn ScrapeTargets>,
     pods: Arc<dyn PodDirectory>,
     tracker: CollectionTracker,
+    /// Sent with every scrape.
+    token: Option<BearerToken>,
     state: Mutex<Readings>,
 }
 
@@ -129,7 +133,7 @@ impl ScrapeCollector {
         let state = Readings { history: ScrapeHistory::new(options.windows), ..Readings::default() };
         let tracker = CollectionTracker::new(clock.clone());
         let kind = ScrapedKind::Engines(Arc::default());
-        Ok(Self { http, options, kind, clock, targets, pods, tracker, state: Mutex::new(state) })
+        Ok(Self { http, options, kind, clock, targets, pods, tracker, token: None, state: Mutex::new(state) })
     }
 
     /// The same, reading answers for something else.
@@ -143,6 +147,13 @@ impl ScrapeCollector {
     #[must_use]
     pub fn tracked_by(mut self, tracker: CollectionTracker) -> Self {
         self.tracker = tracker;
+        self
+    }
+
+    /// The same, sending `token` with every scrape.
+    #[must_use]
+    pub fn authorized_by(mut self, token: Option<BearerToken>) -> Self {
+        self.token = token;
         self
     }
 
@@ -180,17 +191,24 @@ impl ScrapeCollector {
                 state.last_success = Some(sampled_at);
                 drop(state);
                 self.tracker.query_succeeded(self.query_name(), duration, instances);
-                self.tracker.fetched(sampled_at, 0);
+                self.tracker.fetched(self.source(), sampled_at);
                 true
             }
             Err((reason, message)) => {
-                let message = format!("pod {}/{}: {message}", target.namespace, target.pod);
+                let message = format!("{} {}/{}: {message}", self.target_word(), target.namespace, target.pod);
                 state.outcomes.insert(target.clone(), Err(message.clone()));
                 drop(state);
                 self.tracker.query_failed(self.query_name(), duration, reason, message);
                 false
             }
         }
+    }
+
+    /// Takes in what the engines of `target` said at `at`, without asking them: for benchmarks.
+    pub(crate) fn take_in(&self, at: Timestamp, target: &ScrapeTarget, readings: Vec<EngineReading>) {
+        let mut state = self.state();
+        state.history.record(at, target, readings);
+        state.last_success = Some(at);
     }
 
     /// Scrapes that were answered so far.
@@ -212,6 +230,31 @@ impl ScrapeCollector {
         }
     }
 
+    fn target_word(&self) -> &'static str {
+        match self.kind {
+            ScrapedKind::Engines(_) => "pod",
+            ScrapedKind::Gateways => "endpoint picker",
+        }
+    }
+
+    /// As `collector.backend` has it.
+    fn source(&self) -> &'static str {
+        match self.kind {
+            ScrapedKind::Engines(_) => "scrape",
+            ScrapedKind::Gateways => "epp",
+        }
+    }
+
+    /// What to do about refused credentials.
+    fn remedy(&self) -> &'static str {
+        match self.kind {
+            ScrapedKind::Engines(_) => "let wva read the metrics of the pod without credentials",
+            ScrapedKind::Gateways => {
+                "set collector.epp.bearerTokenPath to a token whose account may get the non-resource URL /metrics"
+            }
+        }
+    }
+
     fn query_name(&self) -> &'static str {
         match self.kind {
             ScrapedKind::Engines(_) => "pod_scrape",
@@ -219,13 +262,25 @@ impl ScrapeCollector {
         }
     }
 
-    /// Forgets all but `targets`. Returns how many scrapes were ever answered.
-    fn keep_only(&self, targets: &HashSet<ScrapeTarget>) -> u64 {
+    /// Tells that targets fail, or that all answer again, where they did not (`was_failing`) before. Whether they fail.
+    fn log_failures(&self, was_failing: bool) -> bool {
+        let failure = self.state().failure();
+        match &failure {
+            Some(failure) if !was_failing => {
+                tracing::warn!(source = self.name(), failure, "some cannot be read; what is known of them grows old");
+            }
+            None if was_failing => tracing::info!(source = self.name(), "all can be read again"),
+            _ => {}
+        }
+        failure.is_some()
+    }
+
+    /// Forgets all but `targets`.
+    fn keep_only(&self, targets: &HashSet<ScrapeTarget>) {
         let now = self.clock.now();
         let mut state = self.state();
         state.history.retain(now, |target| targets.contains(target));
         state.outcomes.retain(|target, _| targets.contains(target));
-        state.recorded
     }
 
     /// The answer, or one word for the `reason` label and what went wrong.
@@ -234,8 +289,18 @@ impl ScrapeCollector {
             let reason = if error.is_timeout() { "timeout" } else { "unreachable" };
             (reason, with_causes(&error.without_url()))
         };
-        let mut response = self.http.get(url).send().await.map_err(failed)?;
+        let mut request = self.http.get(url);
+        if let Some(token) = &self.token {
+            let authorization = bearer::authorization(token).await;
+            let authorization =
+                authorization.map_err(|error| ("unauthorized", format!("{error}; {}", self.remedy())))?;
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let mut response = request.send().await.map_err(failed)?;
         let status = response.status();
+        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            return Err(("unauthorized", format!("it answered {status}; {}", self.remedy())));
+        }
         if !status.is_success() {
             return Err(("bad_response", format!("it answered {status}")));
         }
@@ -276,7 +341,7 @@ impl Readings {
     fn failure(&self) -> Option<String> {
         let failures = || self.outcomes.values().filter_map(|outcome| outcome.as_ref().err());
         let first = failures().min()?;
-        Some(format!("{} of {} pods; {first}", failures().count(), self.outcomes.len()))
+        Some(format!("{} of {} fail; {first}", failures().count(), self.outcomes.len()))
     }
 }
 
@@ -291,8 +356,7 @@ impl MetricsCollector for ScrapeCollector {
                 return Err(CollectorError::NotReadYet { source_name: self.name().to_owned() });
             }
             Ok(state.history.replica_metrics(model, |target| {
-                let pod = self.pods.identify(&target.namespace, &target.pod).filter(|pod| pod.ready);
-                pod.map(|pod| pod.variant)
+                self.pods.identify(&target.namespace, &target.pod).filter(|pod| pod.ready)?.variant
             }))
         })
     }
@@ -305,11 +369,12 @@ impl MetricsCollector for ScrapeCollector {
         matches!(self.kind, ScrapedKind::Engines(_))
     }
 
-    fn served_models(&self) -> Vec<ServedModel> {
+    fn served_models(&self, wanted: &dyn Fn(&ModelKey) -> bool) -> Vec<ServedModel> {
         let state = self.state();
-        let served = state.history.instances().map(|(model, target, sampled_at)| ServedModel {
+        let served = state.history.instances(wanted).map(|(model, target, sampled_at)| ServedModel {
             model: model.clone(),
             pod: target.pod.clone(),
+            identity: self.pods.identify(&target.namespace, &target.pod),
             sampled_at,
         });
         served.collect()

@@ -27,6 +27,10 @@ const PER_PERIOD: usize = 500;
 const LOOKS_PER_PERIOD: u32 = 4;
 /// A target that fails is asked less often, down to once in this many periods.
 const GREATEST_STRETCH: u32 = 8;
+/// That targets fail, or answer again, is told at every so many looks: a pod that ends fails once or twice.
+const LOOKS_TO_TELL: u32 = 20;
+/// Where targets stay the same, engines that fell silent behind one are forgotten at every so many looks.
+const LOOKS_TO_FORGET: u32 = 240;
 
 /// The period for that many targets.
 fn period(least: Duration, targets: usize) -> Duration {
@@ -46,30 +50,35 @@ pub(super) async fn run(
     let (pace, _) = watch::channel(least_period);
     let mut look = tokio::time::interval(collector.clock.wall(least_period) / LOOKS_PER_PERIOD);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut seen = 0;
+    let (mut seen, mut revision, mut looks) = (0, None, 0_u32);
+    let mut is_failing = false;
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
             Some(_) = rhythms.next(), if !rhythms.is_empty() => {}
             _ = look.tick() => {
-                let targets: HashSet<ScrapeTarget> = collector.targets.scrape_targets().into_iter().collect();
-                pace.send_replace(period(least_period, targets.len()));
-                known.retain(|target, rhythm| {
-                    let stays = targets.contains(target);
-                    if !stays {
+                looks = looks.wrapping_add(1);
+                // Asked first: a change in between is seen at the next look.
+                let current = collector.targets.revision();
+                if current.is_none() || current != revision || looks.is_multiple_of(LOOKS_TO_FORGET) {
+                    revision = current;
+                    let targets: HashSet<ScrapeTarget> = collector.targets.scrape_targets().into_iter().collect();
+                    pace.send_replace(period(least_period, targets.len()));
+                    for (_, rhythm) in known.extract_if(|target, _| !targets.contains(target)) {
                         rhythm.abort();
                     }
-                    stays
-                });
-                for target in &targets {
-                    if !known.contains_key(target) {
+                    for target in targets.iter().filter(|target| !known.contains_key(target)).collect::<Vec<_>>() {
                         let (handle, registration) = AbortHandle::new_pair();
                         let rhythm = keep_scraping(collector.clone(), target.clone(), pace.subscribe(), slots.clone());
                         rhythms.push(Abortable::new(rhythm, registration));
                         known.insert(target.clone(), handle);
                     }
+                    collector.keep_only(&targets);
                 }
-                let recorded = collector.keep_only(&targets);
+                if looks.is_multiple_of(LOOKS_TO_TELL) {
+                    is_failing = collector.log_failures(is_failing);
+                }
+                let recorded = collector.recorded();
                 if recorded != seen {
                     seen = recorded;
                     refreshed.send_modify(|count| *count += 1);

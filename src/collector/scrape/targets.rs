@@ -12,6 +12,11 @@ use crate::{
 pub trait ScrapeTargets: Send + Sync {
     /// The pods that should answer: running, and of a variant; or the gateways.
     fn scrape_targets(&self) -> Vec<ScrapeTarget>;
+
+    /// Changes whenever [`Self::scrape_targets`] may have; `None` where that is not known.
+    fn revision(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// The pods of all variants.
@@ -24,6 +29,10 @@ pub(in crate::collector) struct PodTargets {
 impl ScrapeTargets for PodTargets {
     fn scrape_targets(&self) -> Vec<ScrapeTarget> {
         self.pods.endpoints().iter().flat_map(|endpoint| of_pod(endpoint, self.default_port)).collect()
+    }
+
+    fn revision(&self) -> Option<u64> {
+        self.pods.revision()
     }
 }
 
@@ -55,6 +64,11 @@ impl ScrapeTargets for GatewayTargets {
             ScrapeTarget::new(gateway.namespace.clone(), host, gateway.url.as_str())
         };
         self.0.iter().map(of).collect()
+    }
+
+    /// Configured for as long as the process runs.
+    fn revision(&self) -> Option<u64> {
+        Some(0)
     }
 }
 

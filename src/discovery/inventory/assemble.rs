@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Devices, NodeAccelerators, Rules, Usage, count, vendor_name};
+use super::{Devices, NodeAccelerators, Rules, Usage, count, products, vendor_name};
 use crate::{
     discovery::{
         accelerator::short_name,
@@ -27,9 +27,9 @@ pub(crate) fn assemble(index: &Index, rules: &Rules) -> Inventory {
         }
     }
     let with_slices = with_slices(index, &mut usage);
-    let nodes = index.cluster.nodes.iter().map(|(name, node)| (name, with_slices.get(name).unwrap_or(node)));
+    let nodes = || index.cluster.nodes.iter().map(|(name, node)| (name, with_slices.get(name).unwrap_or(node)));
     let settings = rules.settings();
-    let pools = count(nodes, &usage, &settings.node_groups);
+    let pools = count(nodes(), &usage, &settings.node_groups);
     let mut quotas: Vec<AcceleratorQuota> = settings
         .quotas
         .iter()
@@ -45,7 +45,7 @@ pub(crate) fn assemble(index: &Index, rules: &Rules) -> Inventory {
     for (name, namespace) in index.namespaces() {
         quotas.extend(quotas_of(name, namespace, &types));
     }
-    Inventory { pools, quotas }
+    Inventory { pools, quotas, products: products(nodes(), &usage) }
 }
 
 /// The nodes of which drivers report devices in slices, with those added, and what claims hold of them in `usage`.
@@ -85,6 +85,7 @@ fn with_slices(index: &Index, usage: &mut Usage) -> BTreeMap<Arc<str>, NodeAccel
                 None => node.devices.push(Devices {
                     resource,
                     accelerator: accelerator.clone(),
+                    product: accelerator.clone(),
                     capacity: 1,
                     allocatable: 1,
                     parts: 1,

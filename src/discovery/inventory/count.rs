@@ -5,10 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use super::{NEURON, NEURON_CORE};
+use super::{NEURON, NEURON_CORE, vendor_name};
 use crate::{
     discovery::accelerator::short_name,
-    interfaces::{AcceleratorPool, NodeGroupLimit},
+    interfaces::{AcceleratorPool, AcceleratorProduct, NodeGroupLimit},
 };
 
 /// What a node has of accelerators.
@@ -29,6 +29,8 @@ pub(crate) struct Devices {
     pub resource: Arc<str>,
     /// Canonical accelerator type.
     pub accelerator: Arc<str>,
+    /// Full name of the product.
+    pub product: Arc<str>,
     /// All of them.
     pub capacity: u32,
     /// Those that pods may get.
@@ -70,6 +72,30 @@ pub(crate) fn count<'a>(
         provide(&mut pools, limit);
     }
     pools.into_values().map(with_blocks).collect()
+}
+
+/// What is free of each product on nodes that take pods, sorted.
+pub(crate) fn products<'a>(
+    nodes: impl Iterator<Item = (&'a Arc<str>, &'a NodeAccelerators)>,
+    usage: &Usage,
+) -> Vec<AcceleratorProduct> {
+    let mut products: BTreeMap<(&str, &Arc<str>, &Arc<str>), u32> = BTreeMap::new();
+    let nothing = BTreeMap::new();
+    for (name, node) in nodes {
+        let used = usage.get(name).unwrap_or(&nothing);
+        for devices in &node.devices {
+            let free = if node.open { devices.allocatable.saturating_sub(used_of(devices, used)) } else { 0 };
+            let key = (vendor_name(&devices.resource), &devices.product, &devices.accelerator);
+            *products.entry(key).or_default() += free;
+        }
+    }
+    let of = |((vendor, product, accelerator), free): ((&str, &Arc<str>, &Arc<str>), u32)| AcceleratorProduct {
+        vendor: vendor.into(),
+        product: product.clone(),
+        accelerator: accelerator.clone(),
+        free,
+    };
+    products.into_iter().map(of).collect()
 }
 
 fn pool<'a>(
@@ -120,7 +146,8 @@ mod tests {
     use super::*;
 
     fn devices(resource: &str, accelerator: &str, capacity: u32, allocatable: u32) -> Devices {
-        Devices { resource: resource.into(), accelerator: accelerator.into(), capacity, allocatable, parts: 1 }
+        let product = format!("{accelerator} in full").into();
+        Devices { resource: resource.into(), accelerator: accelerator.into(), product, capacity, allocatable, parts: 1 }
     }
 
     fn node(group: &str, open: bool, devices: Vec<Devices>) -> NodeAccelerators {
@@ -168,6 +195,20 @@ mod tests {
         let pools = counted(&[both], &[(0, "habana.ai/gaudi", 1)], &[]);
         let summary: Vec<_> = pools.iter().map(|pool| (&*pool.accelerator, pool.total, pool.free)).collect();
         assert_eq!(summary, [("Gaudi-2", 8, 7), ("L4", 2, 2)]);
+    }
+
+    #[test]
+    fn products_are_told_apart_by_maker_and_full_name() {
+        let nodes = [
+            node("a", true, vec![devices(GPU, "L4", 2, 2), devices("habana.ai/gaudi", "Gaudi-2", 8, 8)]),
+            node("b", true, vec![devices(GPU, "L4", 4, 4)]),
+            node("b", false, vec![devices(GPU, "L4", 4, 4)]),
+        ];
+        let names: Vec<Arc<str>> = (0..nodes.len()).map(|index| format!("n{index}").into()).collect();
+        let usage = [("n1".into(), [(GPU.into(), 3)].into())].into();
+        let found = products(names.iter().zip(&nodes), &usage);
+        let found: Vec<_> = found.iter().map(|p| (&*p.vendor, &*p.product, &*p.accelerator, p.free)).collect();
+        assert_eq!(found, [("Habana", "Gaudi-2 in full", "Gaudi-2", 8), ("NVIDIA", "L4 in full", "L4", 3)]);
     }
 
     #[test]

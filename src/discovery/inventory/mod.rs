@@ -15,7 +15,7 @@ mod rules;
 
 pub(crate) use self::{
     assemble::assemble,
-    count::{Devices, NodeAccelerators, Usage, count},
+    count::{Devices, NodeAccelerators, Usage, count, products},
     node_group::of as node_group,
     rules::{Labels, NEURON, NEURON_CORE, Rules, product_labels, vendor_name},
 };

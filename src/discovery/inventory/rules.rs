@@ -143,6 +143,13 @@ impl Rules {
         self.settings.tolerated_taints.iter().any(|key| key == taint) || self.is_accelerator(taint)
     }
 
+    /// The product that the labels of a node name for the accelerators it offers as `resource`, in full.
+    pub(crate) fn product<'l>(&self, resource: &str, labels: &'l Labels) -> Option<&'l String> {
+        let configured = self.settings.rules.iter().filter(|rule| matches(&rule.resource, resource));
+        let named = configured.filter_map(|rule| labels.get(rule.label.as_ref()?)).next();
+        named.or_else(|| product_of(vendor_of(resource)?, resource, labels))
+    }
+
     /// Canonical type of the accelerators that a node with these labels offers as `resource`.
     pub(crate) fn accelerator(&self, resource: &str, labels: &Labels) -> Option<Arc<str>> {
         let configured = self.settings.rules.iter().filter(|rule| matches(&rule.resource, resource));
@@ -154,9 +161,8 @@ impl Rules {
             return Some(name.into());
         }
         let vendor = vendor_of(resource)?;
-        let profile = resource.strip_prefix("nvidia.com/mig-");
-        let own_label = profile.and_then(|profile| labels.get(&format!("nvidia.com/mig-{profile}.product")));
-        let product = own_label.or_else(|| vendor.products.iter().find_map(|label| labels.get(*label)));
+        let profile = mig_profile(resource);
+        let product = product_of(vendor, resource, labels);
         let name = product.map(|product| short_name(product)).filter(|name| *name != vendor.name);
         let name = name.or_else(|| of_instance_type(labels)).unwrap_or_else(|| vendor.name.to_owned());
         let name = match profile {
@@ -166,6 +172,16 @@ impl Rules {
         let is_shared = resource.ends_with(".shared") || (vendor.name == "NVIDIA" && is_shared(labels, profile));
         Some(if is_shared { accelerator::shared(&name) } else { name }.into())
     }
+}
+
+/// The size of a slice that is offered as a resource of its own.
+fn mig_profile(resource: &str) -> Option<&str> {
+    resource.strip_prefix("nvidia.com/mig-")
+}
+
+fn product_of<'l>(vendor: &Vendor, resource: &str, labels: &'l Labels) -> Option<&'l String> {
+    let own_label = mig_profile(resource).and_then(|profile| labels.get(&format!("nvidia.com/mig-{profile}.product")));
+    own_label.or_else(|| vendor.products.iter().find_map(|label| labels.get(*label)))
 }
 
 /// Name of who makes the accelerators behind a resource; `custom` for one that only the configuration knows.

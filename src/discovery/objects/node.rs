@@ -106,6 +106,7 @@ fn devices(labels: &Labels, status: &NodeStatus, rules: &Rules) -> Vec<Devices> 
         let cores = if resource == NEURON { units(&status.capacity, NEURON_CORE) } else { 0 };
         Some(Devices {
             resource: resource.as_str().into(),
+            product: rules.product(resource, labels).map_or_else(|| accelerator.clone(), |name| name.as_str().into()),
             accelerator,
             capacity,
             allocatable: units(&status.allocatable, resource).min(capacity),

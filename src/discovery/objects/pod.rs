@@ -1,6 +1,6 @@
 //! Pods: who owns them and whether they are ready.
 
-use std::sync::Arc;
+use std::{num::NonZeroU64, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
@@ -22,6 +22,8 @@ use crate::discovery::{
 
 /// Pods of a `LeaderWorkerSet` carry their place in the group: 0 is the leader, the one that serves.
 const WORKER_INDEX: &str = "leaderworkerset.sigs.k8s.io/worker-index";
+/// KV-cache capacity of each engine of the pod in tokens, for engines that do not export it.
+const KV_CACHE_TOKENS: &str = "wva.llmd.ai/kv-cache-tokens";
 
 /// The Pod watch.
 #[derive(Clone, Debug)]
@@ -44,6 +46,8 @@ pub(crate) struct Pod {
     pub requests: Box<[(Arc<str>, u32)]>,
     /// Where it exposes metrics, once it has an address.
     pub exposed: Option<Box<Exposed>>,
+    /// KV-cache capacity in tokens it declares.
+    pub kv_cache_tokens: Option<NonZeroU64>,
 }
 
 /// The part of `Pod.spec` that is parsed.
@@ -117,6 +121,7 @@ impl Watched for Pods {
             node: object.spec.node_name,
             requests: requests.into_iter().collect(),
             exposed: exposed.map(Box::new),
+            kv_cache_tokens: annotations.and_then(|all| all.get(KV_CACHE_TOKENS)?.trim().parse().ok()),
         })
     }
 
@@ -213,6 +218,17 @@ mod tests {
         let pod = Pods(Rules::default()).reduce(serde_json::from_value(object).unwrap()).unwrap();
         assert_eq!((pod.owner, pod.node.as_deref()), (None, Some("node-1")));
         assert_eq!(*pod.requests, [("nvidia.com/gpu".into(), 8)]);
+    }
+
+    #[test]
+    fn a_pod_may_declare_how_many_tokens_its_kv_cache_holds() {
+        for (value, expected) in
+            [("250000", Some(250_000)), (" 7 ", Some(7)), ("0", None), ("-1", None), ("many", None)]
+        {
+            let metadata = json!({"annotations": {"wva.llmd.ai/kv-cache-tokens": value}});
+            let declared = reduced(&metadata, &json!({"phase": "Running"})).unwrap().kv_cache_tokens;
+            assert_eq!(declared.map(NonZeroU64::get), expected, "{value:?}");
+        }
     }
 
     #[test]

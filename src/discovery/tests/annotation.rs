@@ -42,7 +42,7 @@ fn an_annotated_hpa_is_a_variant_of_its_name_that_reads_its_own_value() {
     assert_eq!(seen.variant.bounds, ReplicaBounds { min: 1, max: Some(10) });
     assert_eq!(scale(seen).spec, 2);
     assert!(seen.autoscalers[0].selects_this_variant_only && seen.autoscalers[0].reads_our_metric);
-    assert_eq!(state.identify(NAMESPACE, "llama-0").unwrap().variant.to_string(), "chat/llama-hpa");
+    assert_eq!(state.identify(NAMESPACE, "llama-0").unwrap().variant.unwrap().to_string(), "chat/llama-hpa");
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_namespace_that_opts_out_has_no_variants() {
     let changes = state.changes();
     apply(&state, namespace("true"));
     assert!(changes.has_changed().unwrap() && names(&state).is_empty());
-    assert_eq!(state.identify(NAMESPACE, "llama-0"), None);
+    assert_eq!(state.identify(NAMESPACE, "llama-0").unwrap().variant, None);
     apply(&state, namespace("false"));
     assert_eq!(names(&state), ["hpa", "llama"]);
 }

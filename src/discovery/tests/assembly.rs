@@ -10,7 +10,8 @@ use crate::{
 };
 
 fn identified(state: &ClusterState, pod: &str) -> Option<(String, bool)> {
-    state.identify(NAMESPACE, pod).map(|identity| (identity.variant.to_string(), identity.ready))
+    let identity = state.identify(NAMESPACE, pod)?;
+    Some((identity.variant?.to_string(), identity.ready))
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn deliver(state: &ClusterState, kind: &Scaled, name: &str, replicas: u32, ready
 }
 
 fn identified(state: &ClusterState, pod: &str) -> Option<String> {
-    state.identify(NAMESPACE, pod).map(|identity| identity.variant.name.to_string())
+    state.identify(NAMESPACE, pod)?.variant.map(|variant| variant.name.to_string())
 }
 
 #[test]

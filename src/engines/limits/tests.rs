@@ -69,7 +69,7 @@ fn decide(
 }
 
 fn free(count: u32) -> Inventory {
-    Inventory { pools: vec![AcceleratorPool::of_free("H100", count)], quotas: Vec::new() }
+    Inventory { pools: vec![AcceleratorPool::of_free("H100", count)], ..Inventory::default() }
 }
 
 fn desired(outcome: &Outcome) -> &Desired {

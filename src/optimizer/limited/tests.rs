@@ -10,7 +10,7 @@ use crate::{
 };
 
 fn stock(pools: Vec<AcceleratorPool>) -> Inventory {
-    Inventory { pools, quotas: Vec::new() }
+    Inventory { pools, ..Inventory::default() }
 }
 
 /// A variant of `accelerator` that costs 10 and carries 10 per replica of `per_replica` accelerators.
@@ -161,6 +161,7 @@ fn quotas_of_namespace_and_type_bind_as_a_minimum() {
             quota("all-h100", None, Some("H100"), 7, 0),
             quota("l4", None, Some("L4"), 0, 0),
         ],
+        ..Inventory::default()
     };
     let answers = run(&models, &inventory, SaturationPolicy::default());
     assert_eq!(desired(&answers), [[5]]);

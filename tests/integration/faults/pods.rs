@@ -1,5 +1,4 @@
-//! What direct scraping makes of each fault of a pod: which signals remain, what is said, and that the other pod and the
-//! recovery are untouched by it.
+//! Pods that are scraped directly, and fail.
 
 use std::{
     fmt::Write as _,
@@ -19,9 +18,11 @@ use wva::{
     interfaces::{MetricsCollector, ModelKey, PodDirectory, PodIdentity, ReplicaMetrics, Signal, VariantKey},
 };
 
+use super::{Episode, State};
+
 /// How a pod answers.
 #[derive(Clone, Debug)]
-enum Answer {
+pub(super) enum Answer {
     /// With this body.
     Text(String),
     /// With this body, under a `Date` header of long ago.
@@ -36,56 +37,16 @@ enum Answer {
     EndsMidway(String),
 }
 
-/// What remains of the faulty pod's signals.
-#[derive(Clone, Copy, Debug)]
-enum Expected {
-    /// Those of before, with their age.
-    Kept,
-    /// This KV-cache usage, of now.
-    Fresh(f64),
-    /// None.
-    Missing,
-}
-
-struct Fault {
-    name: &'static str,
-    answer: Answer,
-    expected: Expected,
-    /// Part of what the source says of its health; `None` where there is nothing to say.
-    message: Option<&'static str>,
-}
-
-fn faults() -> Vec<Fault> {
-    use Answer::{EndsMidway, Hang, HangUp, Status, Text, TextOfYesterday};
-    use Expected::{Fresh, Kept, Missing};
-    let fault = |name, answer, expected, message| Fault { name, answer, expected, message };
-    let long = "x".repeat(10_000);
-    let odd =
-        format!("{}{{model_name=\"m\",adapter=\"a\\\"b\\\\c\\n{long}\u{1f600}\"}} 0.7\n", "vllm:kv_cache_usage_perc");
-    let twice = format!("{}{}", page(0.6), page(0.6));
-    vec![
-        fault("hangs up", HangUp, Kept, Some("pod prod/faulty: ")),
-        fault("is slow", Hang, Kept, Some("pod prod/faulty: ")),
-        fault("answers 503", Status("503 Service Unavailable"), Kept, Some("it answered 503")),
-        fault("redirects", Status("302 Found"), Kept, Some("it answered 302")),
-        fault("is gone midway", EndsMidway(page(0.6)), Kept, Some("pod prod/faulty: ")),
-        fault("says NaN", Text(page(f64::NAN)), Missing, None),
-        fault("says infinity", Text(page(f64::INFINITY)), Missing, None),
-        fault("says everything twice", Text(twice), Fresh(0.6), None),
-        fault("has labels of 10 kB with odd characters", Text(odd), Fresh(0.7), None),
-        fault("has 100,000 series", Text(page(0.6) + &foreign_series(100_000)), Kept, Some("exceeds 4194304 bytes")),
-        fault("has 50,000 series", Text(page(0.6) + &foreign_series(50_000)), Fresh(0.6), None),
-        // What it has instead is told per model, by validate_metrics_availability.
-        fault("answers with a page for people", Text("<html>welcome</html>".to_owned()), Kept, None),
-        fault("has another clock", TextOfYesterday(page(0.6)), Fresh(0.6), None),
-    ]
-}
-
-fn page(kv: f64) -> String {
+pub(super) fn page(kv: f64) -> String {
     format!("vllm:kv_cache_usage_perc{{model_name=\"m\"}} {kv}\nvllm:num_requests_waiting{{model_name=\"m\"}} 2\n")
 }
 
-fn foreign_series(count: usize) -> String {
+pub(super) fn odd_labels(kv: f64) -> String {
+    let long = "x".repeat(10_000);
+    format!("vllm:kv_cache_usage_perc{{model_name=\"m\",adapter=\"a\\\"b\\\\c\\n{long}\u{1f600}\"}} {kv}\n")
+}
+
+pub(super) fn foreign_series(count: usize) -> String {
     (0..count).fold(String::new(), |mut text, number| {
         writeln!(text, "process_of_something_else_total{{shard=\"{number}\"}} 1").unwrap();
         text
@@ -148,7 +109,7 @@ impl ScrapeTargets for World {
 
 impl PodDirectory for World {
     fn identify(&self, namespace: &str, pod: &str) -> Option<PodIdentity> {
-        Some(PodIdentity { variant: VariantKey::new(namespace, pod), ready: true })
+        Some(PodIdentity::ready(VariantKey::new(namespace, pod)))
     }
 }
 
@@ -159,45 +120,42 @@ async fn usage(collector: &ScrapeCollector, pod: &str) -> Signal<f64> {
     replicas.iter().find(of_pod).map_or(Signal::Missing, |replica| replica.kv_cache_usage)
 }
 
-#[tokio::test]
-async fn each_fault_of_a_pod_leaves_what_it_should_and_nothing_else_is_touched() {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+/// What a fault of one of two pods does; the other is untouched.
+pub(super) async fn suffer(name: &str, answer: Answer) -> Episode {
     let (sound, faulty) = (Pod::start().await, Pod::start().await);
-    for Fault { name, answer, expected, message } in faults() {
-        let start = Timestamp::from_second(1_800_000_000).unwrap();
-        let clock = Arc::new(SimulatedClock::new(start));
-        let target = |name: &str, pod: &Pod| ScrapeTarget::new("prod", name, format!("http://{}/metrics", pod.address));
-        let world = Arc::new(World(vec![target("sound", &sound), target("faulty", &faulty)]));
-        let options = ScrapeOptions { timeout: Duration::from_secs(1), ..ScrapeOptions::default() };
-        let collector = ScrapeCollector::new(options, clock.clone(), world.clone(), world).unwrap();
-        faulty.answers(Answer::Text(page(0.5)));
-        collector.refresh().await.unwrap();
-        assert_eq!(usage(&collector, "faulty").await, Signal::present(0.5, start), "{name}: before");
+    let start = Timestamp::from_second(1_800_000_000).unwrap();
+    let clock = Arc::new(SimulatedClock::new(start));
+    let target = |name: &str, pod: &Pod| ScrapeTarget::new("prod", name, format!("http://{}/metrics", pod.address));
+    let world = Arc::new(World(vec![target("sound", &sound), target("faulty", &faulty)]));
+    let options = ScrapeOptions { timeout: Duration::from_secs(1), ..ScrapeOptions::default() };
+    let collector = ScrapeCollector::new(options, clock.clone(), world.clone(), world).unwrap();
+    collector.refresh().await.unwrap();
+    assert_eq!(usage(&collector, "faulty").await, Signal::present(0.5, start), "{name}: before");
 
-        faulty.answers(answer);
-        // The peak of before is out of the window.
-        clock.advance(Duration::from_secs(61));
-        let now = start + Duration::from_secs(61);
-        collector.refresh().await.unwrap();
-        let found = usage(&collector, "faulty").await;
-        match expected {
-            Expected::Kept => assert_eq!(found, Signal::present(0.5, start), "{name}"),
-            Expected::Fresh(value) => assert_eq!(found, Signal::present(value, now), "{name}"),
-            Expected::Missing => assert_eq!(found.value(), None, "{name}"),
-        }
-        assert_eq!(usage(&collector, "sound").await, Signal::present(0.5, now), "{name}: the other pod");
-        let said = collector.sources().into_iter().find_map(|source| source.last_error);
-        match message {
-            Some(part) => assert!(said.as_ref().is_some_and(|said| said.contains(part)), "{name}: {said:?}"),
-            None => assert_eq!(said, None, "{name}"),
-        }
+    faulty.answers(answer);
+    // The peak of before is out of the window.
+    clock.advance(Duration::from_secs(61));
+    let now = start + Duration::from_secs(61);
+    collector.refresh().await.unwrap();
+    let state = match usage(&collector, "faulty").await {
+        Signal::Present { value, sampled_at } if sampled_at == now => State::Fresh(value),
+        found if found == Signal::present(0.5, start) => State::Kept,
+        _ => State::Missing,
+    };
+    assert_eq!(usage(&collector, "sound").await, Signal::present(0.5, now), "{name}: the other pod");
+    let said = || collector.sources().into_iter().find_map(|source| source.last_error);
+    let said_during = said();
 
-        faulty.answers(Answer::Text(page(0.4)));
+    faulty.answers(Answer::Text(page(0.4)));
+    let mut recovery = 0;
+    loop {
+        recovery += 1;
         clock.advance(Duration::from_secs(61));
         collector.refresh().await.unwrap();
-        let recovered = Signal::present(0.4, start + Duration::from_secs(122));
-        assert_eq!(usage(&collector, "faulty").await, recovered, "{name}: after the next scrape");
-        assert_eq!(collector.sources().into_iter().find_map(|source| source.last_error), None, "{name}: after");
+        let recovered = Signal::present(0.4, start + Duration::from_secs(61 * (recovery as u64 + 1)));
+        if (usage(&collector, "faulty").await == recovered && said().is_none()) || recovery == 10 {
+            return Episode { state, said: said_during, recovery };
+        }
     }
 }
 
