@@ -52,6 +52,8 @@ const DEFAULT_SIZES: [usize; 4] = [50, 500, 1_000, 2_000];
 const GOAL: f64 = 0.25;
 
 fn main() -> anyhow::Result<()> {
+    // It fails only where one is installed already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut arguments = std::env::args().skip(1).peekable();
     if arguments.next_if(|argument| argument == "--serve").is_some() {
