@@ -73,7 +73,7 @@ impl Actuator {
         self.store.publish_with(snapshot.clone(), decisions);
         let decisions = self.store.decisions();
         self.metrics.set_max_age(max_age);
-        self.metrics.publish(&decisions);
+        self.metrics.publish(decisions.clone());
         self.metrics.observe(snapshot.clone());
         if let Some(status) = &self.status {
             status.publish(snapshot, &decisions);
@@ -91,7 +91,7 @@ impl Actuator {
     pub fn emit_received(&self, snapshot: Arc<Snapshot>, decisions: Vec<Decision>, received: Timestamp) {
         self.metrics.set_max_age(snapshot.ages.decision);
         self.store.publish_received(snapshot, decisions, received);
-        self.metrics.publish(&self.store.decisions());
+        self.metrics.publish(self.store.decisions());
     }
 
     /// Records how long a cycle took.

@@ -13,7 +13,7 @@ use crate::{
         Annotated, ENGINES_ATTRIBUTED, Fault, Findings, Patience, Publication, StatusWriter, Warning, engine_warnings,
     },
     discovery::{ClusterState, Declaration, DeclaredBy, Problem, Severity, check_hpas},
-    interfaces::{Decision, Snapshot, VariantKey, VariantObservation},
+    interfaces::{Decision, Snapshot, VariantObservation},
 };
 
 /// Writes decisions to the `VariantAutoscaling`s of a cluster, and tells them to the autoscalers that are variants
@@ -38,8 +38,7 @@ impl StatusSink for ClusterStatus {
             return;
         }
         let declarations = self.cluster.declarations(decisions.iter().map(|decision| &decision.variant));
-        let observed: HashMap<&VariantKey, &VariantObservation> =
-            snapshot.variants.iter().map(|observation| (&observation.variant.key, observation)).collect();
+        let places = snapshot.places(decisions.iter().map(|decision| &decision.variant));
         let of_variant = LazyCell::new(|| {
             let declared = decisions.iter().zip(&declarations);
             declared.map(|(decision, declaration)| (&decision.variant, declaration)).collect::<HashMap<_, _>>()
@@ -50,10 +49,10 @@ impl StatusSink for ClusterStatus {
             let declaration = of_variant.get(variant).and_then(|declaration| declaration.as_ref());
             declaration.is_some_and(|declaration| is_told(declaration, reason))
         });
-        let told = decisions.iter().zip(declarations);
-        let told = told.filter(|(decision, _)| self.settling.is_worth_telling(now, decision));
-        self.writer.publish(told.filter_map(|(decision, declaration)| {
-            let observation = observed.get(&decision.variant)?;
+        let told = decisions.iter().zip(declarations).zip(places);
+        let told = told.filter(|((decision, _), _)| self.settling.is_worth_telling(now, decision));
+        self.writer.publish(told.filter_map(|((decision, declaration), place)| {
+            let observation = snapshot.variants.get(place?)?;
             let engines = engines.remove(&decision.variant).unwrap_or_default();
             Some(publication(decision, declaration?, Findings { engines, ..findings(observation) }))
         }));

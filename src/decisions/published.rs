@@ -1,7 +1,6 @@
 //! One set of decisions, and how its variants are found.
 
 use std::{
-    collections::BTreeMap,
     hash::{BuildHasher as _, RandomState},
     ops::Range,
     sync::{Arc, OnceLock},
@@ -14,7 +13,7 @@ use super::{explain, series::Metric};
 use crate::{
     apiserver::{ObjectReference, Of, Refusal, SeriesQuery},
     constants::{CRD_GROUP, LABEL_VARIANT_NAME},
-    interfaces::{Decision, Snapshot, TargetReference, VariantKey, VariantObservation},
+    interfaces::{Decision, Snapshot, TargetReference, VariantObservation},
 };
 
 /// Group, version and kind of the object that declares a variant.
@@ -44,9 +43,8 @@ impl Published {
     pub(super) fn new(mut decisions: Vec<Decision>, max_age: Duration, snapshot: Option<Arc<Snapshot>>) -> Self {
         // The engine's order already: this only looks.
         decisions.sort_by(|a, b| a.variant.cmp(&b.variant));
-        let places: BTreeMap<&VariantKey, usize> = snapshot.iter().flat_map(|snapshot| places(snapshot)).collect();
-        let observed = decisions.iter().map(|decision| places.get(&decision.variant).copied()).collect();
-        drop(places);
+        let variants = decisions.iter().map(|decision| &decision.variant);
+        let observed = snapshot.as_ref().map_or_else(Vec::new, |snapshot| snapshot.places(variants));
         Self { max_age, received: None, decisions: decisions.into(), snapshot, observed, ..Self::default() }
     }
 
@@ -174,10 +172,6 @@ fn reference(target: &TargetReference) -> ObjectReference {
 /// Namespace and name of a decision's variant.
 fn key(decision: &Decision) -> (&str, &str) {
     (&decision.variant.namespace, &decision.variant.name)
-}
-
-fn places(snapshot: &Snapshot) -> impl Iterator<Item = (&VariantKey, usize)> {
-    snapshot.variants.iter().enumerate().map(|(index, observation)| (&observation.variant.key, index))
 }
 
 /// The object that declares the variant of a decision.

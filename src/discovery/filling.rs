@@ -57,7 +57,12 @@ impl Filling {
             terminating: false,
             node: Some(format!("node-{:05}", (variant * self.replicas + replica) / 8).into()),
             requests: [("nvidia.com/gpu".into(), 1)].into(),
-            exposed: Some(Box::new(Exposed { address: [10, 0, 0, 1].into(), ports: [8000].into(), path: None })),
+            exposed: Some(Box::new(Exposed {
+                address: [10, 0, 0, 1].into(),
+                ports: [8000].into(),
+                path: None,
+                asks: false,
+            })),
             kv_cache_tokens: None,
         }
     }

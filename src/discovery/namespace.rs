@@ -128,15 +128,21 @@ impl Namespace {
         is_only.then_some(first)
     }
 
-    /// Where the ready pods of variants expose their metrics.
+    /// Where the ready pods of variants expose their metrics; beside variants also those of none that hold accelerators and
+    /// ask to be scraped, as they may serve a variant's model.
     pub(crate) fn endpoints<'a>(&'a self, name: &'a Arc<str>) -> impl Iterator<Item = PodEndpoint> + 'a {
-        self.pods.iter().filter(|(_, pod)| pod.ready).filter_map(|(pod_name, pod)| {
+        let has_variants = !self.observed().is_empty();
+        self.pods.iter().filter(|(_, pod)| pod.ready).filter_map(move |(pod_name, pod)| {
             let exposed = pod.exposed.as_deref()?;
-            let observed = self.observed().get(self.variant_of(pod)?)?;
+            let model_id = match self.variant_of(pod) {
+                Some(variant) => Some(self.observed().get(variant)?.observation.variant.model.model_id.clone()),
+                None if has_variants && exposed.asks && !pod.requests.is_empty() => None,
+                None => return None,
+            };
             Some(PodEndpoint {
                 namespace: name.clone(),
                 pod: pod_name.clone(),
-                model_id: observed.observation.variant.model.model_id.clone(),
+                model_id,
                 address: exposed.address,
                 ports: exposed.ports.clone(),
                 path: exposed.path.clone(),

@@ -82,7 +82,7 @@ pub trait PodDirectory: Send + Sync {
     /// The pod's place; `None` while the pod is unknown.
     fn identify(&self, namespace: &str, pod: &str) -> Option<PodIdentity>;
 
-    /// Where the ready pods of variants expose their metrics.
+    /// Where the ready pods of variants expose their metrics, and those of no variant that may serve a variant's model.
     fn endpoints(&self) -> Vec<PodEndpoint> {
         Vec::new()
     }
@@ -100,8 +100,8 @@ pub struct PodEndpoint {
     pub namespace: Arc<str>,
     /// Name of the pod.
     pub pod: Arc<str>,
-    /// Model that its variant declares.
-    pub model_id: Arc<str>,
+    /// Model that its variant declares; `None` where it is of no variant and asks to be scraped all the same.
+    pub model_id: Option<Arc<str>>,
     /// Its address.
     pub address: IpAddr,
     /// Ports it names for metrics; empty where it names none.

@@ -1,6 +1,11 @@
 //! Everything a decision may depend on, at one moment.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    cell::LazyCell,
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -98,6 +103,23 @@ impl Snapshot {
             limits: AcceleratorLimits::default(),
             overrides: BTreeMap::new(),
         }
+    }
+
+    /// Where in `variants` each of these is; `None` for one that is not there. Where they stand in the order of `variants`,
+    /// as decisions do, nothing is searched for.
+    pub fn places<'k>(&self, keys: impl Iterator<Item = &'k VariantKey>) -> Vec<Option<usize>> {
+        let searched = LazyCell::new(|| {
+            let places = self.variants.iter().enumerate();
+            places.map(|(index, observed)| (&observed.variant.key, index)).collect::<HashMap<_, _>>()
+        });
+        let mut next = 0;
+        let place = |key: &VariantKey| {
+            let is_next = self.variants.get(next).is_some_and(|observed| observed.variant.key == *key);
+            let found = if is_next { Some(next) } else { searched.get(key).copied() };
+            next = found.map_or(next, |index| index + 1);
+            found
+        };
+        keys.map(place).collect()
     }
 
     /// Thresholds that hold for `model`.

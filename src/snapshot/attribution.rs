@@ -46,3 +46,11 @@ pub(super) fn unattributed(
     });
     engines.collect()
 }
+
+/// What there is instead of signals of a model's variants.
+pub(super) fn served_by_others(UnattributedEngines { pods, example, .. }: &UnattributedEngines) -> String {
+    format!(
+        "it is served by {pods} ready pod(s) of no variant, such as {example}; check spec.scaleTargetRef, and that the \
+         pods of the variant are scraped"
+    )
+}

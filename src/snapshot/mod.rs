@@ -106,7 +106,7 @@ pub async fn take(
     }
 
     let mut unavailable = BTreeMap::new();
-    let mut suspects = BTreeSet::new();
+    let (mut suspects, mut silent) = (BTreeSet::new(), BTreeSet::new());
     let mut observed_models = Vec::with_capacity(models.len());
     for (model, members) in &mut models {
         members.sort_unstable_by(|a, b| variants[*a].variant.key.cmp(&variants[*b].variant.key));
@@ -115,9 +115,11 @@ pub async fn take(
         for collector in collectors {
             // An error here is "nothing fetched yet"; the source's health carries it into the message.
             for replica in collector.fetch_saturation_metrics(model).await.unwrap_or_default() {
-                has_signals |= has_sample(&replica);
                 match member(&variants, members, &replica) {
-                    Some(index) => variants[index].replicas.push(replica),
+                    Some(index) => {
+                        has_signals |= has_sample(&replica);
+                        variants[index].replicas.push(replica);
+                    }
                     None => {
                         suspects.insert(model.clone());
                     }
@@ -126,14 +128,20 @@ pub async fn take(
             add(&mut metrics, collector.fetch_model_metrics(model).await);
         }
         observed_models.push(ModelObservation { model: model.clone(), metrics });
-        if !has_signals && let Some(found) = what_is_found(collectors, model).await {
-            unavailable.insert(model.clone(), found);
+        if !has_signals {
+            silent.insert(model.clone());
+            if let Some(found) = what_is_found(collectors, model).await {
+                unavailable.insert(model.clone(), found);
+            }
         }
     }
     let is_wanted = |model: &ModelKey| suspects.contains(model) || !models.contains_key(model);
     let served = collectors.iter().flat_map(|collector| collector.served_models(&is_wanted));
     let ages = parameters.ages();
     let unattributed = attribution::unattributed(&variants, served, taken_at, ages.signal);
+    for engines in unattributed.iter().filter(|engines| engines.variant.is_none() && silent.contains(&engines.model)) {
+        unavailable.entry(engines.model.clone()).or_insert_with(|| attribution::served_by_others(engines));
+    }
     for variant in &mut variants {
         complete(&mut variant.variant, parameters);
     }

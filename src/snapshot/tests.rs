@@ -178,3 +178,43 @@ fn engines_in_ready_pods_that_count_for_no_variant_are_told_with_the_variant_tha
     ];
     assert_eq!(found, expected);
 }
+
+/// Serves `llama` from a pod of no variant.
+struct Strays;
+
+impl MetricsCollector for Strays {
+    fn fetch_saturation_metrics<'a>(
+        &'a self,
+        _: &'a ModelKey,
+    ) -> BoxFuture<'a, Result<Vec<ReplicaMetrics>, CollectorError>> {
+        let replica = ReplicaMetrics { pod: "stray-0".into(), queue_length: present(), ..ReplicaMetrics::default() };
+        async move { Ok(vec![replica]) }.boxed()
+    }
+
+    fn served_models(&self, wanted: &dyn Fn(&ModelKey) -> bool) -> Vec<ServedModel> {
+        let identity = PodIdentity { variant: None, ready: true, kv_cache_tokens: None };
+        let stray = served("llama", "stray-0", Some(identity), 5);
+        if wanted(&stray.model) { vec![stray] } else { Vec::new() }
+    }
+
+    fn validate_metrics_availability<'a>(&'a self, _: &'a ModelKey) -> BoxFuture<'a, Result<(), CollectorError>> {
+        async { Ok(()) }.boxed()
+    }
+
+    fn refresh(&self) -> BoxFuture<'_, Result<(), CollectorError>> {
+        async { Ok(()) }.boxed()
+    }
+
+    fn health(&self) -> SourceHealth {
+        SourceHealth { name: "strays".into(), last_success: None, last_error: None }
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_only_pods_of_no_variant_serve_is_said_to_be_served_by_them() {
+    let clock = SimulatedClock::new(now());
+    let snapshot = take(&clock, &Cluster(&[("a", "llama")]), &[Arc::new(Strays)], &Defaults).await;
+    assert_eq!(snapshot.unattributed.len(), 1);
+    let said = &snapshot.unavailable[&ModelKey::new(NAMESPACE, "llama")];
+    assert!(said.starts_with("it is served by 1 ready pod(s) of no variant, such as stray-0"), "{said}");
+}

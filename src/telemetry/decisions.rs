@@ -5,7 +5,6 @@
 //! observed (current replicas, saturation) still shows.
 
 use std::{
-    collections::BTreeMap,
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
@@ -29,7 +28,7 @@ use crate::{
         LABEL_DIRECTION, LABEL_SIGNAL, WVA_CURRENT_REPLICAS, WVA_DESIRED_RATIO, WVA_DESIRED_REPLICAS,
         WVA_SATURATION_LEVEL, WVA_SCALING_DECISION,
     },
-    interfaces::{Decision, Direction, Outcome, Snapshot, VariantKey, wire_labels},
+    interfaces::{Decision, Desired, Outcome, Signal, Snapshot, wire_labels},
 };
 
 /// Cycles take milliseconds when warm; the last bucket is the default interval.
@@ -54,7 +53,7 @@ impl DecisionMetrics {
     ) -> Self {
         let engines = EngineMetrics::register(registry, clock.clone(), controller_instance);
         let published = Arc::new(Published {
-            series: Mutex::default(),
+            decisions: Mutex::new(Arc::new([])),
             max_age_micros: AtomicU64::new(micros(max_age)),
             controller_instance: controller_instance.map(Into::into),
             clock,
@@ -79,23 +78,17 @@ impl DecisionMetrics {
     }
 
     /// Replaces all decisions with these. A variant without one disappears.
-    pub fn publish(&self, decisions: &[Decision]) {
-        for decision in decisions {
+    pub fn publish(&self, decisions: impl Into<Arc<[Decision]>>) {
+        let decisions = decisions.into();
+        for decision in &*decisions {
             self.count(decision);
         }
-        let series = decisions.iter().map(|decision| (decision.variant.clone(), Series::of(decision))).collect();
-        *self.published.lock() = Arc::new(series);
+        *self.published.lock() = decisions;
     }
 
     /// Replaces what decisions were made on.
     pub fn observe(&self, snapshot: Arc<Snapshot>) {
         self.engines.publish(snapshot);
-    }
-
-    /// Replaces the decision of one variant.
-    pub fn record(&self, decision: &Decision) {
-        self.count(decision);
-        Arc::make_mut(&mut self.published.lock()).insert(decision.variant.clone(), Series::of(decision));
     }
 
     /// Records how long a cycle took.
@@ -119,113 +112,84 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The newest decisions, reduced to what is shown of them.
+/// The newest decisions.
 #[derive(Debug)]
 struct Published {
     /// Shared with a scrape in progress, which therefore never holds up a cycle.
-    series: Mutex<Arc<SeriesByVariant>>,
+    decisions: Mutex<Arc<[Decision]>>,
     max_age_micros: AtomicU64,
     controller_instance: Option<Arc<str>>,
     clock: Arc<dyn Clock>,
 }
 
-type SeriesByVariant = BTreeMap<VariantKey, Series>;
-
-/// The series of one variant.
-#[derive(Clone, Debug)]
-struct Series {
-    model_id: Arc<str>,
-    accelerator: Option<Arc<str>>,
-    decided_at: Timestamp,
-    current: Option<u32>,
-    desired: Option<(u32, Direction)>,
-    kv_cache: Option<f64>,
-    queue_depth: Option<f64>,
+fn desired(decision: &Decision) -> Option<&Desired> {
+    match &decision.outcome {
+        Outcome::Desired(desired) => Some(desired),
+        Outcome::Withheld(_) => None,
+    }
 }
 
-impl Series {
-    fn of(decision: &Decision) -> Self {
-        Self {
-            model_id: decision.model.model_id.clone(),
-            accelerator: decision.accelerator.clone(),
-            decided_at: decision.decided_at,
-            current: decision.current,
-            desired: match &decision.outcome {
-                Outcome::Desired(desired) => Some((desired.replicas, desired.direction)),
-                Outcome::Withheld(_) => None,
-            },
-            kv_cache: decision.saturation.kv_cache.value().copied(),
-            queue_depth: decision.saturation.queue_depth.value().copied(),
-        }
-    }
-
-    fn desired_replicas(&self) -> Option<f64> {
-        self.desired.map(|(replicas, _)| f64::from(replicas))
-    }
-
-    /// Desired over current replicas; from none, the desired replicas themselves, as upstream has it.
-    fn desired_ratio(&self) -> Option<f64> {
-        let (desired, _) = self.desired?;
-        Some(f64::from(desired) / f64::from(self.current?.max(1)))
-    }
+/// Desired over current replicas; from none, the desired replicas themselves, as upstream has it.
+fn desired_ratio(decision: &Decision) -> Option<f64> {
+    Some(f64::from(desired(decision)?.replicas) / f64::from(decision.current?.max(1)))
 }
 
 /// One value of a family and the label it has beside the common ones.
 type Point = (f64, Option<(&'static str, &'static str)>);
 
 /// The points of a family for one variant.
-type Points = fn(&Series) -> [Option<Point>; 2];
+type Points = fn(&Decision) -> [Option<Point>; 2];
 
 /// Name, help and points of each family.
 const FAMILIES: [(&str, &str, Points); 5] = [
-    (WVA_DESIRED_REPLICAS, "Desired replicas of the variant.", |series| {
-        [series.desired_replicas().map(|value| (value, None)), None]
+    (WVA_DESIRED_REPLICAS, "Desired replicas of the variant.", |decision| {
+        [desired(decision).map(|desired| (f64::from(desired.replicas), None)), None]
     }),
-    (WVA_CURRENT_REPLICAS, "Observed replicas of the variant.", |series| {
-        [series.current.map(|current| (f64::from(current), None)), None]
+    (WVA_CURRENT_REPLICAS, "Observed replicas of the variant.", |decision| {
+        [decision.current.map(|current| (f64::from(current), None)), None]
     }),
-    (WVA_DESIRED_RATIO, "Desired over observed replicas.", |series| {
-        [series.desired_ratio().map(|value| (value, None)), None]
+    (WVA_DESIRED_RATIO, "Desired over observed replicas.", |decision| {
+        [desired_ratio(decision).map(|value| (value, None)), None]
     }),
-    (WVA_SATURATION_LEVEL, "Load over threshold per signal; 1 is saturated.", |series| {
-        let point = |value: Option<f64>, signal| value.map(|value| (value, Some((LABEL_SIGNAL, signal))));
-        [point(series.kv_cache, "kv_cache"), point(series.queue_depth, "queue_depth")]
+    (WVA_SATURATION_LEVEL, "Load over threshold per signal; 1 is saturated.", |decision| {
+        let point = |level: &Signal<f64>, signal| level.value().map(|value| (*value, Some((LABEL_SIGNAL, signal))));
+        [point(&decision.saturation.kv_cache, "kv_cache"), point(&decision.saturation.queue_depth, "queue_depth")]
     }),
-    (WVA_SCALING_DECISION, "1 for the direction of the newest decision.", |series| {
-        [series.desired.map(|(_, direction)| (1.0, Some((LABEL_DIRECTION, direction.as_str())))), None]
+    (WVA_SCALING_DECISION, "1 for the direction of the newest decision.", |decision| {
+        [desired(decision).map(|desired| (1.0, Some((LABEL_DIRECTION, desired.direction.as_str())))), None]
     }),
 ];
 
 impl Published {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Arc<SeriesByVariant>> {
-        self.series.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Arc<[Decision]>> {
+        self.decisions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a decision is young enough. One from the future (clock skew) is.
-    fn is_fresh(&self, series: &Series, now: Timestamp) -> bool {
-        let age = now.duration_since(series.decided_at);
+    fn is_fresh(&self, decision: &Decision, now: Timestamp) -> bool {
+        let age = now.duration_since(decision.decided_at);
         age.as_micros() <= i128::from(self.max_age_micros.load(Ordering::Relaxed))
     }
 
-    fn labels<'a>(&'a self, variant: &'a VariantKey, series: &'a Series) -> Vec<(&'static str, &'a str)> {
+    fn labels<'a>(&'a self, decision: &'a Decision) -> Vec<(&'static str, &'a str)> {
         let instance = self.controller_instance.as_deref();
-        wire_labels(variant, &series.model_id, series.accelerator.as_deref(), instance).collect()
+        wire_labels(&decision.variant, &decision.model.model_id, decision.accelerator.as_deref(), instance).collect()
     }
 }
 
 impl Collector for Published {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let series_by_variant = self.lock().clone();
+        let decisions = self.lock().clone();
         let now = self.clock.now();
-        let fresh = || series_by_variant.iter().filter(|(_, series)| self.is_fresh(series, now));
+        let fresh = || decisions.iter().filter(|decision| self.is_fresh(decision, now));
         for (name, help, points) in FAMILIES {
-            if !fresh().any(|(_, series)| points(series).iter().any(Option::is_some)) {
+            if !fresh().any(|decision| points(decision).iter().any(Option::is_some)) {
                 continue;
             }
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for (variant, series) in fresh() {
-                for (value, label) in points(series).into_iter().flatten() {
-                    let mut labels = self.labels(variant, series);
+            for decision in fresh() {
+                for (value, label) in points(decision).into_iter().flatten() {
+                    let mut labels = self.labels(decision);
                     labels.extend(label);
                     ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
                 }
@@ -300,7 +264,7 @@ mod tests {
     #[test]
     fn a_decision_shows_under_the_names_and_labels_it_is_served_with() {
         let fixture = Fixture::new(None);
-        fixture.metrics.publish(&[decision("a", 4, 6)]);
+        fixture.metrics.publish([decision("a", 4, 6)]);
         let expected = [
             format!("wva_desired_replicas{{{LABELS}}} 6.0"),
             format!("wva_current_replicas{{{LABELS}}} 4.0"),
@@ -314,20 +278,19 @@ mod tests {
     #[test]
     fn nothing_is_left_of_a_variant_that_went_away() {
         let fixture = Fixture::new(None);
-        fixture.metrics.publish(&[decision("a", 1, 2), decision("b", 1, 2)]);
-        fixture.metrics.publish(&[decision("b", 1, 2)]);
+        fixture.metrics.publish([decision("a", 1, 2), decision("b", 1, 2)]);
+        fixture.metrics.publish([decision("b", 1, 2)]);
         assert!(fixture.lines("variant_name=\"a\"").is_empty());
         assert!(!fixture.lines("variant_name=\"b\"").is_empty());
-        fixture.metrics.publish(&[]);
+        fixture.metrics.publish([]);
         assert!(fixture.lines("variant_name").is_empty());
     }
 
     #[test]
     fn a_withheld_decision_takes_the_desired_series_away_and_is_counted() {
         let fixture = Fixture::new(None);
-        fixture.metrics.publish(&[decision("a", 3, 5)]);
-        fixture.metrics.publish(&[withheld("a")]);
-        fixture.metrics.record(&withheld("b"));
+        fixture.metrics.publish([decision("a", 3, 5)]);
+        fixture.metrics.publish([withheld("a"), withheld("b")]);
         for name in ["wva_desired_replicas", "wva_desired_ratio", "wva_scaling_decision"] {
             assert!(fixture.lines(name).is_empty(), "{name}");
         }
@@ -338,7 +301,7 @@ mod tests {
     #[test]
     fn a_decision_older_than_its_limit_is_not_shown() {
         let fixture = Fixture::new(None);
-        fixture.metrics.publish(&[decision("a", 3, 5)]);
+        fixture.metrics.publish([decision("a", 3, 5)]);
         fixture.clock.advance(Duration::from_mins(2));
         assert!(!fixture.lines("wva_desired_replicas").is_empty());
         fixture.clock.advance(Duration::from_secs(1));
@@ -350,8 +313,8 @@ mod tests {
     #[test]
     fn the_direction_moves_from_one_series_to_another() {
         let fixture = Fixture::new(None);
-        fixture.metrics.record(&decision("a", 3, 5));
-        fixture.metrics.record(&decision("a", 5, 4));
+        fixture.metrics.publish([decision("a", 3, 5)]);
+        fixture.metrics.publish([decision("a", 5, 4)]);
         assert_eq!(
             fixture.lines("wva_scaling_decision"),
             [format!("wva_scaling_decision{{{LABELS},direction=\"down\"}} 1.0")]
@@ -362,7 +325,7 @@ mod tests {
     fn unknowns_never_become_zero() {
         let fixture = Fixture::new(Some("blue"));
         let unread = Decision { current: None, accelerator: None, ..decision("a", 0, 2) };
-        fixture.metrics.publish(&[unread]);
+        fixture.metrics.publish([unread]);
         assert!(fixture.lines("wva_current_replicas").is_empty());
         assert!(fixture.lines("wva_desired_ratio").is_empty());
         let line = &fixture.lines("wva_desired_replicas")[0];
@@ -370,7 +333,7 @@ mod tests {
             line.contains("accelerator_type=\"unresolved\"") && line.contains("controller_instance=\"blue\""),
             "{line}"
         );
-        fixture.metrics.publish(&[decision("a", 0, 2)]);
+        fixture.metrics.publish([decision("a", 0, 2)]);
         assert!(fixture.lines("wva_desired_ratio")[0].ends_with(" 2.0"), "from zero the ratio is what is desired");
     }
 
@@ -378,7 +341,7 @@ mod tests {
     fn label_values_are_escaped() {
         let fixture = Fixture::new(None);
         let hostile = Decision { model: ModelKey::new("prod", "a\"b\\c\nd"), ..decision("a", 1, 1) };
-        fixture.metrics.publish(&[hostile]);
+        fixture.metrics.publish([hostile]);
         let line = &fixture.lines("wva_desired_replicas")[0];
         assert!(line.contains(r#"model_name="a\"b\\c\nd""#), "{line}");
     }

@@ -269,7 +269,7 @@ impl ScrapeCollector {
             Some(failure) if !was_failing => {
                 tracing::warn!(source = self.name(), failure, "some cannot be read; what is known of them grows old");
             }
-            None if was_failing => tracing::info!(source = self.name(), "all can be read again"),
+            None if was_failing => tracing::info!(source = self.name(), "none fails any more"),
             _ => {}
         }
         failure.is_some()

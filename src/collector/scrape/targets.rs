@@ -48,7 +48,7 @@ fn of_pod(endpoint: &PodEndpoint, default_port: u16) -> Vec<ScrapeTarget> {
         namespace: endpoint.namespace.clone(),
         pod: endpoint.pod.clone(),
         url: format!("http://{address}:{port}/{}", path.trim_start_matches('/')).into(),
-        model_id: Some(endpoint.model_id.clone()),
+        model_id: endpoint.model_id.clone(),
         kv_cache_tokens: endpoint.kv_cache_tokens,
     };
     ports.iter().map(of_port).collect()
@@ -81,7 +81,7 @@ mod tests {
         let endpoint = |address: &str, ports: &[u16], path: Option<&str>| PodEndpoint {
             namespace: "prod".into(),
             pod: "p".into(),
-            model_id: "m".into(),
+            model_id: Some("m".into()),
             address: address.parse().unwrap(),
             ports: ports.into(),
             path: path.map(Into::into),

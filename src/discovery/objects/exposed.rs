@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use super::pod_template::Container;
 
-/// `"false"` says that the pod exposes none.
+/// `"false"` says that the pod exposes none, `"true"` that it wants to be scraped, whoever it belongs to.
 const SCRAPE: &str = "prometheus.io/scrape";
 /// A port; several, separated by commas, where each rank of a data-parallel engine listens on its own.
 const PORT: &str = "prometheus.io/port";
@@ -21,6 +21,8 @@ pub(crate) struct Exposed {
     pub ports: Box<[u16]>,
     /// Path it names.
     pub path: Option<Arc<str>>,
+    /// Whether it asks to be scraped.
+    pub asks: bool,
 }
 
 impl Exposed {
@@ -39,7 +41,7 @@ impl Exposed {
         let annotated: Box<[u16]> = annotation(PORT).into_iter().flat_map(ports).collect();
         let ports = if annotated.is_empty() { named_port(containers).into_iter().collect() } else { annotated };
         let path = annotation(PATH).filter(|path| !path.is_empty()).map(Arc::from);
-        Some(Self { address, ports, path })
+        Some(Self { address, ports, path, asks: annotation(SCRAPE) == Some("true") })
     }
 }
 
@@ -84,6 +86,15 @@ mod tests {
         ] {
             assert_eq!(found(annotations, containers), expected, "{annotations:?}");
         }
+    }
+
+    #[test]
+    fn a_pod_asks_to_be_scraped_by_an_annotation_only() {
+        let asks = |value: &str| {
+            let annotations = [(SCRAPE.to_owned(), value.to_owned()), (PORT.to_owned(), "9000".to_owned())].into();
+            Exposed::new(Some("10.0.0.1"), Some(&annotations), &[]).map(|exposed| exposed.asks)
+        };
+        assert_eq!([asks("true"), asks("yes"), asks("false")], [Some(true), Some(false), None]);
     }
 
     #[test]

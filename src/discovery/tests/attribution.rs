@@ -202,11 +202,34 @@ fn the_ready_pods_of_variants_are_scraped_where_they_say() {
     let expected = PodEndpoint {
         namespace: NAMESPACE.into(),
         pod: "llama-0".into(),
-        model_id: "meta/llama".into(),
+        model_id: Some("meta/llama".into()),
         address: "10.0.0.1".parse().unwrap(),
         ports: [9000].into(),
         path: None,
         kv_cache_tokens: None,
     };
     assert_eq!(state.endpoints(), [expected]);
+}
+
+#[test]
+fn a_pod_of_no_variant_is_scraped_where_it_asks_holds_accelerators_and_stands_beside_variants() {
+    let stray = |name: &str, scrape: &str, limits: Value| {
+        let Object::Pod(mut value) = pod(name, "ReplicaSet", "other-rs", true, 1) else { panic!("not a pod") };
+        value["metadata"]["annotations"] = json!({"prometheus.io/scrape": scrape});
+        value["spec"] = json!({"containers": [{"resources": {"limits": limits}}]});
+        value["status"]["podIP"] = json!("10.0.0.1");
+        Object::Pod(value)
+    };
+    let gpu = || json!({"nvidia.com/gpu": "1"});
+    let state = state_of([
+        stray("asks", "true", gpu()),
+        stray("is-silent", "yes", gpu()),
+        stray("has-none", "true", json!({})),
+    ]);
+    let scraped = || -> Vec<_> {
+        state.endpoints().into_iter().map(|endpoint| (endpoint.pod.to_string(), endpoint.model_id)).collect()
+    };
+    assert_eq!(scraped(), [], "nobody here declares a variant");
+    apply(&state, variant("llama", "llama-d"));
+    assert_eq!(scraped(), [("asks".to_owned(), None)]);
 }
