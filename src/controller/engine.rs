@@ -79,10 +79,7 @@ pub enum ReconcileError {
     #[error("VariantAutoscaling {0} is gone")]
     Gone(VariantKey),
     /// The API server refused or could not be reached.
-    #[error(
-        "the status of VariantAutoscaling {key} cannot be written: {source}; check that the service account may patch \
-         variantautoscalings/status (manifests/rbac.yaml) and that the CustomResourceDefinition is wva's"
-    )]
+    #[error("the status of VariantAutoscaling {key} cannot be written: {source}; {}", remedy(source))]
     Write {
         /// The object.
         key: VariantKey,
@@ -95,6 +92,16 @@ pub enum ReconcileError {
         "the status of VariantAutoscaling {0} cannot be written: no answer from the API server in {WRITE_TIMEOUT:?}"
     )]
     Timeout(VariantKey),
+}
+
+fn remedy(source: &kube::Error) -> &'static str {
+    match source {
+        kube::Error::Api(status) if status.code == 403 => {
+            "let the service account patch variantautoscalings/status (manifests/rbac/wva.yaml)"
+        }
+        kube::Error::Api(status) if status.code < 500 => "check that the CustomResourceDefinition is wva's",
+        _ => "check that the API server is reachable",
+    }
 }
 
 /// What a reconciliation is going to do.
@@ -270,6 +277,16 @@ mod tests {
         }))
         .unwrap();
         kube::Error::Api(Box::new(status))
+    }
+
+    #[test]
+    fn the_remedy_follows_the_cause() {
+        let failed = |source| ReconcileError::Write { key: VariantKey::new("prod", "a"), source: Box::new(source) };
+        let away = kube::Error::Service(std::io::Error::other("connection refused").into());
+        for (source, expected) in [(refused("Forbidden"), "let the service account patch"), (away, "is reachable")] {
+            let told = failed(source).to_string();
+            assert!(told.contains(expected), "{told}");
+        }
     }
 
     #[test]

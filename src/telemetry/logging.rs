@@ -86,13 +86,19 @@ where
     }
 }
 
+/// While kube-apiserver is away, kube's own layers log each attempt, several a second, and without saying of what. Whoever
+/// asked logs the same once, with the object and the remedy. Other levels, and directives, are taken as they are.
+const TOLD_BY_US: &str = ",kube_client::client=off,kube_runtime::watcher=off";
+
 fn filter(level: &str) -> Result<EnvFilter, LoggingError> {
     let error = |message: String| LoggingError::Level { level: level.to_owned(), message };
     // EnvFilter cuts its text between bytes and panics on what is not ASCII.
     if !level.is_ascii() {
         return Err(error("it holds characters that are not ASCII".to_owned()));
     }
-    EnvFilter::builder().parse(level).map_err(|unreadable| error(unreadable.to_string()))
+    let is_told_by_us = ["warn", "info"].iter().any(|bare| level.trim().eq_ignore_ascii_case(bare));
+    let directives = if is_told_by_us { format!("{level}{TOLD_BY_US}") } else { level.to_owned() };
+    EnvFilter::builder().parse(directives).map_err(|unreadable| error(unreadable.to_string()))
 }
 
 #[cfg(test)]
@@ -119,6 +125,19 @@ mod tests {
         assert_eq!(line["variant"], "llama-h100");
         assert_eq!(line["level"], "WARN");
         assert_eq!(line["spans"][0]["correlation_id"], "abc");
+    }
+
+    #[test]
+    fn attempts_of_the_kubernetes_client_are_left_to_whoever_asked_unless_directives_say_otherwise() {
+        let told = |level: &str| {
+            let lines = logged(LogFormat::Text, |handle| {
+                handle.set_level(level).unwrap();
+                tracing::error!(target: "kube_client::client::builder", "failed");
+                tracing::warn!("ours");
+            });
+            lines.len()
+        };
+        assert_eq!([told("info"), told("WARN"), told("debug"), told("info,wva=debug")], [1, 1, 2, 2]);
     }
 
     #[test]
