@@ -204,7 +204,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::SimulatedClock,
-        interfaces::{Desired, EngineName, ModelKey, Reason, SaturationLevel, Signal, Withheld, WithheldKind},
+        interfaces::{Direction, EngineName, ModelKey, Reason, SaturationLevel, VariantKey, Withheld, WithheldKind},
     };
 
     fn at(second: i64) -> Timestamp {
