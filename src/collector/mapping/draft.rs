@@ -59,13 +59,11 @@ impl Draft {
         if copy.clone().next().is_none() {
             return true;
         }
-        match &self.copy {
-            Some(known) => known.iter().all(|number| copy.next() == Some(&**number)) && copy.next().is_none(),
-            None => {
-                self.copy = Some(copy.map(Into::into).collect());
-                true
-            }
+        if let Some(known) = &self.copy {
+            return known.iter().all(|number| copy.next() == Some(&**number)) && copy.next().is_none();
         }
+        self.copy = Some(copy.map(Into::into).collect());
+        true
     }
 
     pub(super) fn model(&self) -> &str {

@@ -145,8 +145,8 @@ impl Rules {
 
     /// The product that the labels of a node name for the accelerators it offers as `resource`, in full.
     pub(crate) fn product<'l>(&self, resource: &str, labels: &'l Labels) -> Option<&'l String> {
-        let configured = self.settings.rules.iter().filter(|rule| matches(&rule.resource, resource));
-        let named = configured.filter_map(|rule| labels.get(rule.label.as_ref()?)).next();
+        let mut configured = self.settings.rules.iter().filter(|rule| matches(&rule.resource, resource));
+        let named = configured.find_map(|rule| labels.get(rule.label.as_ref()?));
         named.or_else(|| product_of(vendor_of(resource)?, resource, labels))
     }
 
