@@ -205,7 +205,10 @@ fn world(variants: usize, second: i64, deciding: Deciding, mode: AcceleratorMode
     let mut snapshot = Snapshot {
         variants: (0..variants).map(|index| observation(index, second)).collect(),
         models: models.clone().map(|model| ModelObservation { model, metrics: metrics() }).collect(),
-        inventory: Some(Arc::new(Inventory { pools: (0..VARIANTS_PER_MODEL).map(pool).collect(), quotas: Vec::new() })),
+        inventory: Some(Arc::new(Inventory {
+            pools: (0..VARIANTS_PER_MODEL).map(pool).collect(),
+            ..Inventory::default()
+        })),
         limits: AcceleratorLimits { accelerators: mode, ..AcceleratorLimits::default() },
         overrides: BTreeMap::new(),
         ..Snapshot::at(at(second))

@@ -136,7 +136,7 @@ fn scarce_accelerators_are_shared_between_the_roles() {
     scarce.limits.accelerators = AcceleratorMode::Limited;
     scarce.limits.saturation_policy = SaturationPolicy::RoundRobin;
     scarce.inventory =
-        Some(Arc::new(Inventory { pools: vec![AcceleratorPool::of_free("H100", 4)], quotas: Vec::new() }));
+        Some(Arc::new(Inventory { pools: vec![AcceleratorPool::of_free("H100", 4)], ..Inventory::default() }));
     let decisions = decide(&scarce);
     assert_eq!(replicas(&decisions), (6, 6));
     assert_eq!(desired(&decisions, "decode").bound_by, Some(Limit::Accelerators("H100".into(), 12)));
@@ -151,7 +151,7 @@ fn a_group_of_pods_is_had_whole_or_not_at_all() {
     grouped.limits.accelerators = AcceleratorMode::Limited;
     for (free, expected) in [(31, 3), (32, 4), (15, 2)] {
         grouped.inventory =
-            Some(Arc::new(Inventory { pools: vec![AcceleratorPool::of_free("H100", free)], quotas: Vec::new() }));
+            Some(Arc::new(Inventory { pools: vec![AcceleratorPool::of_free("H100", free)], ..Inventory::default() }));
         grouped.limits.saturation_policy = SaturationPolicy::PriorityExhaustive;
         assert_eq!(desired(&decide(&grouped), "group").replicas, expected, "{free} free");
     }
