@@ -67,16 +67,15 @@ fn main() -> anyhow::Result<()> {
 
 /// All that a pod answers.
 fn page() -> String {
-    let mut page = FAMILIES_IN_USE.to_owned();
+    let labels = r#"engine="0",model_name="meta-llama/Llama-3.1-8B-Instruct""#;
+    let mut parts = vec![FAMILIES_IN_USE.to_owned()];
     for (name, buckets) in OTHERS {
-        page += &format!("# HELP {name} A histogram that is not in use.\n# TYPE {name} histogram\n");
-        let labels = r#"engine="0",model_name="meta-llama/Llama-3.1-8B-Instruct""#;
-        for bucket in 0..buckets {
-            page += &format!("{name}_bucket{{le=\"{bucket}.0\",{labels}}} {}.0\n", 1000 + bucket);
-        }
-        page += &format!("{name}_count{{{labels}}} 2000.0\n{name}_sum{{{labels}}} 12345.678\n");
+        parts.push(format!("# HELP {name} A histogram that is not in use.\n# TYPE {name} histogram\n"));
+        let bucket = |bucket: usize| format!("{name}_bucket{{le=\"{bucket}.0\",{labels}}} {}.0\n", 1000 + bucket);
+        parts.extend((0..buckets).map(bucket));
+        parts.push(format!("{name}_count{{{labels}}} 2000.0\n{name}_sum{{{labels}}} 12345.678\n"));
     }
-    page
+    parts.concat()
 }
 
 /// Plays every pod: each has an address of its own, and all share a port.
