@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use wva::{
     clock::{Clock, SimulatedClock},
     config::BearerToken,
-    interfaces::{MetricsCollector, ModelKey, Signal},
+    interfaces::{ModelKey, Signal},
 };
 
 use super::{Episode, State};
