@@ -1,6 +1,6 @@
 //! Capacity in closed form, from means.
 
-use crate::interfaces::{CapacityCurve, CapacityPoint, CapacityQuestion, MissPoint};
+use crate::interfaces::{CapacityCurve, CapacityPoint, CapacityQuestion, MissCurve, MissPoint};
 
 /// Share of the mean-value capacity that pools of these sizes carry at a share of 99 %, where nothing better is known:
 /// the lowest of four workloads on real traces.
@@ -22,7 +22,7 @@ pub fn approximated(question: &CapacityQuestion) -> CapacityCurve {
         let rate = mean * share;
         CapacityPoint { replicas, rate, in_flight: rate * residence }
     });
-    CapacityCurve { points: points.collect(), misses: MISSES.to_vec() }
+    CapacityCurve { points: points.collect(), misses: vec![MissCurve { replicas: 8, points: MISSES.to_vec() }] }
 }
 
 /// The rate per replica at which the mean request meets its targets.

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     fleet::{Objective, Picoseconds, Pool, PoolOptions, Profile, Request, VariantSpec},
-    interfaces::{CapacityCurve, CapacityPoint, CapacityQuestion, MissPoint},
+    interfaces::{CapacityCurve, CapacityPoint, CapacityQuestion, MissCurve, MissPoint},
 };
 
 /// How much a simulation may cost.
@@ -36,10 +36,8 @@ const COOL_DOWN: f64 = 0.1;
 /// Requests between two looks at whether the rate has failed already.
 const STRIDE: usize = 200;
 
-/// Size of the pool that misses are measured at, or the next larger.
-const MISS_SIZE: u32 = 8;
-/// Loads that misses are measured at.
-const LOADS: [f64; 6] = [0.7, 0.9, 1.0, 1.1, 1.25, 1.5];
+/// Loads that misses are measured at. A lone replica may carry far more than its capacity before most requests miss.
+const LOADS: [f64; 8] = [0.6, 0.8, 0.95, 1.1, 1.25, 1.5, 2.0, 3.0];
 /// Load before a spell of another.
 const USUAL: f64 = 0.85;
 /// Share of the mean-value capacity that is a light load, and the size of the pool it is put on.
@@ -129,24 +127,26 @@ impl<'a> Bench<'a> {
         CapacityPoint { replicas, rate, in_flight }
     }
 
-    /// Shares of misses beside the capacity found.
-    fn misses(&self, points: &[CapacityPoint]) -> Vec<MissPoint> {
-        let Some(point) = points.iter().find(|point| point.replicas >= MISS_SIZE).or(points.last()) else {
-            return Vec::new();
-        };
-        if point.rate <= 0.0 {
-            return Vec::new();
-        }
+    /// Shares of misses beside the capacity found, for each size of pool.
+    fn misses(&self, points: &[CapacityPoint]) -> Vec<MissCurve> {
+        let able = points.iter().filter(|point| point.rate > 0.0);
+        able.map(|point| MissCurve { replicas: point.replicas, points: self.misses_of(point) }).collect()
+    }
+
+    fn misses_of(&self, point: &CapacityPoint) -> Vec<MissPoint> {
+        /// Beyond this more load changes nothing that matters.
+        const ALL: f64 = 0.95;
         let mut least = 0.0_f64;
-        LOADS
-            .iter()
-            .map(|&load| {
-                // More load never misses less: what says otherwise is chance.
-                let usual = point.rate * load.min(USUAL);
-                least = least.max(self.spell(point.replicas, usual, point.rate * load));
-                MissPoint { load, share: least }
-            })
-            .collect()
+        let mut curve = Vec::with_capacity(LOADS.len());
+        for load in LOADS {
+            // More load never misses less: what says otherwise is chance.
+            least = least.max(self.spell(point.replicas, point.rate * load.min(USUAL), point.rate * load));
+            curve.push(MissPoint { load, share: least });
+            if least > ALL {
+                break;
+            }
+        }
+        curve
     }
 
     /// Share of requests that miss their targets in a spell of `rate` per replica, after a time at `usual`.

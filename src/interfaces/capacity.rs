@@ -65,9 +65,20 @@ pub struct LengthShape {
 pub struct CapacityCurve {
     /// By rising number of replicas, and never fewer requests per replica.
     pub points: Vec<CapacityPoint>,
-    /// What happens beside that rate, by rising load: the first below it, the last far above. Empty where unknown.
+    /// What happens beside those rates, by rising size. Empty where unknown.
     #[serde(default)]
-    pub misses: Vec<MissPoint>,
+    pub misses: Vec<MissCurve>,
+}
+
+/// What load does to requests in a pool of one size. Small pools are gentle: they miss a little long before and after
+/// their capacity. Large ones break.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MissCurve {
+    /// Replicas of the pool.
+    pub replicas: u32,
+    /// By rising load: the first below capacity, the last far above.
+    pub points: Vec<MissPoint>,
 }
 
 /// What a load that lasts about as long as a cold start does to requests.
@@ -182,15 +193,15 @@ impl CapacityCurve {
         self.interpolated(replicas, |point| point.in_flight)
     }
 
-    /// Share of requests that miss a target while the pool has `load` times its capacity to carry.
-    pub fn miss_share(&self, load: f64) -> f64 {
-        let Some(first) = self.misses.first() else { return if load > 1.0 { 1.0 } else { 0.0 } };
-        let Some(above) = self.misses.iter().position(|point| point.load >= load) else { return 1.0 };
-        if above == 0 {
-            return first.share * (load / first.load).max(0.0);
-        }
-        let (low, high) = (&self.misses[above - 1], &self.misses[above]);
-        low.share + (high.share - low.share) * (load - low.load) / (high.load - low.load).max(1e-9)
+    /// Share of requests that miss a target while a pool of `replicas` has `load` times its capacity to carry.
+    pub fn miss_share(&self, replicas: f64, load: f64) -> f64 {
+        let Some(above) = self.misses.iter().position(|curve| f64::from(curve.replicas) >= replicas) else {
+            return self.misses.last().map_or(f64::from(load > 1.0), |largest| largest.share(load));
+        };
+        let (low, high) = (&self.misses[above.saturating_sub(1)], &self.misses[above]);
+        let (from, to) = (f64::from(low.replicas).ln(), f64::from(high.replicas).ln());
+        let part = if to > from { ((replicas.max(1.0).ln() - from) / (to - from)).clamp(0.0, 1.0) } else { 1.0 };
+        low.share(load) + part * (high.share(load) - low.share(load))
     }
 
     /// Linear in the logarithm of the size; constant beyond the ends.
@@ -206,4 +217,22 @@ impl CapacityCurve {
         let share = if to > from { (replicas.ln() - from) / (to - from) } else { 1.0 };
         value(low) + share * (value(high) - value(low))
     }
+}
+
+impl MissCurve {
+    /// Share of requests that miss a target at `load` times the capacity: linear between the points, from nothing at no
+    /// load to everything at twice the last one.
+    pub fn share(&self, load: f64) -> f64 {
+        let Some(last) = self.points.last() else { return f64::from(load > 1.0) };
+        let ends = [MissPoint { load: 0.0, share: 0.0 }, MissPoint { load: 2.0 * last.load, share: 1.0 }];
+        let Some(above) = self.points.iter().position(|point| point.load >= load) else {
+            return between(last, &ends[1], load).min(1.0);
+        };
+        let low = above.checked_sub(1).map_or(&ends[0], |below| &self.points[below]);
+        between(low, &self.points[above], load).max(0.0)
+    }
+}
+
+fn between(low: &MissPoint, high: &MissPoint, load: f64) -> f64 {
+    low.share + (high.share - low.share) * (load - low.load) / (high.load - low.load).max(1e-9)
 }

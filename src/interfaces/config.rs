@@ -62,8 +62,8 @@ pub struct EngineOptions {
     pub percentile_capacity: bool,
     /// Capacity that grows with the pool, C(N); without it that of a pool of four, whatever the size.
     pub pooling: bool,
-    /// Headroom that follows the measured overloads; without it a constant of 1.2.
-    pub adaptive_headroom: bool,
+    /// The distribution of rates to come, learned from those that came; without it a constant headroom of 1.2.
+    pub outlook: bool,
     /// Memory of the last quarter of an hour's peak.
     pub peak_memory: bool,
     /// Requests in flight against those of a full replica, where arrivals cannot be seen.
@@ -84,7 +84,7 @@ impl Default for EngineOptions {
             slo: true,
             percentile_capacity: true,
             pooling: true,
-            adaptive_headroom: true,
+            outlook: true,
             peak_memory: true,
             in_flight: true,
             learning: true,

@@ -71,10 +71,14 @@ fn sound(signal: Signal<f64>) -> Signal<f64> {
 }
 
 /// The usual rate, or the recent one as far as it exceeds the usual by more than chance: one standard deviation of a
-/// Poisson count.
+/// Poisson count. What exceeds it by more than three is a trend and will go on for as long as it took to see; a jump looks
+/// the same at first, so no more than a quarter is put on it.
 fn surge(usual: f64, recent: Option<f64>) -> f64 {
+    const TREND: f64 = 3.0;
     let Some(recent) = recent else { return usual };
-    usual.max(recent - (recent / RECENT).sqrt())
+    let noise = (recent / RECENT).sqrt();
+    let trend = (recent - usual - TREND * noise).clamp(0.0, usual.max(0.0) / 4.0);
+    usual.max(recent - noise) + trend
 }
 
 /// The sum over replicas, scaled up to those that are ready but not measured, as old as its oldest part.

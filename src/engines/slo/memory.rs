@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{headroom::LoadMemory, lengths::LengthMemory, peaks::PeakMemory};
+use super::{lengths::LengthMemory, outlook::ArrivalHistory, peaks::PeakMemory};
 use crate::{
     estimation::Estimate,
     interfaces::{CapacityCurve, CapacityQuestion, Snapshot, VariantKey, as_list},
@@ -25,8 +25,8 @@ pub struct ModelMemory {
     pub outputs: LengthMemory,
     /// Recent peaks of the need.
     pub peaks: PeakMemory,
-    /// How loaded the ready replicas were; `None` before the first arrivals.
-    pub loads: Option<LoadMemory>,
+    /// Arrivals of the last hours.
+    pub arrivals: ArrivalHistory,
     /// Per variant.
     #[serde(with = "as_list")]
     pub variants: BTreeMap<VariantKey, VariantMemory>,

@@ -3,14 +3,15 @@
 //! 1. What arrives, waits and is in flight? (`demand`)
 //! 2. How fast do the replicas work, and what does a pool of N of them carry within the objective? (`learning`,
 //!    [`crate::estimation`], [`crate::capacity`])
-//! 3. How much more than that must be kept, by the overloads and peaks of the past? (`headroom`, `peaks`)
+//! 3. What may become of the arrivals by the time a replica asked for now serves, and how many replicas is that worth?
+//!    (`outlook`, `peaks`)
 //! 4. Which replicas carry that at the least cost, and what must stay until they are ready? (`plan`, `supply`)
 
 mod demand;
-mod headroom;
 mod learning;
 mod lengths;
 mod memory;
+mod outlook;
 mod peaks;
 mod plan;
 mod supply;
@@ -27,12 +28,12 @@ use crate::{
 use demand::Demand;
 use plan::Candidate;
 
-pub use headroom::LoadMemory;
 pub use lengths::LengthMemory;
 pub use memory::{ModelMemory, VariantMemory};
+pub use outlook::ArrivalHistory;
 pub use peaks::PeakMemory;
 
-/// Headroom where it does not follow the measurements.
+/// Headroom where there is no outlook.
 const CONSTANT_HEADROOM: f64 = 1.2;
 /// Pool size whose capacity holds for all where capacity does not grow with the pool.
 const CONSTANT_POOL: f64 = 4.0;
@@ -59,7 +60,7 @@ pub(super) fn consider(
     let subjects = subjects(&mut memory, snapshot, members, metrics, objective);
     let demand = demand::measure(members, metrics, known.unwrap_or(&ModelMetrics::default()), now, &snapshot.ages);
     let Some(subjects) = subjects else { return (Some(memory), None) };
-    let opinion = judge(&mut memory, snapshot, members, objective, &demand, &subjects, since.as_secs_f64());
+    let opinion = judge(&mut memory, snapshot, members, objective, &demand, &subjects);
     (Some(memory), opinion)
 }
 
@@ -145,16 +146,18 @@ fn judge(
     objective: &ServiceObjective,
     demand: &Demand,
     subjects: &[Option<Subject>],
-    seconds: f64,
 ) -> Option<Opinion> {
     let candidates = supply::candidates(members, subjects, snapshot);
     let ready: Vec<u32> = members.iter().map(|member| member.scale.ready).collect();
+    let set: Vec<u32> = candidates.iter().map(|candidate| candidate.spec).collect();
+    let reference = reference(&candidates, &ready)?.clone();
     let pool = Pool {
-        reference: reference(&candidates, &ready)?.clone(),
+        held: held(&candidates, &set, &reference),
+        reference,
         ready: ready.iter().map(|count| f64::from(*count)).sum(),
         carried: plan::capacity(&candidates, &ready),
     };
-    let need = need(memory, snapshot, 1.0 - objective.target_share, demand, &pool, seconds)?;
+    let need = need(memory, snapshot, 1.0 - objective.target_share, demand, &pool)?;
 
     let bounded =
         if is_new(memory, snapshot, &pool.reference) { supply::kept(candidates.clone()) } else { candidates.clone() };
@@ -189,11 +192,18 @@ struct Pool {
     ready: f64,
     /// Requests per second that they carry.
     carried: f64,
+    /// What is set, in replicas of the reference.
+    held: f64,
 }
 
 impl Pool {
     fn rate_per_replica(&self) -> f64 {
         self.reference.rate(self.ready.max(1.0))
+    }
+
+    /// Requests per second that a pool of so many replicas of the reference carries.
+    fn capacity(&self, replicas: f64) -> f64 {
+        replicas * self.reference.rate(replicas)
     }
 
     /// The rate at which as many requests are in flight.
@@ -209,34 +219,30 @@ struct Need {
     why: String,
 }
 
-fn need(
-    memory: &mut ModelMemory,
-    snapshot: &Snapshot,
-    allowed: f64,
-    demand: &Demand,
-    pool: &Pool,
-    seconds: f64,
-) -> Option<Need> {
+fn need(memory: &mut ModelMemory, snapshot: &Snapshot, allowed: f64, demand: &Demand, pool: &Pool) -> Option<Need> {
     // In flight is a stock, and noisy: it speaks only where arrivals cannot be seen.
     let by_flight = demand.in_flight.filter(|_| snapshot.engine.in_flight).map(|in_flight| pool.rate_of(in_flight));
     let arrivals = demand.arrivals.or(by_flight)?;
-    let loads = memory.loads.get_or_insert_with(|| LoadMemory::new(arrivals));
-    if pool.carried > 0.0 {
-        loads.observe(demand.rate(arrivals) / pool.carried, arrivals, seconds);
-    }
-    loads.choose(&pool.reference.curve, allowed);
-    let headroom = if snapshot.engine.adaptive_headroom { loads.headroom() } else { CONSTANT_HEADROOM };
-
-    let present = demand.rate(arrivals * headroom);
+    memory.arrivals.observe(snapshot.taken_at, arrivals);
+    let present = if snapshot.engine.outlook {
+        let outlook = memory.arrivals.outlook(demand.rate(arrivals));
+        let replicas = outlook.replicas(&pool.reference.curve, |replicas| pool.capacity(replicas), pool.held, allowed);
+        // A hair less than they carry: rounding must not ask for one more.
+        (pool.capacity(f64::from(replicas)) * 1e6 - 1.0).floor().max(0.0) / 1e6
+    } else {
+        demand.rate(arrivals * CONSTANT_HEADROOM)
+    };
     memory.peaks.observe(snapshot.taken_at, present);
-    let kept = memory.peaks.kept(snapshot.taken_at, snapshot.engine.peak_memory);
+    let kept = if snapshot.engine.peak_memory { memory.peaks.kept(snapshot.taken_at) } else { 0.0 };
     let why = if kept > present * 1.01 {
-        format!("{kept:.2} req/s were needed lately")
+        format!("{kept:.2} req/s were provided for lately")
     } else if demand.arrivals.is_none() {
         let in_flight = demand.in_flight.unwrap_or(0.0);
-        format!("{in_flight:.0} requests are in flight, as many as at {arrivals:.2} req/s, with headroom {headroom:.2}")
+        format!(
+            "{in_flight:.0} requests are in flight, as many as at {arrivals:.2} req/s; to provide for: {present:.2}"
+        )
     } else {
-        format!("{arrivals:.2} req/s arrive and {:.0} wait, with headroom {headroom:.2}", demand.waiting)
+        format!("{arrivals:.2} req/s arrive and {:.0} wait; to provide for: {present:.2}", demand.waiting)
     };
     Some(Need { rate: present.max(kept), why })
 }
@@ -257,6 +263,13 @@ fn reference<'a>(candidates: &'a [Candidate], ready: &[u32]) -> Option<&'a Candi
     let usable = candidates.iter().zip(ready).filter(|(candidate, _)| candidate.rate(CONSTANT_POOL) > 0.0);
     // Of equals the first, so that the order of variants does not matter beyond their names.
     usable.rev().max_by(|a, b| weight(a).total_cmp(&weight(b))).map(|(candidate, _)| candidate)
+}
+
+/// As many of `reference` carry what `set` carries in a pool of the same size.
+fn held(candidates: &[Candidate], set: &[u32], reference: &Candidate) -> f64 {
+    let size = set.iter().map(|count| f64::from(*count)).sum::<f64>().max(1.0);
+    // A little more than it comes to: rounding must not lose one.
+    plan::capacity(candidates, set) / reference.rate(size).max(1e-9) + 1e-6
 }
 
 fn keyed(members: &[Member<'_>], replicas: &[u32]) -> BTreeMap<VariantKey, u32> {

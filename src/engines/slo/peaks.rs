@@ -1,7 +1,7 @@
 //! Memory of recent peaks of the need.
 //!
 //! Load that has just been there comes back: keeping part of the last quarter of an hour's peak is worth more than any
-//! forecast on bursty traces. It is also the hysteresis: what was needed lately is not given up for a lull.
+//! forecast on bursty traces.
 
 use std::time::Duration;
 
@@ -12,11 +12,9 @@ use crate::interfaces::age;
 
 /// Length of a bucket.
 const BUCKET: Duration = Duration::from_secs(30);
-/// So old a peak is still kept whole: shorter than that, a need is part of the present.
-const WHOLE: Duration = Duration::from_secs(300);
-/// So old a peak is kept in part.
-const PART: Duration = Duration::from_secs(900);
-/// The part.
+/// So long a peak is remembered.
+const LENGTH: Duration = Duration::from_secs(900);
+/// The part of it that is kept.
 const SHARE: f64 = 0.7;
 
 /// Greatest need per half minute, oldest first.
@@ -29,20 +27,16 @@ pub struct PeakMemory {
 impl PeakMemory {
     /// Remembers what is needed now.
     pub(super) fn observe(&mut self, now: Timestamp, need: f64) {
-        self.buckets.retain(|(began, _)| age(now, *began) <= PART + BUCKET);
+        self.buckets.retain(|(began, _)| age(now, *began) <= LENGTH);
         match self.buckets.last_mut() {
             Some((began, peak)) if age(now, *began) < BUCKET => *peak = peak.max(need),
             _ => self.buckets.push((now, need)),
         }
     }
 
-    /// What to keep for the sake of the past: recent peaks in whole, `part` says whether older ones in part.
-    pub(super) fn kept(&self, now: Timestamp, part: bool) -> f64 {
-        let share = |began: Timestamp| match age(now, began) {
-            age if age <= WHOLE + BUCKET => 1.0,
-            age if age <= PART && part => SHARE,
-            _ => 0.0,
-        };
-        self.buckets.iter().map(|(began, peak)| peak * share(*began)).fold(0.0, f64::max)
+    /// What to keep for the sake of the past.
+    pub(super) fn kept(&self, now: Timestamp) -> f64 {
+        let recent = self.buckets.iter().filter(|(began, _)| age(now, *began) <= LENGTH);
+        recent.map(|(_, peak)| peak * SHARE).fold(0.0, f64::max)
     }
 }

@@ -1,0 +1,241 @@
+//! What a replica asked for now will meet, and how many replicas that is worth.
+//!
+//! A replica asked for now serves one cold start later, and one given up now would be missed for as long. So the engine
+//! remembers the arrivals of the last hours and asks them: from where arrivals are now, where did they go within that time?
+//! The answer is a distribution of rates to come: wide where the workload is violent, narrow where it is calm. Of every size
+//! of the pool the capacity curve tells what share of these requests would miss; taken is the size at which replicas and
+//! misses together cost least (a newsvendor problem). So a replica is kept where it saves many requests, and not where it
+//! saves few: the few misses that an objective allows fall where avoiding them would be dearest.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::interfaces::{CapacityCurve, age};
+
+/// A replica that saves at least a quarter of its own capacity from missing is worth its cost. With [`MOST_MISSED`] it keeps
+/// the target on every trace of `scenarios/` but one, whatever the model and the shape of the load.
+const PRICE: f64 = 4.0;
+/// No plan expects more misses than this many times the share that the objective allows: not all that is to be feared comes
+/// true, because replicas are given up late.
+const MOST_MISSED: f64 = 3.0;
+/// A replica that is there is given up only where it would not be worth this much more: a replica that comes and goes with
+/// the noise costs a cold start each time.
+const RELUCTANCE: f64 = 2.0;
+/// Between two remembered rates.
+const STEP: Duration = Duration::from_secs(30);
+/// Steps from asking to serving: a cold start of two minutes, and the time to notice.
+const AHEAD: usize = 5;
+/// Steps remembered: four hours.
+const KEPT: usize = 480;
+/// Rates are kept as thousandths of their natural logarithm.
+const RESOLUTION: f64 = 1000.0;
+/// A step of which nothing is known.
+const UNKNOWN: i16 = i16::MIN;
+/// How far from the present rate a remembered one may be to tell something of it, in the logarithm.
+const ALIKE: f64 = 0.33;
+/// Width of a bin of rates to come, in the logarithm, and bins on either side of the present rate.
+const WIDTH: f64 = 0.08;
+const REACH: usize = 40;
+/// What is supposed before anything is remembered: so many observations, normally distributed with this deviation.
+const SUPPOSED: (f64, f64) = (10.0, 0.12);
+/// No pool is larger.
+const MOST: u32 = 100_000;
+
+/// Arrivals of the last hours, one rate per half minute.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ArrivalHistory {
+    /// Oldest first.
+    rates: Vec<i16>,
+    /// Time of the newest.
+    until: Option<Timestamp>,
+}
+
+impl ArrivalHistory {
+    /// Remembers the rate of requests per second at `now`.
+    pub(super) fn observe(&mut self, now: Timestamp, rate: f64) {
+        let Some(until) = self.until else { return self.begin(now, rate) };
+        let steps = (age(now, until).as_secs_f64() / STEP.as_secs_f64()) as usize;
+        if steps > KEPT {
+            return self.begin(now, rate);
+        }
+        if steps > 0 {
+            // What fell between is not known.
+            self.rates.extend(std::iter::repeat_n(UNKNOWN, steps - 1));
+            self.rates.push(quantised(rate));
+            self.rates.drain(..self.rates.len().saturating_sub(KEPT));
+            self.until = Some(until + STEP * steps as u32);
+        }
+    }
+
+    fn begin(&mut self, now: Timestamp, rate: f64) {
+        self.rates = vec![quantised(rate)];
+        self.until = Some(now);
+    }
+
+    /// The rates that `rate` may turn into by the time a replica asked for now serves.
+    pub(super) fn outlook(&self, rate: f64) -> Outlook {
+        let present = quantised(rate);
+        let mut weights = supposed();
+        let pairs = self.rates.iter().zip(self.rates.iter().skip(AHEAD));
+        for (&then, &later) in pairs.filter(|(then, later)| **then != UNKNOWN && **later != UNKNOWN) {
+            let apart = f64::from(then.abs_diff(present)) / RESOLUTION / ALIKE;
+            if apart < 1.0 {
+                let moved = (f64::from(later) - f64::from(then)) / RESOLUTION / WIDTH;
+                let bin = (moved.round() + REACH as f64).clamp(0.0, 2.0 * REACH as f64) as usize;
+                weights[bin] += 1.0 - apart * apart;
+            }
+        }
+        let total: f64 = weights.iter().sum();
+        let rates = weights.iter().enumerate().filter(|(_, weight)| **weight > 1e-3 * total);
+        let rate_of = |bin: usize| rate * ((bin as f64 - REACH as f64) * WIDTH).exp();
+        Outlook { rates: rates.map(|(bin, weight)| (rate_of(bin), weight / total)).collect() }
+    }
+}
+
+fn quantised(rate: f64) -> i16 {
+    (rate.clamp(1e-6, 1e9).ln() * RESOLUTION).round() as i16
+}
+
+fn supposed() -> [f64; 2 * REACH + 1] {
+    let (count, deviation) = SUPPOSED;
+    let scale = count * WIDTH / (deviation * std::f64::consts::TAU.sqrt());
+    std::array::from_fn(|bin| {
+        let z = (bin as f64 - REACH as f64) * WIDTH / deviation;
+        scale * (-z * z / 2.0).exp()
+    })
+}
+
+/// Rates to come, each with its probability.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Outlook {
+    rates: Vec<(f64, f64)>,
+}
+
+impl Outlook {
+    /// The number of replicas at which they and the requests that miss cost least, where a pool of n carries
+    /// `capacity(n)` and `held` replicas are set, and a share of `allowed` requests may miss.
+    pub(super) fn replicas(
+        &self,
+        curve: &CapacityCurve,
+        capacity: impl Fn(f64) -> f64,
+        held: f64,
+        allowed: f64,
+    ) -> u32 {
+        let wanted = self.cheapest(curve, &capacity, PRICE, allowed);
+        let held = held.max(0.0) as u32;
+        if wanted >= held {
+            return wanted;
+        }
+        held.min(self.cheapest(curve, &capacity, PRICE * RELUCTANCE, allowed / RELUCTANCE)).max(wanted)
+    }
+
+    fn cheapest(&self, curve: &CapacityCurve, capacity: &impl Fn(f64) -> f64, price: f64, allowed: f64) -> u32 {
+        let arriving: f64 = self.rates.iter().map(|(rate, share)| rate * share).sum();
+        let (mut best, mut least) = (1, f64::INFINITY);
+        let mut replicas = 1_u32;
+        while replicas <= MOST && f64::from(replicas) < least {
+            let size = f64::from(replicas);
+            let carried = capacity(size);
+            if !(carried > 0.0) {
+                return 1;
+            }
+            let missed = self.missed(curve, size, carried);
+            let cost = size + price * missed * size / carried;
+            if cost < least && missed <= MOST_MISSED * allowed * arriving {
+                (best, least) = (replicas, cost);
+            }
+            // In hundreds of replicas one more or less is not worth the look.
+            replicas += 1 + replicas / 64;
+        }
+        best
+    }
+
+    /// Requests per second that miss in a pool of `size` replicas that carries `carried`.
+    fn missed(&self, curve: &CapacityCurve, size: f64, carried: f64) -> f64 {
+        self.rates.iter().map(|(rate, share)| share * rate * curve.miss_share(size, rate / carried)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interfaces::{CapacityPoint, MissCurve, MissPoint};
+
+    fn at(step: usize) -> Timestamp {
+        Timestamp::UNIX_EPOCH + STEP * step as u32
+    }
+
+    /// Replicas that carry 10 requests per second each and miss everything at a tenth more.
+    fn curve() -> CapacityCurve {
+        let points = [(0.8, 0.0), (1.0, 0.01), (1.1, 1.0)].map(|(load, share)| MissPoint { load, share });
+        CapacityCurve {
+            points: vec![CapacityPoint { replicas: 1, rate: 10.0, in_flight: 10.0 }],
+            misses: vec![MissCurve { replicas: 1, points: points.to_vec() }],
+        }
+    }
+
+    fn replicas(history: &ArrivalHistory, rate: f64) -> u32 {
+        history.outlook(rate).replicas(&curve(), |replicas| 10.0 * replicas, 0.0, 0.01)
+    }
+
+    fn history(rate: impl Fn(usize) -> f64) -> ArrivalHistory {
+        let mut history = ArrivalHistory::default();
+        (0..400).for_each(|step| history.observe(at(step), rate(step)));
+        history
+    }
+
+    #[test]
+    fn a_calm_past_needs_less_reserve_than_none_and_a_violent_one_more() {
+        let calm = replicas(&history(|_| 50.0), 50.0);
+        let unknown = replicas(&ArrivalHistory::default(), 50.0);
+        let violent = replicas(&history(|step| if step / 6 % 2 == 0 { 50.0 } else { 90.0 }), 50.0);
+        assert!(calm <= unknown && unknown < violent && violent <= 10, "{calm} {unknown} {violent}");
+    }
+
+    #[test]
+    fn what_bursts_went_to_is_kept_between_them_and_not_multiplied_in_them() {
+        let bursts = history(|step| if step % 16 < 3 { 80.0 } else { 20.0 });
+        let (between, within) = (replicas(&bursts, 20.0), replicas(&bursts, 80.0));
+        assert!((8..=10).contains(&between) && (8..=10).contains(&within), "{between} {within}");
+    }
+
+    #[test]
+    fn a_replica_is_not_worth_the_few_requests_that_it_would_save() {
+        // Less than one part in a hundred of the time the rate doubles.
+        let rare = history(|step| if step % 400 < 3 { 100.0 } else { 50.0 });
+        assert!(replicas(&rare, 50.0) < 10);
+    }
+
+    #[test]
+    fn what_is_there_stays_while_the_doubt_lasts() {
+        let history = history(|_| 50.0);
+        let wanted = replicas(&history, 50.0);
+        let with = |held| history.outlook(50.0).replicas(&curve(), |replicas| 10.0 * replicas, held, 0.01);
+        assert_eq!(with(1.0), wanted);
+        assert!(with(40.0) >= wanted && with(40.0) < 10);
+    }
+
+    #[test]
+    fn a_gap_is_unknown_and_a_long_one_ends_the_memory() {
+        let mut history = history(|_| 50.0);
+        history.observe(at(410), 500.0);
+        assert_eq!(history.rates.iter().filter(|rate| **rate == UNKNOWN).count(), 10);
+        assert_eq!(history.rates.len(), 411);
+        history.observe(at(410), 700.0);
+        history.observe(at(409), 900.0);
+        assert_eq!(history.rates.last(), Some(&quantised(500.0)), "each moment counts once, in order");
+        history.observe(at(410 + KEPT + 1), 50.0);
+        assert_eq!(history.rates.len(), 1);
+    }
+
+    #[test]
+    fn probabilities_add_up_and_the_present_is_in_the_middle() {
+        let outlook = history(|_| 50.0).outlook(50.0);
+        let total: f64 = outlook.rates.iter().map(|(_, share)| share).sum();
+        let mean: f64 = outlook.rates.iter().map(|(rate, share)| rate * share).sum();
+        assert!((total - 1.0).abs() < 0.01 && (mean / 50.0 - 1.0).abs() < 0.02, "{total} {mean}");
+    }
+}
