@@ -166,7 +166,8 @@ fn cap_together(roster: &Roster<'_>, groups: &[Group<'_>], order: &Override, dec
             continue;
         }
         let excess = ((total - cap) / each - 1e-9).ceil() as u32;
-        let kept = replicas.saturating_sub(excess).max(subject.bounds.range().min.min(replicas));
+        let range = subject.bounds.range();
+        let kept = replicas.saturating_sub(excess).max(range.min.min(replicas)).min(range.max.unwrap_or(u32::MAX));
         if kept < replicas {
             total -= each * f64::from(replicas - kept);
             subject.set(&mut decisions[place], kept, order, limit(order));

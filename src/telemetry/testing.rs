@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, Once, PoisonError},
 };
 
 use tracing::{level_filters::LevelFilter, subscriber::DefaultGuard};
@@ -10,6 +10,13 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// Captures everything that this thread logs until the result is dropped.
 pub fn capture() -> Capture {
+    // Whether a log statement is of interest is remembered for all threads. Without a subscriber that wants all, a thread
+    // that captures nothing may come to a statement first and have it forgotten for those that do.
+    static WANT_ALL: Once = Once::new();
+    WANT_ALL.call_once(|| {
+        // Another subscriber for the whole process wants what it wants.
+        let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry());
+    });
     let buffer = Buffer::default();
     let subscriber = tracing_subscriber::fmt()
         .with_writer(buffer.clone())

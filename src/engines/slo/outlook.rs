@@ -139,7 +139,7 @@ impl Outlook {
         while replicas <= MOST && f64::from(replicas) < least {
             let size = f64::from(replicas);
             let carried = capacity(size);
-            if !(carried > 0.0) {
+            if carried.is_nan() || carried <= 0.0 {
                 return 1;
             }
             let missed = self.missed(curve, size, carried);
