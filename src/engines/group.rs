@@ -207,10 +207,13 @@ pub(super) fn total(counts: impl Iterator<Item = u32>) -> u32 {
     counts.fold(0, u32::saturating_add)
 }
 
-/// What may be decided on: fresh, finite and not negative. Whatever else a source says is missing.
+/// What is larger counts nothing that there is: sums over any number of replicas stay finite.
+const MOST: f64 = 1e15;
+
+/// What may be decided on: fresh, not negative, and of this world. Whatever else a source says is missing.
 pub(super) fn usable(signal: Signal<f64>, now: Timestamp, max_age: Duration) -> Signal<f64> {
     match signal.fresh(now, max_age) {
-        Signal::Present { value, .. } if !(value.is_finite() && value >= 0.0) => Signal::Missing,
+        Signal::Present { value, .. } if !(0.0..=MOST).contains(&value) => Signal::Missing,
         other => other,
     }
 }

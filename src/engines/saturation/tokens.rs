@@ -13,7 +13,7 @@ use super::{Saturation, percent, restraint};
 use crate::{
     engines::{
         arbitration::Opinion,
-        group::{Case, Member, total},
+        group::{Case, Member, total, usable},
         roster::Roster,
     },
     interfaces::{
@@ -118,8 +118,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn fresh(&self, signal: Signal<f64>) -> Option<f64> {
-        let fresh = signal.fresh(self.snapshot.taken_at, self.snapshot.ages.signal);
-        fresh.value().copied().filter(|value| value.is_finite() && *value >= 0.0)
+        usable(signal, self.snapshot.taken_at, self.snapshot.ages.signal).value().copied()
     }
 
     /// The tokens of one variant. An instance that cannot be measured leaves its whole pod out, and ready replicas that
@@ -170,9 +169,10 @@ impl Reader<'_> {
         }
         match self.lengths(replica) {
             Some((prompt, output)) => Some(waiting_tokens(queue, prompt, output, role)),
-            None => {
-                self.fresh(replica.running).filter(|running| *running > 0.0).map(|running| queue * in_use / running)
-            }
+            None => self
+                .fresh(replica.running)
+                .filter(|running| *running > 0.0)
+                .map(|running| queue * in_use / running.max(1.0)),
         }
     }
 
