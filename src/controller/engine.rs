@@ -64,9 +64,6 @@ pub struct Fault {
 impl Publication {
     /// Namespace and name of the object.
     pub fn key(&self) -> VariantKey {
-        if let Some(decision) = &self.decision {
-            return decision.variant.clone();
-        }
         VariantKey::new(self.object.namespace().unwrap_or_default(), self.object.name_any())
     }
 }

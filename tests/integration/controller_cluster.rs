@@ -92,7 +92,7 @@ async fn what_is_published_becomes_the_status_and_an_event() {
     });
     let object = timeout(PATIENCE, written).await.expect("written in time").unwrap().unwrap();
     let status = object.status.as_ref().unwrap();
-    assert_eq!(status.conditions.len(), 4);
+    assert_eq!(status.conditions.len(), 5);
     assert_eq!(object.metadata.generation, Some(1), "a status write is no edit");
     assert_eq!(status.conditions[0].observed_generation, Some(1));
 

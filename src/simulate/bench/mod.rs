@@ -8,6 +8,7 @@ mod suite;
 
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::Args;
 
 pub(super) use self::known::Known;
@@ -43,7 +44,7 @@ pub struct BenchDecisionsArgs {
     /// Where the overview plot goes.
     #[arg(long, value_name = "FILE.svg")]
     pub plot: Option<PathBuf>,
-    /// Where the results go as JSON.
+    /// Where the results go as JSON. Of what is there, results that this run does not make anew stay.
     #[arg(long, value_name = "FILE.json")]
     pub results: Option<PathBuf>,
 }
@@ -69,7 +70,33 @@ pub fn run(args: &BenchDecisionsArgs) -> anyhow::Result<()> {
     }
     let entries =
         if args.seeds == 0 { Vec::new() } else { suite::run(&scenarios, &known, &args.policies, args.seeds)? };
-    publish(args, &scenarios, &known, &entries)
+    let scenarios = suite::scenarios(&args.scenarios)?;
+    publish(args, &scenarios, &known, &beside_kept(args, &scenarios, &known, entries)?)
+}
+
+/// `entries`, after those of the results' file that are older: ours first, as they were.
+fn beside_kept(
+    args: &BenchDecisionsArgs,
+    scenarios: &[Scenario],
+    known: &Known,
+    mut entries: Vec<Entry>,
+) -> anyhow::Result<Vec<Entry>> {
+    let Some(file) = args.results.as_ref().filter(|file| file.exists()) else { return Ok(entries) };
+    let text = std::fs::read_to_string(file)?;
+    let mut all: Vec<Entry> = serde_json::from_str(&text)
+        .with_context(|| format!("{} holds no results: remove it to begin anew", file.display()))?;
+    for kept in &mut all {
+        let is_same = |entry: &Entry| (&entry.scenario, &entry.policy) == (&kept.scenario, &kept.policy);
+        match (entries.iter().position(is_same), scenarios.iter().find(|scenario| scenario.name == kept.scenario)) {
+            (Some(newer), _) => *kept = entries.remove(newer),
+            // The best-known plan may have changed since.
+            (None, Some(scenario)) => kept.rate(scenario, known),
+            (None, None) => {}
+        }
+    }
+    all.retain(|entry| scenarios.iter().any(|scenario| scenario.name == entry.scenario));
+    all.extend(entries);
+    Ok(all)
 }
 
 fn publish(args: &BenchDecisionsArgs, scenarios: &[Scenario], known: &Known, entries: &[Entry]) -> anyhow::Result<()> {

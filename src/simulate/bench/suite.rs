@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context;
 use indicatif::ProgressBar;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     known::Known,
@@ -26,7 +26,7 @@ use crate::simulate::{
 const SEEDS_OF_RIVALS: u64 = 3;
 
 /// One policy on one scenario over all seeds.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::simulate) struct Entry {
     pub(in crate::simulate) scenario: String,
@@ -40,8 +40,16 @@ pub(in crate::simulate) struct Entry {
     pub(in crate::simulate) scale_actions: f64,
 }
 
+impl Entry {
+    /// Compares the cost with the best plan that is known of `scenario`.
+    pub(super) fn rate(&mut self, scenario: &Scenario, known: &Known) {
+        let best = known.of(scenario).map(|searched| searched.best_known.cost).filter(|cost| *cost > 0.0);
+        self.cost_ratio = best.map(|best| self.cost.mean / best);
+    }
+}
+
 /// A mean over seeds with the half width of its 95 % confidence interval (Student's t).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::simulate) struct Estimate {
     pub(in crate::simulate) mean: f64,
@@ -174,17 +182,17 @@ fn one(job: &Job<'_>) -> anyhow::Result<Result3> {
 
 fn entry(job: &Job<'_>, results: &[Result3], known: &Known) -> Entry {
     let of = |part: fn(&Result3) -> f64| Estimate::of(&results.iter().map(part).collect::<Vec<_>>());
-    let cost = of(|result| result.2);
-    let best = known.of(job.scenario).map(|searched| searched.best_known.cost).filter(|cost| *cost > 0.0);
-    Entry {
+    let mut entry = Entry {
         scenario: job.scenario.name.clone(),
         policy: job.label.clone(),
         attainment: of(|result| result.0),
         attainment_after_learning: of(|result| result.1),
-        cost_ratio: best.map(|best| cost.mean / best),
-        cost,
+        cost: of(|result| result.2),
+        cost_ratio: None,
         scale_actions: of(|result| result.3).mean,
-    }
+    };
+    entry.rate(job.scenario, known);
+    entry
 }
 
 #[cfg(test)]
