@@ -27,7 +27,10 @@ pub fn approximated(question: &CapacityQuestion) -> CapacityCurve {
 
 /// The rate per replica at which the mean request meets its targets.
 pub(super) fn mean_value(question: &CapacityQuestion) -> f64 {
-    let means = Means::of(question);
+    greatest_rate(question, &Means::of(question))
+}
+
+fn greatest_rate(question: &CapacityQuestion, means: &Means) -> f64 {
     let latency = means.latency;
     // At rate λ and latency x per token, λ·outputs·x sequences decode and λ·prompts·x tokens are prefilled per iteration:
     // x = base + λ·x·(outputs·(sequence + context·kv) + prompts·prefill).
@@ -43,10 +46,8 @@ pub(super) fn mean_value(question: &CapacityQuestion) -> f64 {
 
 /// What capacity is multiplied by when mean lengths are these instead of the question's, by mean values.
 pub fn drift_factor(question: &CapacityQuestion, prompts: f64, outputs: f64) -> f64 {
-    let mut drifted = question.clone();
-    drifted.prompts.mean = prompts.max(1.0) as u32;
-    drifted.outputs.mean = outputs.max(1.0) as u32;
-    let (before, after) = (mean_value(question), mean_value(&drifted));
+    let drifted = Means::with_lengths(question, prompts.max(1.0) as u32, outputs.max(1.0) as u32);
+    let (before, after) = (mean_value(question), greatest_rate(question, &drifted));
     if before > 0.0 && after > 0.0 { (after / before).clamp(0.5, 2.0) } else { 1.0 }
 }
 
@@ -75,9 +76,14 @@ struct Means {
 
 impl Means {
     fn of(question: &CapacityQuestion) -> Self {
+        Self::with_lengths(question, question.prompts.mean, question.outputs.mean)
+    }
+
+    /// With these mean lengths in place of the question's.
+    fn with_lengths(question: &CapacityQuestion, prompts: u32, outputs: u32) -> Self {
         let service = &question.service;
         let seconds = |picoseconds: u64| picoseconds as f64 * 1e-12;
-        let (prompts, outputs) = (f64::from(question.prompts.mean), f64::from(question.outputs.mean));
+        let (prompts, outputs) = (f64::from(prompts), f64::from(outputs));
         let base = seconds(service.base);
         // Without a target per token, the first token's leaves room for as many iterations as prompts take.
         let latency = question.inter_token_latency_us.map_or_else(

@@ -1,6 +1,6 @@
 //! The variants that compete for one model's load, with what the snapshot and the state say of each.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
@@ -11,8 +11,9 @@ use super::{
     saturation, slo,
 };
 use crate::interfaces::{
-    Decision, Growth, Outcome, ReplicaMetrics, Role, SaturationLevel, SaturationScalingConfig, ScaleObservation,
-    Signal, Snapshot, TargetObservation, VariantDecision, VariantKey, VariantObservation, Withheld, WithheldKind, age,
+    Decision, Growth, Outcome, PerformanceSignals, ReplicaMetrics, Role, SaturationLevel, SaturationScalingConfig,
+    ScaleObservation, Signal, Snapshot, TargetObservation, VariantDecision, VariantKey, VariantObservation, Withheld,
+    WithheldKind, age,
 };
 
 /// What was decided on one group.
@@ -51,8 +52,9 @@ pub(super) fn decide(roster: &Roster<'_>, group: &Group<'_>, ceilings: &Ceilings
     let objective = group.objective.filter(|_| snapshot.engine.slo && group.config.upstream.is_none());
     let (memory, slo) = match objective.filter(|_| group.role == Role::Both) {
         Some(objective) => {
-            let metrics = fresh_metrics(&members, snapshot.taken_at, snapshot.ages.signal);
-            slo::consider(snapshot, &members, &metrics, objective, group.known, group.remembered)
+            let instances = instances(&members, snapshot.taken_at, snapshot.ages.signal);
+            let world = slo::World { snapshot, curves: &roster.curves, objective, known: group.known };
+            slo::consider(&world, &members, &instances, group.remembered)
         }
         None => (None, None),
     };
@@ -218,20 +220,38 @@ pub(super) fn usable(signal: Signal<f64>, now: Timestamp, max_age: Duration) -> 
     }
 }
 
-/// Replicas of all members with every signal that is too old, or not a number, turned into a missing one.
-fn fresh_metrics(members: &[Member<'_>], now: Timestamp, max_age: Duration) -> Vec<ReplicaMetrics> {
-    members
-        .iter()
-        .flat_map(|member| &member.observation.replicas)
-        .map(|replica| ReplicaMetrics {
-            kv_cache_usage: usable(replica.kv_cache_usage, now, max_age),
-            queue_length: usable(replica.queue_length, now, max_age),
-            running: usable(replica.running, now, max_age),
-            request_rate: usable(replica.request_rate, now, max_age),
-            kv_cache_tokens: usable(replica.kv_cache_tokens, now, max_age),
-            ..replica.clone()
-        })
-        .collect()
+/// An engine instance as the SLO engine sees it: a signal that is too old, or not a number, is missing.
+pub(super) struct Instance<'a> {
+    /// Its pod: instances of one pod, and only those, have the same number.
+    pub(super) pod: usize,
+    pub(super) variant: Option<&'a VariantKey>,
+    pub(super) running: Signal<f64>,
+    pub(super) request_rate: Signal<f64>,
+    pub(super) kv_cache_tokens: Signal<f64>,
+    pub(super) performance: &'a PerformanceSignals,
+}
+
+/// The instances of all members, one after the other.
+fn instances<'a>(members: &[Member<'a>], now: Timestamp, max_age: Duration) -> Vec<Instance<'a>> {
+    let replicas = || members.iter().flat_map(|member| &member.observation.replicas);
+    let mut instances = Vec::with_capacity(replicas().count());
+    instances.extend(replicas().map(|replica| Instance {
+        pod: 0,
+        variant: replica.variant.as_ref(),
+        running: usable(replica.running, now, max_age),
+        request_rate: usable(replica.request_rate, now, max_age),
+        kv_cache_tokens: usable(replica.kv_cache_tokens, now, max_age),
+        performance: &replica.performance,
+    }));
+    let mut by_pod: Vec<(&Arc<str>, usize)> = Vec::with_capacity(instances.len());
+    by_pod.extend(replicas().enumerate().map(|(index, replica)| (&replica.pod, index)));
+    by_pod.sort_by_key(|(pod, _)| *pod);
+    for (number, same) in by_pod.chunk_by(|(pod, _), (next, _)| pod == next).enumerate() {
+        for (_, index) in same {
+            instances[*index].pod = number;
+        }
+    }
+    instances
 }
 
 /// A decision on `observation`.

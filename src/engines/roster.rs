@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{ModelMemory, State, VariantState, bounds::EffectiveBounds};
+use super::{ModelMemory, State, VariantState, bounds::EffectiveBounds, slo::Curves};
 use crate::interfaces::{
     Decision, ModelKey, ModelMetrics, Role, SaturationScalingConfig, ScaleObservation, ServiceObjective, Snapshot,
     TargetObservation, VariantObservation,
@@ -19,6 +19,7 @@ pub(super) struct Roster<'a> {
     pub(super) entries: Vec<Entry<'a>>,
     /// In the order of models, and of roles within a model.
     pub(super) groups: Vec<Group<'a>>,
+    pub(super) curves: Curves<'a>,
 }
 
 /// One variant.
@@ -55,7 +56,7 @@ impl<'a> Roster<'a> {
             })
             .collect();
         let groups = groups(&entries, state, snapshot);
-        Self { state, snapshot, entries, groups }
+        Self { state, snapshot, entries, groups, curves: Curves::of(snapshot) }
     }
 
     /// The groups of each model together.
@@ -83,12 +84,20 @@ impl<'a> Entry<'a> {
 }
 
 fn groups<'a>(entries: &[Entry<'a>], state: &'a State, snapshot: &'a Snapshot) -> Vec<Group<'a>> {
-    let mut places: HashMap<(&ModelKey, Role), Vec<usize>> = HashMap::new();
-    for (place, entry) in entries.iter().enumerate() {
-        let variant = &entry.observation.variant;
-        places.entry((&variant.model, variant.role)).or_default().push(place);
+    let of = |entry: &Entry<'a>| (&entry.observation.variant.model, entry.observation.variant.role);
+    let mut sorted: Vec<((&'a ModelKey, Role), Vec<usize>)> = Vec::new();
+    let mut known: HashMap<(&ModelKey, Role), usize> = HashMap::new();
+    let mut place = 0;
+    // Names of one model's variants often begin alike, and so they stand together.
+    for alike in entries.chunk_by(|one, next| of(one) == of(next)) {
+        let subject = of(&alike[0]);
+        let index = *known.entry(subject).or_insert(sorted.len());
+        if index == sorted.len() {
+            sorted.push((subject, Vec::with_capacity(alike.len())));
+        }
+        sorted[index].1.extend(place..place + alike.len());
+        place += alike.len();
     }
-    let mut sorted: Vec<((&'a ModelKey, Role), Vec<usize>)> = places.into_iter().collect();
     sorted.sort_by(|a, b| a.0.cmp(&b.0));
 
     let known: BTreeMap<&ModelKey, &ModelMetrics> =

@@ -27,7 +27,7 @@ pub struct CapacityQuestion {
 }
 
 /// [`ServiceProfile`] in whole picoseconds with three significant digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceTimes {
     /// Fixed time of an iteration.
@@ -112,13 +112,23 @@ impl CapacityQuestion {
         outputs: &LengthDistribution,
         objective: &ServiceObjective,
     ) -> Option<Self> {
+        Self::of_requests(prompts, outputs, objective)
+            .map(|question| Self { service: ServiceTimes::new(profile), ..question })
+    }
+
+    /// The question as far as it is the same for all replicas: of no service times yet.
+    pub fn of_requests(
+        prompts: &LengthDistribution,
+        outputs: &LengthDistribution,
+        objective: &ServiceObjective,
+    ) -> Option<Self> {
         let time_to_first_token_ms = objective.time_to_first_token.map(|seconds| (seconds * 1e3).round() as u32);
         let inter_token_latency_us = objective.inter_token_latency.map(|seconds| (seconds * 1e6).round() as u32);
         if time_to_first_token_ms.is_none() && inter_token_latency_us.is_none() {
             return None;
         }
         Some(Self {
-            service: ServiceTimes::new(profile),
+            service: ServiceTimes::default(),
             prompts: LengthShape::new(prompts)?,
             outputs: LengthShape::new(outputs)?,
             time_to_first_token_ms,
@@ -195,13 +205,21 @@ impl CapacityCurve {
 
     /// Share of requests that miss a target while a pool of `replicas` has `load` times its capacity to carry.
     pub fn miss_share(&self, replicas: f64, load: f64) -> f64 {
+        self.misses_of(replicas).share(load)
+    }
+
+    /// What load does to requests in a pool of `replicas`, for those who ask of many loads.
+    pub fn misses_of(&self, replicas: f64) -> PoolMisses<'_> {
         let Some(above) = self.misses.iter().position(|curve| f64::from(curve.replicas) >= replicas) else {
-            return self.misses.last().map_or(f64::from(load > 1.0), |largest| largest.share(load));
+            return PoolMisses { low: self.misses.last(), high: None };
         };
-        let (low, high) = (&self.misses[above.saturating_sub(1)], &self.misses[above]);
+        let high = &self.misses[above];
+        let Some(low) = above.checked_sub(1).map(|below| &self.misses[below]) else {
+            return PoolMisses { low: Some(high), high: None };
+        };
         let (from, to) = (f64::from(low.replicas).ln(), f64::from(high.replicas).ln());
         let part = if to > from { ((replicas.max(1.0).ln() - from) / (to - from)).clamp(0.0, 1.0) } else { 1.0 };
-        low.share(load) + part * (high.share(load) - low.share(load))
+        PoolMisses { low: Some(low), high: Some((high, part)) }
     }
 
     /// Linear in the logarithm of the size; constant beyond the ends.
@@ -216,6 +234,23 @@ impl CapacityCurve {
         let (from, to) = (f64::from(low.replicas).ln(), f64::from(high.replicas).ln());
         let share = if to > from { (replicas.ln() - from) / (to - from) } else { 1.0 };
         value(low) + share * (value(high) - value(low))
+    }
+}
+
+/// What load does to requests in a pool of one size, between the sizes that are known.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolMisses<'a> {
+    /// `None` where nothing is known.
+    low: Option<&'a MissCurve>,
+    /// How far towards this one it lies.
+    high: Option<(&'a MissCurve, f64)>,
+}
+
+impl PoolMisses<'_> {
+    /// Share of requests that miss a target at `load` times the capacity.
+    pub fn share(&self, load: f64) -> f64 {
+        let Some(low) = self.low.map(|curve| curve.share(load)) else { return f64::from(load > 1.0) };
+        self.high.map_or(low, |(high, part)| low + part * (high.share(load) - low))
     }
 }
 

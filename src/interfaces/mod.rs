@@ -29,7 +29,9 @@ mod snapshot;
 mod variant;
 
 pub use analysis::{ModelSaturationAnalysis, SaturationAnalyzer, SignalAverages, VariantSaturationAnalysis};
-pub use capacity::{CapacityCurve, CapacityPoint, CapacityQuestion, LengthShape, MissCurve, MissPoint, ServiceTimes};
+pub use capacity::{
+    CapacityCurve, CapacityPoint, CapacityQuestion, LengthShape, MissCurve, MissPoint, PoolMisses, ServiceTimes,
+};
 pub use collector::{
     CollectorError, MetricsCollector, PodDirectory, PodEndpoint, PodIdentity, ServedModel, SourceHealth,
 };

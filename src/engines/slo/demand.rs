@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use crate::{
-    engines::group::Member,
-    interfaces::{AgeLimits, ModelMetrics, ReplicaMetrics, Signal},
+    engines::group::{Instance, Member},
+    interfaces::{AgeLimits, ModelMetrics, Signal},
 };
 
 /// Seconds in which what waits is to be worked off.
@@ -33,29 +33,29 @@ impl Demand {
     }
 }
 
-/// The demand on `members` by their fresh `metrics` and what is known of the model.
+/// The demand on `members` by their `instances` and what is known of the model.
 pub(super) fn measure(
     members: &[Member<'_>],
-    metrics: &[ReplicaMetrics],
+    instances: &[Instance<'_>],
     model: &ModelMetrics,
     now: Timestamp,
     ages: &AgeLimits,
 ) -> Demand {
     let fresh = |signal: Signal<f64>| sound(signal.fresh(now, ages.signal));
     let ready: u32 = members.iter().map(|member| member.scale.ready).sum();
-    let sum = |value: &dyn Fn(&ReplicaMetrics) -> Signal<f64>| total(metrics, ready, |replica| fresh(value(replica)));
+    let sum = |value: fn(&Instance<'_>) -> Signal<f64>| total(instances, ready, |instance| fresh(value(instance)));
 
     let gateway = fresh(model.gateway_arrival_rate);
     let (usual, recent) = if gateway.value().is_some() {
         (gateway, fresh(model.gateway_recent_arrival_rate))
     } else {
-        (sum(&|replica| replica.performance.arrival_rate), sum(&|replica| replica.performance.recent_arrival_rate))
+        (sum(|instance| instance.performance.arrival_rate), sum(|instance| instance.performance.recent_arrival_rate))
     };
     let arrivals = usual.value().map(|usual| surge(*usual, recent.value().copied()));
 
     let held = fresh(model.gateway_queue);
-    let queued = sum(&|replica| replica.performance.queue_length_now);
-    let running = sum(&|replica| replica.running);
+    let queued = sum(|instance| instance.performance.queue_length_now);
+    let running = sum(|instance| instance.running);
     let waiting = held.value().unwrap_or(&0.0) + queued.value().unwrap_or(&0.0);
     let in_flight = running.value().map(|running| running + waiting);
     let used = [usual, recent, held, queued, running];
@@ -81,18 +81,19 @@ fn surge(usual: f64, recent: Option<f64>) -> f64 {
     usual.max(recent - noise) + trend
 }
 
-/// The sum over replicas, scaled up to those that are ready but not measured, as old as its oldest part.
-fn total(metrics: &[ReplicaMetrics], ready: u32, value: impl Fn(&ReplicaMetrics) -> Signal<f64>) -> Signal<f64> {
+/// The sum over instances, scaled up to replicas that are ready but not measured, as old as its oldest part.
+fn total(instances: &[Instance<'_>], ready: u32, value: impl Fn(&Instance<'_>) -> Signal<f64>) -> Signal<f64> {
     let mut sum = Signal::Missing;
-    let mut pods = std::collections::BTreeSet::new();
-    for replica in metrics {
-        let Signal::Present { value, sampled_at } = value(replica) else { continue };
-        pods.insert(&replica.pod);
+    let mut is_measured = vec![false; instances.len()];
+    for instance in instances {
+        let Signal::Present { value, sampled_at } = value(instance) else { continue };
+        is_measured[instance.pod] = true;
         sum = match sum {
             Signal::Present { value: sum, sampled_at: oldest } => Signal::present(sum + value, sampled_at.min(oldest)),
             _ => Signal::present(value, sampled_at),
         };
     }
-    let unmeasured = f64::from(ready) / pods.len().max(1) as f64;
+    let pods = is_measured.iter().filter(|is_measured| **is_measured).count();
+    let unmeasured = f64::from(ready) / pods.max(1) as f64;
     sum.map(|sum| sum * unmeasured.max(1.0))
 }

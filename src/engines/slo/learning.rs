@@ -4,11 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use super::memory::VariantMemory;
 use crate::{
-    engines::group::Member,
+    engines::group::{Instance, Member},
     estimation::{Estimate, Observation},
-    interfaces::{
-        CapacityQuestion, LengthDistribution, ReplicaMetrics, ServiceObjective, ServiceProfile, Snapshot, age,
-    },
+    interfaces::{CapacityQuestion, ServiceProfile, ServiceTimes, Snapshot, age},
 };
 
 /// Signals are means over a window of a minute: looking more often than this sees the same again.
@@ -21,8 +19,8 @@ const LEAST_USAGE: f64 = 0.03;
 /// Parameters that moved by more are asked for anew.
 const MOVED: f64 = 0.04;
 
-/// Learns from the replicas of `member`.
-pub(super) fn learn(memory: &mut VariantMemory, snapshot: &Snapshot, member: &Member<'_>, metrics: &[ReplicaMetrics]) {
+/// Learns from the instances of `member`, its `own`.
+pub(super) fn learn(memory: &mut VariantMemory, snapshot: &Snapshot, member: &Member<'_>, own: &[Instance<'_>]) {
     let profile = member.observation.variant.profile.as_ref();
     if memory.estimate.is_none() {
         memory.estimate = profile.map(Estimate::from_profile);
@@ -31,14 +29,13 @@ pub(super) fn learn(memory: &mut VariantMemory, snapshot: &Snapshot, member: &Me
     if !is_due {
         return;
     }
-    let own: Vec<&ReplicaMetrics> =
-        metrics.iter().filter(|replica| replica.variant.as_ref() == Some(member.key())).collect();
-    learn_cache_size(memory, &own, profile);
+    let own = || own.iter().filter(|instance| instance.variant == Some(member.key()));
+    learn_cache_size(memory, own(), profile);
     if !snapshot.engine.learning && profile.is_some() {
         return;
     }
     let budget = f64::from(profile.map_or(MAX_BATCHED_TOKENS, |profile| profile.max_batched_tokens));
-    let Some(observation) = mean_observation(&own, budget) else { return };
+    let Some(observation) = mean_observation(own(), budget) else { return };
     memory.learned_at = Some(snapshot.taken_at);
     if memory.estimate.is_none() {
         memory.estimate = Estimate::from_observation(&observation);
@@ -48,44 +45,51 @@ pub(super) fn learn(memory: &mut VariantMemory, snapshot: &Snapshot, member: &Me
     }
 }
 
-fn learn_cache_size(memory: &mut VariantMemory, own: &[&ReplicaMetrics], profile: Option<&ServiceProfile>) {
-    let told = own.iter().filter_map(|replica| replica.kv_cache_tokens.value().copied()).reduce(f64::min);
+fn learn_cache_size<'a>(
+    memory: &mut VariantMemory,
+    own: impl Iterator<Item = &'a Instance<'a>> + Clone,
+    profile: Option<&ServiceProfile>,
+) {
+    let told = own.clone().filter_map(|instance| instance.kv_cache_tokens.value().copied()).reduce(f64::min);
     let told = told.or(profile.map(|profile| profile.kv_cache_tokens)).filter(|tokens| *tokens > 0.0);
     memory.kv_cache_tokens = told.or_else(|| inferred_cache_size(own)).or(memory.kv_cache_tokens);
 }
 
 /// Resident tokens over usage.
-fn inferred_cache_size(own: &[&ReplicaMetrics]) -> Option<f64> {
-    let sizes = own.iter().filter_map(|replica| {
-        let performance = &replica.performance;
+fn inferred_cache_size<'a>(own: impl Iterator<Item = &'a Instance<'a>>) -> Option<f64> {
+    let sizes = own.filter_map(|instance| {
+        let performance = instance.performance;
         let usage = *performance.kv_cache_usage_now.value()?;
         let context = performance.prompt_tokens.value()? + performance.output_tokens.value()? / 2.0;
-        (usage > LEAST_USAGE).then(|| replica.running.value().map(|running| running * context / usage))?
+        (usage > LEAST_USAGE).then(|| instance.running.value().map(|running| running * context / usage))?
     });
-    let sizes: Vec<f64> = sizes.collect();
-    (!sizes.is_empty()).then(|| sizes.iter().sum::<f64>() / sizes.len() as f64).filter(|size| *size > 0.0)
+    mean(sizes).filter(|size| *size > 0.0)
 }
 
-/// The mean over replicas that served something.
-fn mean_observation(own: &[&ReplicaMetrics], budget: f64) -> Option<Observation> {
-    let observations: Vec<Observation> =
-        own.iter().filter_map(|replica| observation(replica, budget)).filter(Observation::is_sound).collect();
-    let count = observations.len() as f64;
-    let mean = |value: &dyn Fn(&Observation) -> f64| observations.iter().map(value).sum::<f64>() / count;
-    let services: Vec<f64> = observations.iter().filter_map(|observation| observation.first_token_service).collect();
-    (count > 0.0).then(|| Observation {
-        inter_token_latency: mean(&|o| o.inter_token_latency),
-        first_token_service: (!services.is_empty()).then(|| services.iter().sum::<f64>() / services.len() as f64),
-        decoding: mean(&|o| o.decoding),
-        kv_tokens: mean(&|o| o.kv_tokens),
-        prefill_rate: mean(&|o| o.prefill_rate),
-        prompt_tokens: mean(&|o| o.prompt_tokens),
+/// The mean over instances that served something.
+fn mean_observation<'a>(own: impl Iterator<Item = &'a Instance<'a>> + Clone, budget: f64) -> Option<Observation> {
+    let mut observations = Vec::with_capacity(own.clone().count());
+    observations.extend(own.filter_map(|instance| observation(instance, budget)).filter(Observation::is_sound));
+    let over = |value: fn(&Observation) -> f64| mean(observations.iter().map(value));
+    Some(Observation {
+        inter_token_latency: over(|o| o.inter_token_latency)?,
+        first_token_service: mean(observations.iter().filter_map(|o| o.first_token_service)),
+        decoding: over(|o| o.decoding)?,
+        kv_tokens: over(|o| o.kv_tokens)?,
+        prefill_rate: over(|o| o.prefill_rate)?,
+        prompt_tokens: over(|o| o.prompt_tokens)?,
         max_batched_tokens: budget,
     })
 }
 
-fn observation(replica: &ReplicaMetrics, budget: f64) -> Option<Observation> {
-    let performance = &replica.performance;
+/// `None` of nothing.
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.fold((0.0, 0_u32), |(sum, count), value| (sum + value, count + 1));
+    (count > 0).then(|| sum / f64::from(count))
+}
+
+fn observation(instance: &Instance<'_>, budget: f64) -> Option<Observation> {
+    let performance = instance.performance;
     let inter_token_latency = performance.inter_token_latency.value()?.mean;
     // Little: tokens per second times the time between them.
     let decoding = performance.generation_token_rate.value()? * inter_token_latency;
@@ -105,13 +109,9 @@ fn observation(replica: &ReplicaMetrics, budget: f64) -> Option<Observation> {
     })
 }
 
-/// Brings the question that `memory` asks up to date. It stays while what it would be is close to what it is.
-pub(super) fn ask(
-    memory: &mut VariantMemory,
-    profile: Option<&ServiceProfile>,
-    (prompts, outputs): (&LengthDistribution, &LengthDistribution),
-    objective: &ServiceObjective,
-) {
+/// Brings the question that `memory` asks up to date: `question`, which is the same for all variants of a model, as far as
+/// the replica is concerned. It stays while what it would be is close to what it is.
+pub(super) fn ask(memory: &mut VariantMemory, profile: Option<&ServiceProfile>, question: &CapacityQuestion) {
     let Some(estimate) = &memory.estimate else { return };
     let [base, per_prefill_token, per_sequence, per_kv_token] = estimate.parameters();
     let believed = ServiceProfile {
@@ -123,19 +123,19 @@ pub(super) fn ask(
         max_batch: profile.map_or(MAX_BATCH, |profile| profile.max_batch),
         max_batched_tokens: profile.map_or(MAX_BATCHED_TOKENS, |profile| profile.max_batched_tokens),
     };
-    let Some(question) = CapacityQuestion::new(&believed, prompts, outputs, objective) else { return };
-    if memory.question.as_ref().is_none_or(|asked| differs(asked, &question)) {
-        memory.question = Some(Arc::new(question));
+    let service = ServiceTimes::new(&believed);
+    if memory.question.as_ref().is_none_or(|asked| differs(asked, question, &service)) {
+        memory.question = Some(Arc::new(CapacityQuestion { service, ..question.clone() }));
     }
 }
 
-/// Whether two questions have noticeably different answers.
-fn differs(asked: &CapacityQuestion, question: &CapacityQuestion) -> bool {
-    let (one, other) = (&asked.service, &question.service);
+/// Whether what was asked has a noticeably different answer than `question` has for a replica that works like `other`.
+fn differs(asked: &CapacityQuestion, question: &CapacityQuestion, other: &ServiceTimes) -> bool {
+    let one = &asked.service;
     let moved = |one: f64, other: f64| (one / other.max(1e-9) - 1.0).abs() > MOVED;
     // Parameters trade off against each other: what counts is the iteration with few and with many sequences.
     let context = f64::from(question.prompts.mean) + f64::from(question.outputs.mean) / 2.0;
-    let iteration = |service: &crate::interfaces::ServiceTimes, sequences: f64| {
+    let iteration = |service: &ServiceTimes, sequences: f64| {
         service.base as f64 + sequences * (service.per_sequence as f64 + context * service.per_kv_token as f64)
     };
     let times_moved = [8.0, 64.0].iter().any(|n| moved(iteration(one, *n), iteration(other, *n)))

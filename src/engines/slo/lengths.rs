@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::interfaces::{LengthDistribution, ReplicaMetrics};
+use crate::{engines::group::Instance, interfaces::LengthDistribution};
 
 /// Seconds over which shares are smoothed.
 const SMOOTHING: f64 = 600.0;
@@ -89,19 +89,19 @@ fn has_moved(published: &LengthDistribution, smoothed: &LengthDistribution) -> b
     (smoothed.mean / published.mean - 1.0).abs() > MEAN_MOVED || differences.sum::<f64>() / 2.0 > SHARES_MOVED
 }
 
-/// A distribution around the mean that replicas report, where no source has a histogram: lengths of real requests are
+/// A distribution around the mean that instances report, where no source has a histogram: lengths of real requests are
 /// roughly lognormal, with a standard deviation of the logarithm near 1.
 pub(super) fn around_mean(
-    metrics: &[ReplicaMetrics],
-    mean: impl Fn(&ReplicaMetrics) -> Option<f64>,
+    instances: &[Instance<'_>],
+    mean: impl Fn(&Instance<'_>) -> Option<f64>,
 ) -> Option<LengthDistribution> {
     /// Quantiles of the lognormal, over its mean, and the shares between them.
     const SHAPE: [(f64, f64); 7] =
         [(0.117, 5.0), (0.309, 20.0), (0.607, 25.0), (1.19, 25.0), (2.18, 15.0), (3.15, 5.0), (6.2, 5.0)];
     let (mut sum, mut weight) = (0.0, 0.0);
-    for replica in metrics {
-        let rate = replica.request_rate.value().copied().unwrap_or(1.0).max(1e-6);
-        if let Some(mean) = mean(replica).filter(|mean| *mean > 0.0) {
+    for instance in instances {
+        let rate = instance.request_rate.value().copied().unwrap_or(1.0).max(1e-6);
+        if let Some(mean) = mean(instance).filter(|mean| *mean > 0.0) {
             sum += rate * mean;
             weight += rate;
         }

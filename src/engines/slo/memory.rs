@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{lengths::LengthMemory, outlook::ArrivalHistory, peaks::PeakMemory};
+use super::{curves::Curves, lengths::LengthMemory, outlook::ArrivalHistory, peaks::PeakMemory};
 use crate::{
     estimation::Estimate,
-    interfaces::{CapacityCurve, CapacityQuestion, Snapshot, VariantKey, as_list},
+    interfaces::{CapacityCurve, CapacityQuestion, VariantKey, as_list},
 };
 
 /// Memory of one model.
@@ -58,14 +58,17 @@ impl ModelMemory {
 
 impl VariantMemory {
     /// The newest curve that there is an answer to; `None` before the first.
-    pub(super) fn curve(&mut self, snapshot: &Snapshot) -> Option<(Arc<CapacityQuestion>, Arc<CapacityCurve>)> {
-        if let Some(question) = &self.question
-            && snapshot.curves.contains_key(question)
+    pub(super) fn curve<'c>(
+        &mut self,
+        curves: &Curves<'c>,
+    ) -> Option<(&Arc<CapacityQuestion>, &'c Arc<CapacityCurve>)> {
+        if let Some((question, curve)) =
+            self.question.as_ref().and_then(|question| Some((question, curves.get(question)?)))
         {
-            self.answered = Some(question.clone());
+            let answered = self.answered.insert(question.clone());
+            return Some((answered, curve));
         }
-        let answered = self.answered.clone()?;
-        let curve = snapshot.curves.get(&answered).cloned()?;
-        Some((answered, curve))
+        let answered = self.answered.as_ref()?;
+        Some((answered, curves.get(answered)?))
     }
 }

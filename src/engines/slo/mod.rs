@@ -7,6 +7,7 @@
 //!    (`outlook`, `peaks`)
 //! 4. Which replicas carry that at the least cost, and what must stay until they are ready? (`plan`, `supply`)
 
+mod curves;
 mod demand;
 mod learning;
 mod lengths;
@@ -18,16 +19,20 @@ mod supply;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::{arbitration::Opinion, group::Member};
+use super::{
+    arbitration::Opinion,
+    group::{Instance, Member},
+};
 use crate::{
     capacity,
     interfaces::{
-        CapacityCurve, EngineName, ModelMetrics, ReplicaMetrics, ServiceObjective, Snapshot, VariantKey, age,
+        CapacityCurve, CapacityQuestion, EngineName, ModelMetrics, ServiceObjective, Snapshot, VariantKey, age,
     },
 };
 use demand::Demand;
 use plan::Candidate;
 
+pub(super) use curves::Curves;
 pub use lengths::LengthMemory;
 pub use memory::{ModelMemory, VariantMemory};
 pub use outlook::ArrivalHistory;
@@ -40,47 +45,61 @@ const CONSTANT_POOL: f64 = 4.0;
 /// A gap between two cycles longer than this is not taken for a time in which things stayed as they were.
 const LONGEST_STEP: Duration = Duration::from_secs(60);
 
-/// What the engine remembers after `snapshot`, and what it makes of the model; no opinion while it knows nothing of the
+/// What a model is judged by, beside its replicas.
+pub(super) struct World<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) curves: &'a Curves<'a>,
+    pub(super) objective: &'a ServiceObjective,
+    pub(super) known: Option<&'a ModelMetrics>,
+}
+
+/// What the engine remembers after this snapshot, and what it makes of the model; no opinion while it knows nothing of the
 /// arrivals or of what a replica carries.
 pub(super) fn consider(
-    snapshot: &Snapshot,
+    world: &World<'_>,
     members: &[Member<'_>],
-    metrics: &[ReplicaMetrics],
-    objective: &ServiceObjective,
-    known: Option<&ModelMetrics>,
+    instances: &[Instance<'_>],
     remembered: Option<&ModelMemory>,
 ) -> (Option<ModelMemory>, Option<Opinion>) {
+    let &World { snapshot, objective, known, .. } = world;
     let mut memory = remembered.cloned().unwrap_or_default();
     let now = snapshot.taken_at;
     let since = memory.updated_at.map_or(Duration::ZERO, |then| age(now, then).min(LONGEST_STEP));
     memory.updated_at = Some(now);
     memory.variants.retain(|key, _| members.iter().any(|member| member.key() == key));
 
-    observe_lengths(&mut memory, metrics, known, since.as_secs_f64());
-    let subjects = subjects(&mut memory, snapshot, members, metrics, objective);
-    let demand = demand::measure(members, metrics, known.unwrap_or(&ModelMetrics::default()), now, &snapshot.ages);
+    observe_lengths(&mut memory, instances, known, since.as_secs_f64());
+    let subjects = subjects(&mut memory, world, members, instances);
+    let demand = demand::measure(members, instances, known.unwrap_or(&ModelMetrics::default()), now, &snapshot.ages);
     let Some(subjects) = subjects else { return (Some(memory), None) };
     let opinion = judge(&mut memory, snapshot, members, objective, &demand, &subjects);
     (Some(memory), opinion)
 }
 
-fn observe_lengths(memory: &mut ModelMemory, metrics: &[ReplicaMetrics], known: Option<&ModelMetrics>, seconds: f64) {
-    let prompts = known.and_then(|known| known.prompt_lengths.as_deref().cloned());
-    let outputs = known.and_then(|known| known.output_lengths.as_deref().cloned());
-    let mean = |value: fn(&ReplicaMetrics) -> Option<f64>| lengths::around_mean(metrics, value);
-    let prompts = prompts.or_else(|| mean(|replica| replica.performance.prompt_tokens.value().copied()));
-    let outputs = outputs.or_else(|| mean(|replica| replica.performance.output_tokens.value().copied()));
-    let is_steady = is_steady(metrics);
-    memory.prompts.observe(prompts.as_ref(), seconds, is_steady);
-    memory.outputs.observe(outputs.as_ref(), seconds, is_steady);
+fn observe_lengths(memory: &mut ModelMemory, instances: &[Instance<'_>], known: Option<&ModelMetrics>, seconds: f64) {
+    let known = known.map(|known| (known.prompt_lengths.as_deref(), known.output_lengths.as_deref()));
+    let (prompts, outputs) = known.unwrap_or_default();
+    let mean = |value: fn(&Instance<'_>) -> Option<f64>| lengths::around_mean(instances, value);
+    let is_steady = is_steady(instances);
+    let (mut of_prompts, mut of_outputs) = (None, None);
+    let prompts = prompts.or_else(|| {
+        of_prompts = mean(|instance| instance.performance.prompt_tokens.value().copied());
+        of_prompts.as_ref()
+    });
+    let outputs = outputs.or_else(|| {
+        of_outputs = mean(|instance| instance.performance.output_tokens.value().copied());
+        of_outputs.as_ref()
+    });
+    memory.prompts.observe(prompts, seconds, is_steady);
+    memory.outputs.observe(outputs, seconds, is_steady);
 }
 
 /// Whether about as many requests finish as arrive. Unknown rates do not say otherwise.
-fn is_steady(metrics: &[ReplicaMetrics]) -> bool {
+fn is_steady(instances: &[Instance<'_>]) -> bool {
     const FINISHING: f64 = 0.85;
-    let sum = |value: fn(&ReplicaMetrics) -> Option<f64>| metrics.iter().filter_map(value).sum::<f64>();
-    let finished = sum(|replica| replica.request_rate.value().copied());
-    let arrived = sum(|replica| replica.performance.arrival_rate.value().copied());
+    let sum = |value: fn(&Instance<'_>) -> Option<f64>| instances.iter().filter_map(value).sum::<f64>();
+    let finished = sum(|instance| instance.request_rate.value().copied());
+    let arrived = sum(|instance| instance.performance.arrival_rate.value().copied());
     finished >= FINISHING * arrived
 }
 
@@ -96,32 +115,40 @@ struct Subject {
 /// One subject per member; `None` while a member with ready replicas is not understood.
 fn subjects(
     memory: &mut ModelMemory,
-    snapshot: &Snapshot,
+    world: &World<'_>,
     members: &[Member<'_>],
-    metrics: &[ReplicaMetrics],
-    objective: &ServiceObjective,
+    instances: &[Instance<'_>],
 ) -> Option<Vec<Option<Subject>>> {
     let means = memory.prompts.mean().zip(memory.outputs.mean());
-    let lengths = memory.prompts.published().cloned().zip(memory.outputs.published().cloned());
+    let lengths = memory.prompts.published().zip(memory.outputs.published());
+    let question =
+        lengths.and_then(|(prompts, outputs)| CapacityQuestion::of_requests(prompts, outputs, world.objective));
     let mut subjects = Vec::with_capacity(members.len());
+    let mut rest = instances;
     for member in members {
+        let own;
+        (own, rest) = rest.split_at(member.observation.replicas.len());
         let of_variant = memory.variants.entry(member.key().clone()).or_default();
-        learning::learn(of_variant, snapshot, member, metrics);
-        if let Some((prompts, outputs)) = &lengths {
-            learning::ask(of_variant, member.observation.variant.profile.as_ref(), (prompts, outputs), objective);
+        learning::learn(of_variant, world.snapshot, member, own);
+        if let Some(question) = &question {
+            learning::ask(of_variant, member.observation.variant.profile.as_ref(), question);
         }
-        subjects.push(subject(of_variant, snapshot, means));
+        subjects.push(subject(of_variant, world, means));
     }
     let is_understood =
         members.iter().zip(&subjects).all(|(member, subject)| subject.is_some() || member.scale.ready == 0);
     is_understood.then_some(subjects)
 }
 
-fn subject(memory: &mut VariantMemory, snapshot: &Snapshot, means: Option<(f64, f64)>) -> Option<Subject> {
+fn subject(memory: &mut VariantMemory, world: &World<'_>, means: Option<(f64, f64)>) -> Option<Subject> {
+    let snapshot = world.snapshot;
     let question = memory.question.clone()?;
-    let exact = if snapshot.engine.percentile_capacity { memory.curve(snapshot) } else { None };
-    let (asked, curve) = exact.unwrap_or_else(|| (question.clone(), Arc::new(capacity::approximated(&question))));
-    let drift = means.map_or(1.0, |(prompts, outputs)| capacity::drift_factor(&asked, prompts, outputs));
+    let exact = if snapshot.engine.percentile_capacity { memory.curve(world.curves) } else { None };
+    let (asked, curve) = exact.map_or_else(
+        || (&question, Arc::new(capacity::approximated(&question))),
+        |(asked, curve)| (asked, curve.clone()),
+    );
+    let drift = means.map_or(1.0, |(prompts, outputs)| capacity::drift_factor(asked, prompts, outputs));
     let estimate = memory.estimate.as_ref()?;
     let in_flight = curve.in_flight_per_replica(CONSTANT_POOL);
     let context = f64::from(question.prompts.mean) + f64::from(question.outputs.mean) / 2.0;

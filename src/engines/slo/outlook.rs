@@ -7,7 +7,7 @@
 //! misses together cost least (a newsvendor problem). So a replica is kept where it saves many requests, and not where it
 //! saves few: the few misses that an objective allows fall where avoiding them would be dearest.
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -78,7 +78,7 @@ impl ArrivalHistory {
     /// The rates that `rate` may turn into by the time a replica asked for now serves.
     pub(super) fn outlook(&self, rate: f64) -> Outlook {
         let present = quantised(rate);
-        let mut weights = supposed();
+        let mut weights = BINS.map(|bin| bin.supposed);
         let pairs = self.rates.iter().zip(self.rates.iter().skip(AHEAD));
         for (&then, &later) in pairs.filter(|(then, later)| **then != UNKNOWN && **later != UNKNOWN) {
             let apart = f64::from(then.abs_diff(present)) / RESOLUTION / ALIKE;
@@ -90,8 +90,7 @@ impl ArrivalHistory {
         }
         let total: f64 = weights.iter().sum();
         let rates = weights.iter().enumerate().filter(|(_, weight)| **weight > 1e-3 * total);
-        let rate_of = |bin: usize| rate * ((bin as f64 - REACH as f64) * WIDTH).exp();
-        Outlook { rates: rates.map(|(bin, weight)| (rate_of(bin), weight / total)).collect() }
+        Outlook { rates: rates.map(|(bin, weight)| (rate * BINS[bin].factor, weight / total)).collect() }
     }
 }
 
@@ -99,14 +98,24 @@ fn quantised(rate: f64) -> i16 {
     (rate.clamp(1e-6, 1e9).ln() * RESOLUTION).round() as i16
 }
 
-fn supposed() -> [f64; 2 * REACH + 1] {
+/// A bin of rates to come.
+#[derive(Clone, Copy)]
+struct Bin {
+    /// Over the present rate.
+    factor: f64,
+    /// Observations that are supposed to lie here.
+    supposed: f64,
+}
+
+static BINS: LazyLock<[Bin; 2 * REACH + 1]> = LazyLock::new(|| {
     let (count, deviation) = SUPPOSED;
     let scale = count * WIDTH / (deviation * std::f64::consts::TAU.sqrt());
     std::array::from_fn(|bin| {
-        let z = (bin as f64 - REACH as f64) * WIDTH / deviation;
-        scale * (-z * z / 2.0).exp()
+        let moved = (bin as f64 - REACH as f64) * WIDTH;
+        let z = moved / deviation;
+        Bin { factor: moved.exp(), supposed: scale * (-z * z / 2.0).exp() }
     })
-}
+});
 
 /// Share of requests that miss at a light load, where that is more than is `allowed`: no number of replicas saves these.
 fn hopeless(curve: &CapacityCurve, size: f64, allowed: f64) -> f64 {
@@ -164,7 +173,8 @@ impl Outlook {
 
     /// Requests per second that miss in a pool of `size` replicas that carries `carried`.
     fn missed(&self, curve: &CapacityCurve, size: f64, carried: f64) -> f64 {
-        self.rates.iter().map(|(rate, share)| share * rate * curve.miss_share(size, rate / carried)).sum()
+        let misses = curve.misses_of(size);
+        self.rates.iter().map(|(rate, share)| share * rate * misses.share(rate / carried)).sum()
     }
 }
 
