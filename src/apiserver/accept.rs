@@ -59,6 +59,9 @@ pub(super) const PLAIN: [Offer; 3] = [JSON, YAML, PROTOBUF];
 /// # Errors
 /// When it accepts none of them.
 pub(super) fn negotiate<'a>(headers: &HeaderMap, offers: &'a [Offer]) -> Result<&'a Offer, ApiError> {
+    if let Some(offer) = first_choice(headers, offers) {
+        return Ok(offer);
+    }
     let mut clauses: Vec<Clause<'_>> = headers
         .get_all(ACCEPT)
         .iter()
@@ -79,6 +82,14 @@ pub(super) fn negotiate<'a>(headers: &HeaderMap, offers: &'a [Offer]) -> Result<
         let media_types: Vec<_> = plain.map(|offer| offer.media_type).collect();
         ApiError::NotAcceptable(media_types.join(", "))
     })
+}
+
+/// The offer that the first clause names without parameters, which is how most clients ask: no other can be liked better,
+/// and among equals the client's order counts.
+fn first_choice<'a>(headers: &HeaderMap, offers: &'a [Offer]) -> Option<&'a Offer> {
+    let clauses = headers.get(ACCEPT)?.to_str().ok()?;
+    let first = clauses.split_once(',').map_or(clauses, |(first, _)| first).trim();
+    offers.iter().find(|offer| offer.shape.is_none() && first.eq_ignore_ascii_case(offer.media_type))
 }
 
 struct Clause<'a> {

@@ -1,10 +1,12 @@
 //! Labels of one series.
 
+use std::sync::Arc;
+
 use serde::{Serialize, Serializer};
 
 /// Labels of a series, in the order of their names. There are a handful, so that looking through them beats a map.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Labels(Vec<(&'static str, String)>);
+pub struct Labels(Vec<(&'static str, Arc<str>)>);
 
 impl Labels {
     /// The value of a label.
@@ -14,11 +16,11 @@ impl Labels {
 
     /// Names and values, in the order of names.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.0.iter().map(|(name, value)| (*name, value.as_str()))
+        self.0.iter().map(|(name, value)| (*name, &**value))
     }
 }
 
-impl<V: Into<String>> FromIterator<(&'static str, V)> for Labels {
+impl<V: Into<Arc<str>>> FromIterator<(&'static str, V)> for Labels {
     /// Of two labels with one name the later one counts.
     fn from_iter<I: IntoIterator<Item = (&'static str, V)>>(labels: I) -> Self {
         let mut labels: Vec<_> = labels.into_iter().map(|(name, value)| (name, value.into())).collect();

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use http::Uri;
-use url::form_urlencoded;
+use percent_encoding::percent_decode_str;
 
 use super::{selector::Selector, status::ApiError, table::IncludeObject};
 
@@ -31,28 +31,28 @@ impl ListOptions {
     /// When a parameter has a value it cannot have.
     pub(super) fn from_uri(uri: &Uri) -> Result<Self, ApiError> {
         let parameters = Parameters::of(uri);
-        for name in ["limit", "timeoutSeconds"] {
-            parameters.get(name).map_or(Ok(()), is_integer)?;
+        for integer in [&parameters.limit, &parameters.timeout_seconds].into_iter().flatten() {
+            is_integer(integer)?;
         }
-        parameters.get("timeout").map_or(Ok(()), is_duration)?;
-        parameters.get("fieldSelector").map_or(Ok(()), is_field_selector)?;
-        let given = |name| parameters.get(name).is_some_and(|value| !value.is_empty());
-        if given("resourceVersionMatch") && !given("resourceVersion") {
+        parameters.timeout.as_deref().map_or(Ok(()), is_duration)?;
+        parameters.field_selector.as_deref().map_or(Ok(()), is_field_selector)?;
+        let given = |value: &Option<Cow<'_, str>>| value.as_ref().is_some_and(|value| !value.is_empty());
+        if given(&parameters.resource_version_match) && !given(&parameters.resource_version) {
             return Err(ApiError::Invalid {
                 field: "resourceVersionMatch",
                 message: "resourceVersionMatch is forbidden unless resourceVersion is provided".to_owned(),
             });
         }
-        let selector = |name| {
-            let text = parameters.get(name).unwrap_or_default();
-            text.parse::<Selector>().map_err(|error| ApiError::BadRequest(error.to_string()))
+        let selector = |text: &Option<Cow<'_, str>>| match text {
+            Some(text) => text.parse::<Selector>().map_err(|error| ApiError::BadRequest(error.to_string())),
+            None => Ok(Selector::default()),
         };
         Ok(Self {
-            selector: selector("labelSelector")?,
-            metric_selector: selector("metricLabelSelector")?,
-            include_object: IncludeObject::from_parameter(parameters.get("includeObject"))?,
-            watch: parameters.flag("watch") == Some(true),
-            pretty: parameters.flag("pretty"),
+            selector: selector(&parameters.label_selector)?,
+            metric_selector: selector(&parameters.metric_label_selector)?,
+            include_object: IncludeObject::from_parameter(parameters.include_object.as_deref())?,
+            watch: parameters.watch.as_deref().is_some_and(is_true),
+            pretty: parameters.pretty.as_deref().map(is_true),
         })
     }
 }
@@ -65,35 +65,78 @@ pub(super) fn asks_to_watch(uri: &Uri) -> bool {
         name == "watch" || name.contains('%')
     };
     let may_ask = uri.query().is_some_and(|query| query.split('&').any(may_be_it));
-    may_ask && Parameters::of(uri).flag("watch") == Some(true)
+    may_ask && Parameters::of(uri).watch.as_deref().is_some_and(is_true)
 }
 
 /// Whether the query of `uri` has the parameter `name`.
 pub(super) fn has_parameter(uri: &Uri, name: &str) -> bool {
-    Parameters::of(uri).get(name).is_some()
+    pairs(uri).any(|(key, _)| key == name)
 }
 
 /// The values of the parameter `name`, each time it is there.
 pub(super) fn values_of(uri: &Uri, name: &str) -> Vec<String> {
-    Parameters::of(uri).0.into_iter().filter(|(key, _)| key == name).map(|(_, value)| value.into_owned()).collect()
+    pairs(uri).filter(|(key, _)| key == name).map(|(_, value)| value.into_owned()).collect()
 }
 
-struct Parameters<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+/// Names and values of the query, as `form_urlencoded` has them; what is not encoded, as most is, is not copied.
+fn pairs(uri: &Uri) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    let pairs = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decoded(name), decoded(value))
+    })
+}
+
+fn decoded(text: &str) -> Cow<'_, str> {
+    if text.contains('+') {
+        return Cow::Owned(percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned());
+    }
+    percent_decode_str(text).decode_utf8_lossy()
+}
+
+/// The parameters that are looked at; of each the first value, as Go takes it.
+#[derive(Default)]
+struct Parameters<'a> {
+    label_selector: Option<Cow<'a, str>>,
+    metric_label_selector: Option<Cow<'a, str>>,
+    field_selector: Option<Cow<'a, str>>,
+    include_object: Option<Cow<'a, str>>,
+    limit: Option<Cow<'a, str>>,
+    pretty: Option<Cow<'a, str>>,
+    resource_version: Option<Cow<'a, str>>,
+    resource_version_match: Option<Cow<'a, str>>,
+    timeout: Option<Cow<'a, str>>,
+    timeout_seconds: Option<Cow<'a, str>>,
+    watch: Option<Cow<'a, str>>,
+}
 
 impl<'a> Parameters<'a> {
     fn of(uri: &'a Uri) -> Self {
-        Self(form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).collect())
+        let mut parameters = Self::default();
+        for (name, value) in pairs(uri) {
+            let place = match name.as_ref() {
+                "labelSelector" => &mut parameters.label_selector,
+                "metricLabelSelector" => &mut parameters.metric_label_selector,
+                "fieldSelector" => &mut parameters.field_selector,
+                "includeObject" => &mut parameters.include_object,
+                "limit" => &mut parameters.limit,
+                "pretty" => &mut parameters.pretty,
+                "resourceVersion" => &mut parameters.resource_version,
+                "resourceVersionMatch" => &mut parameters.resource_version_match,
+                "timeout" => &mut parameters.timeout,
+                "timeoutSeconds" => &mut parameters.timeout_seconds,
+                "watch" => &mut parameters.watch,
+                _ => continue,
+            };
+            place.get_or_insert(value);
+        }
+        parameters
     }
+}
 
-    /// The first value, as Go takes it.
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_ref())
-    }
-
-    /// Anything but `0` and `false` is true, as in `k8s.io/apimachinery`.
-    fn flag(&self, name: &str) -> Option<bool> {
-        self.get(name).map(|value| value != "0" && !value.eq_ignore_ascii_case("false"))
-    }
+/// Anything but `0` and `false` is true, as in `k8s.io/apimachinery`.
+fn is_true(value: &str) -> bool {
+    value != "0" && !value.eq_ignore_ascii_case("false")
 }
 
 fn is_integer(value: &str) -> Result<(), ApiError> {
@@ -137,7 +180,19 @@ fn is_field_selector(text: &str) -> Result<(), ApiError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use url::form_urlencoded;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn queries_are_decoded_as_forms(query in "([a-c=&+%äΩ]|%[0-9a-fA-F]{2}){0,24}") {
+            let uri: Uri = format!("/x?{}", query.replace(['ä', 'Ω'], "%ce%a9")).parse().unwrap();
+            let expected: Vec<_> = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).collect();
+            prop_assert_eq!(pairs(&uri).collect::<Vec<_>>(), expected);
+        }
+    }
 
     fn options(query: &str) -> Result<ListOptions, ApiError> {
         ListOptions::from_uri(&format!("/x?{query}").parse().unwrap())

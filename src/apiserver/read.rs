@@ -16,6 +16,7 @@ use super::{
     group::{Form, GroupVersion, ObjectKind},
     list_options::ListOptions,
     provider::{Of, SeriesQuery},
+    request::segments,
     request_metrics::RequestMetrics,
     respond::{document, json, json_bytes, with_type, yaml_bytes},
     status::ApiError,
@@ -134,7 +135,7 @@ impl Request<'_> {
     fn respond(&self, method: &Method, attributes: &ResourceAttributes) -> Result<Response, ApiError> {
         // Anything deeper than what was authorised is another path.
         let asked = Asked::of(self.reads.version.form, attributes)
-            .filter(|_| segments(self.uri) == depth(attributes))
+            .filter(|_| segments(self.uri.path()).count() == depth(attributes))
             .ok_or(ApiError::NoSuchPath)?;
         if method != Method::GET {
             return Err(ApiError::MethodNotAllowed);
@@ -238,11 +239,6 @@ impl Request<'_> {
     fn pretty(&self, asked: Option<bool>) -> bool {
         asked.unwrap_or_else(|| is_person(self.headers))
     }
-}
-
-/// Segments of the path.
-fn segments(uri: &Uri) -> usize {
-    uri.path().split('/').filter(|segment| !segment.is_empty()).count()
 }
 
 /// Segments of the path that `attributes` speak of: `apis`, group, version, and what is given behind.

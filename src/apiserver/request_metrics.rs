@@ -51,7 +51,7 @@ struct Families {
     /// Series of [`Self::freshness`], in the order of [`MetricsGroup::ALL`].
     fresh: [Histogram; MetricsGroup::ALL.len()],
     /// Of each answer that was given before: found with one look instead of three.
-    cells: RwLock<HashMap<Response, Cells>>,
+    cells: RwLock<HashMap<Response, Cells, ahash::RandomState>>,
     /// The one series of [`Self::in_flight`].
     reading: Gauge,
     /// Series of [`Self::authentication`] and [`Self::authorization`], good and bad.

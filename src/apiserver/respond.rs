@@ -30,7 +30,10 @@ const USUAL_SIZE: usize = 512;
 /// When it cannot be written, which is a fault of ours.
 pub(super) fn document(document: &impl Document, offer: &Offer, pretty: bool) -> Result<Response, ApiError> {
     let body = match offer.encoding {
-        Encoding::Json | Encoding::Table => json_bytes(document, pretty)?,
+        Encoding::Json | Encoding::Table => {
+            let quickly = if pretty { None } else { document.json() };
+            quickly.map_or_else(|| json_bytes(document, pretty), Ok)?
+        }
         Encoding::Yaml => yaml_bytes(document)?,
         Encoding::Protobuf => protobuf::document(document.api_version(), document.kind(), &document.message()),
     };

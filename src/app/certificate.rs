@@ -12,7 +12,7 @@ use crate::{
     clock::Clock,
     config::Config,
     constants::MetricsGroup,
-    serving::{Bound, CertificateHandle, CertificateSource, ServingOptions, default_certificate_names},
+    serving::{Bound, CertificateHandle, CertificateSource, ServingMetrics, ServingOptions, default_certificate_names},
 };
 
 /// Name of our Service.
@@ -47,7 +47,11 @@ pub(super) async fn own_authority(
 }
 
 /// Where to listen and what to serve there.
-pub(super) fn serving_options(config: &Config, authority: Option<&Authority>) -> ServingOptions {
+pub(super) fn serving_options(
+    config: &Config,
+    authority: Option<&Authority>,
+    metrics: &ServingMetrics,
+) -> ServingOptions {
     let server = &config.server;
     let certificate = match (&server.tls, authority) {
         (Some(pair), _) => CertificateSource::Files { certificate: pair.certificate.clone(), key: pair.key.clone() },
@@ -59,6 +63,7 @@ pub(super) fn serving_options(config: &Config, authority: Option<&Authority>) ->
     };
     let mut options = ServingOptions::new(SocketAddr::new(server.bind_address, server.port), certificate);
     options.grace_period = server.shutdown_grace;
+    options.metrics = metrics.clone();
     options
 }
 

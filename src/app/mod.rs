@@ -36,7 +36,9 @@ use self::{high_availability::Work, tasks::Tasks};
 use crate::{
     actuator::Actuator,
     apiserver::{self, ApiServer, Readiness, RequestMetrics},
-    auth::{Authenticator, Authorizer, KubeAccessReviewer, KubeTokenReviewer, TokenAuthenticator, watch_trust},
+    auth::{
+        AuthMetrics, Authenticator, Authorizer, KubeAccessReviewer, KubeTokenReviewer, TokenAuthenticator, watch_trust,
+    },
     clock::{Clock, SystemClock},
     collector::{CollectionTracker, CollectorConfig, new_metrics_collector},
     config::{self, Config, ConfigFlags, ConfigLocations, Documents, Layer, LiveConfig, Locations},
@@ -48,7 +50,7 @@ use crate::{
         AcceleratorLimits, AgeLimits, EngineOptions, MetricsCollector, ModelKey, Override, PodDirectory,
         SaturationScalingConfig, ServiceObjective, ServiceProfile,
     },
-    serving::Bound,
+    serving::{Bound, ServingMetrics},
     snapshot::{ClusterObserver, Parameters},
     telemetry::{self, DecisionMetrics, MetricsRegistry, init_logging},
 };
@@ -110,10 +112,12 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     info!(version = env!("CARGO_PKG_VERSION"), "starting");
     live.log_remarks();
 
+    let mut registry = MetricsRegistry::new();
+    let connections = ServingMetrics::register(registry.registry_mut());
     // The port first: a wrong address or certificate ends the process before anything else begins.
     let authority = certificate::own_authority(&config, &client, clock.clone()).await?;
-    let bound = Bound::bind(certificate::serving_options(&config, authority.as_ref())).await?;
-    let (keda, delegate) = neighbours::bind(&config, authority.as_ref(), clock.clone()).await?;
+    let bound = Bound::bind(certificate::serving_options(&config, authority.as_ref(), &connections)).await?;
+    let (keda, delegate) = neighbours::bind(&config, authority.as_ref(), &connections, clock.clone()).await?;
     let readiness = Readiness::default();
     let (stop, serving) = (CancellationToken::new(), CancellationToken::new());
     let tasks = Tasks::new(stop.clone(), serving.clone());
@@ -131,7 +135,6 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     };
     let (cluster, watches) = discovery::run(&client, &watched, &stop);
 
-    let mut registry = MetricsRegistry::new();
     let tracker = CollectionTracker::new(clock.clone());
     tracker.register(registry.registry_mut());
     let (collector, fetches) = collect(&config, &cluster, &clock, &tracker, &tasks, &stop)?;
@@ -173,12 +176,14 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     tasks.spawn_once(report_sync(cluster, readiness.add("informer-sync"), stop.clone()));
 
     let requests = RequestMetrics::register(registry.registry_mut());
+    let reviews = AuthMetrics::register(registry.registry_mut());
+    let tokens = TokenAuthenticator::new(KubeTokenReviewer::new(client.clone()).counted_by(&reviews));
     let registry = Arc::new(registry);
     let api = ApiServer {
         provider: store.clone(),
         delegate,
-        authenticator: Authenticator::new(trust, TokenAuthenticator::new(KubeTokenReviewer::new(client.clone()))),
-        authorizer: Authorizer::new(KubeAccessReviewer::new(client)),
+        authenticator: Authenticator::new(trust, tokens).counted_by(&reviews),
+        authorizer: Authorizer::new(KubeAccessReviewer::new(client).counted_by(&reviews)),
         readiness: readiness.clone(),
         groups: config.server.groups.clone(),
         requests,

@@ -15,7 +15,7 @@ use crate::{
     config::Config,
     delegation::{Adapter, AdapterOptions, Rules},
     keda,
-    serving::Bound,
+    serving::{Bound, ServingMetrics},
 };
 
 /// How often the file of KEDA's authorities is read.
@@ -28,9 +28,10 @@ const AUTHORITY_POLL: Duration = Duration::from_secs(10);
 pub(super) async fn bind(
     config: &Config,
     authority: Option<&Authority>,
+    connections: &ServingMetrics,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<(Option<Keda>, Option<Arc<dyn Delegate>>)> {
-    Ok((Keda::bind(config, authority).await?, delegate(config, clock)?))
+    Ok((Keda::bind(config, authority, connections).await?, delegate(config, clock)?))
 }
 
 /// The adapter that reads of its metrics are passed on to, where the configuration names one.
@@ -68,9 +69,13 @@ impl Keda {
     ///
     /// # Errors
     /// When the port is taken, or a file is not usable.
-    async fn bind(config: &Config, authority: Option<&Authority>) -> anyhow::Result<Option<Self>> {
+    async fn bind(
+        config: &Config,
+        authority: Option<&Authority>,
+        connections: &ServingMetrics,
+    ) -> anyhow::Result<Option<Self>> {
         let (true, Some(path)) = (config.keda.enabled, config.keda.client_ca_path.clone()) else { return Ok(None) };
-        let mut options = certificate::serving_options(config, authority);
+        let mut options = certificate::serving_options(config, authority, connections);
         options.address = SocketAddr::new(config.server.bind_address, config.keda.port);
         let clients = Trust::new(read(&path).await.context("keda.clientCaPath")?);
         Ok(Some(Self { bound: Bound::bind(options).await?, clients, path }))

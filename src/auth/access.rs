@@ -1,6 +1,11 @@
 //! What a request wants to do, and asking Kubernetes whether it may.
 
-use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::future::BoxFuture;
 use k8s_openapi::api::authorization::v1::{
@@ -10,10 +15,10 @@ use kube::{Api, Client, api::PostParams};
 use thiserror::Error;
 use tokio::time::timeout;
 
-use super::Identity;
+use super::{AuthMetrics, Identity, metrics::ReviewMetrics};
 
 /// Longest a review may take: an HPA worker waits for the answer.
-pub(super) const REVIEW_TIMEOUT: Duration = Duration::from_secs(3);
+const REVIEW_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What a request wants to do, in the terms of RBAC.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -84,7 +89,7 @@ impl ReviewError {
         Self { review, reason: reason.to_string() }
     }
 
-    pub(super) fn timeout(review: &'static str) -> Self {
+    fn timeout(review: &'static str) -> Self {
         Self::new(review, &format_args!("kube-apiserver did not answer within {} s", REVIEW_TIMEOUT.as_secs()))
     }
 }
@@ -98,14 +103,38 @@ pub trait AccessReviewer: Send + Sync + 'static {
     fn review<'a>(&'a self, request: &'a AccessRequest) -> BoxFuture<'a, Result<AccessVerdict, ReviewError>>;
 }
 
+/// The answer to a review, counted.
+///
+/// # Errors
+/// When there is none within [`REVIEW_TIMEOUT`].
+pub(super) async fn answer<T>(
+    review: &'static str,
+    metrics: &ReviewMetrics,
+    asked: impl Future<Output = kube::Result<T>>,
+) -> Result<T, ReviewError> {
+    let since = Instant::now();
+    let answer = timeout(REVIEW_TIMEOUT, asked).await;
+    metrics.count(answer.as_ref().ok(), since.elapsed());
+    answer.map_err(|_| ReviewError::timeout(review))?.map_err(|error| ReviewError::new(review, &error))
+}
+
 /// Asks kube-apiserver by `SubjectAccessReview`; needs cluster role `system:auth-delegator`.
 #[derive(Clone)]
-pub struct KubeAccessReviewer(Client);
+pub struct KubeAccessReviewer {
+    client: Client,
+    metrics: AuthMetrics,
+}
 
 impl KubeAccessReviewer {
     /// Asks through `client`.
     pub fn new(client: Client) -> Self {
-        Self(client)
+        Self { client, metrics: AuthMetrics::default() }
+    }
+
+    /// The same, counted by `metrics`.
+    #[must_use]
+    pub fn counted_by(self, metrics: &AuthMetrics) -> Self {
+        Self { metrics: metrics.clone(), ..self }
     }
 }
 
@@ -119,12 +148,10 @@ impl AccessReviewer for KubeAccessReviewer {
     fn review<'a>(&'a self, request: &'a AccessRequest) -> BoxFuture<'a, Result<AccessVerdict, ReviewError>> {
         Box::pin(async move {
             let review = SubjectAccessReview { spec: spec(request), ..SubjectAccessReview::default() };
-            let api = Api::<SubjectAccessReview>::all(self.0.clone());
-            let answer = timeout(REVIEW_TIMEOUT, api.create(&PostParams::default(), &review))
-                .await
-                .map_err(|_| ReviewError::timeout("SubjectAccessReview"))?
-                .map_err(|error| ReviewError::new("SubjectAccessReview", &error))?;
-            Ok(verdict(answer))
+            let api = Api::<SubjectAccessReview>::all(self.client.clone());
+            let options = PostParams::default();
+            let asked = api.create(&options, &review);
+            answer("SubjectAccessReview", self.metrics.access_reviews(), asked).await.map(verdict)
         })
     }
 }
@@ -160,8 +187,8 @@ fn wire(attributes: &ResourceAttributes) -> WireResourceAttributes {
     }
 }
 
-fn verdict(answer: SubjectAccessReview) -> AccessVerdict {
-    let status = answer.status.unwrap_or_default();
+fn verdict(review: SubjectAccessReview) -> AccessVerdict {
+    let status = review.status.unwrap_or_default();
     if status.allowed && status.denied != Some(true) {
         return AccessVerdict::Allowed;
     }

@@ -1,12 +1,15 @@
 //! Who is asking: the authenticators, in the order of `k8s.io/apiserver`.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use http::HeaderMap;
 use rustls_pki_types::UnixTime;
 use thiserror::Error;
 
-use super::{CertificateRejected, FrontProxyRejected, Identity, TokenAuthenticator, TokenRejected, Trust, TrustBundle};
+use super::{
+    AuthMetrics, CertificateRejected, FrontProxyRejected, Identity, Subject, TokenAuthenticator, TokenRejected, Trust,
+    TrustBundle,
+};
 use crate::serving::Peer;
 
 /// Finds out who a request is from.
@@ -14,6 +17,7 @@ use crate::serving::Peer;
 pub struct Authenticator {
     trust: Trust,
     tokens: TokenAuthenticator,
+    metrics: AuthMetrics,
 }
 
 /// Credentials were presented, and none of them is valid. One line per credential, for the log: the caller learns only
@@ -45,7 +49,14 @@ pub enum Rejection {
 impl Authenticator {
     /// Checks certificates against `trust` and bearer tokens with `tokens`.
     pub fn new(trust: Trust, tokens: TokenAuthenticator) -> Self {
-        Self { trust, tokens }
+        Self { trust, tokens, metrics: AuthMetrics::default() }
+    }
+
+    /// The same, counted by `metrics`.
+    #[must_use]
+    pub fn counted_by(self, metrics: &AuthMetrics) -> Self {
+        let tokens = self.tokens.counted_by(metrics);
+        Self { tokens, metrics: metrics.clone(), ..self }
     }
 
     /// Who a request with `headers` from `peer` (`None`: not over TLS) is from. The first valid credential counts, even
@@ -61,7 +72,10 @@ impl Authenticator {
             None => keep(self.tokens.identify(headers).await, &mut rejections),
         };
         match found {
-            Some(identity) => Ok(identity.authenticated()),
+            Some(identity) => {
+                self.metrics.authenticated(&identity.user);
+                Ok(identity.authenticated())
+            }
             None if rejections.is_empty() => Ok(Identity::anonymous()),
             None => Err(Unauthenticated(rejections)),
         }
@@ -83,23 +97,30 @@ impl Authenticator {
         let trust = self.trust.current();
         let now = UnixTime::now();
         if let Some(front_proxy) = &trust.front_proxy
-            && let Some(identity) = keep(front_proxy.identify(peer, headers, now), rejections)
+            && let Some((identity, subject)) = keep(front_proxy.passed_on(peer, headers, now), rejections)
         {
+            self.metrics.certificate(subject.remaining(now));
             return Some(identity);
         }
-        keep(user_of(&trust, peer, now), rejections)
+        let (identity, subject) = keep(user_of(&trust, peer, now), rejections)?;
+        self.metrics.certificate(subject.remaining(now));
+        Some(identity)
     }
 }
 
 /// The user a certificate of the cluster's own authority names: common name and organisations.
-fn user_of(trust: &TrustBundle, peer: &Peer, now: UnixTime) -> Result<Option<Identity>, CertificateRejected> {
+fn user_of(
+    trust: &TrustBundle,
+    peer: &Peer,
+    now: UnixTime,
+) -> Result<Option<(Identity, Arc<Subject>)>, CertificateRejected> {
     let Some(authority) = &trust.client else { return Ok(None) };
     let subject = authority.verify(&peer.certificates, now)?;
     let named = !subject.common_name.is_empty();
-    Ok(named.then(|| Identity::new(&subject.common_name, &subject.organizations)))
+    Ok(named.then(|| (Identity::new(&subject.common_name, &subject.organizations), subject)))
 }
 
-fn keep<E: Into<Rejection>>(attempt: Result<Option<Identity>, E>, rejections: &mut Vec<Rejection>) -> Option<Identity> {
+fn keep<T, E: Into<Rejection>>(attempt: Result<Option<T>, E>, rejections: &mut Vec<Rejection>) -> Option<T> {
     attempt.unwrap_or_else(|error| {
         rejections.push(error.into());
         None
@@ -111,6 +132,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use http::header::AUTHORIZATION;
+    use prometheus_client::registry::Registry;
 
     use super::*;
     use crate::auth::{
@@ -179,6 +201,37 @@ mod tests {
         ] {
             let identity = authenticator.authenticate(peer.as_ref(), &headers).await;
             assert_eq!(identity.as_ref().map(|identity| identity.user.as_str()).ok(), expected, "{case}: {identity:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn valid_credentials_are_counted_and_the_time_their_certificates_have_left() {
+        let mut registry = Registry::default();
+        let metrics = AuthMetrics::register(&mut registry);
+        let (cluster, proxy) = (Authority::new("cluster"), Authority::new("proxy"));
+        let authenticator = Authenticator::new(Trust::new(trust(&cluster, &proxy)), tokens()).counted_by(&metrics);
+        let (user, front_proxy) =
+            (peer([cluster.client("a@b", None)]), peer([proxy.client("front-proxy-client", None)]));
+        for (peer, headers) in [
+            (Some(&user), headers(None, None)),
+            (Some(&front_proxy), headers(None, Some("kubelet"))),
+            (None, headers(Some("Bearer secret"), None)),
+            (None, headers(None, None)),
+        ] {
+            authenticator.authenticate(peer, &headers).await.unwrap();
+        }
+        let expired = peer([cluster.expired("bob")]);
+        authenticator.authenticate(Some(&expired), &HeaderMap::new()).await.unwrap_err();
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for line in [
+            r#"authenticated_user_requests_total{username="email_id"} 1"#,
+            r#"authenticated_user_requests_total{username="kubelet"} 1"#,
+            r#"authenticated_user_requests_total{username="other"} 1"#,
+            "apiserver_client_certificate_expiration_seconds_count 2",
+            r#"apiserver_client_certificate_expiration_seconds_bucket{le="31104000.0"} 0"#,
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use ahash::RandomState;
 use moka::sync::Cache;
 use rustls::{
     RootCertStore,
@@ -25,6 +26,15 @@ pub struct Subject {
     pub common_name: String,
     /// Organisations.
     pub organizations: Vec<String>,
+    /// When the certificate expires.
+    pub not_after: UnixTime,
+}
+
+impl Subject {
+    /// Time left of the certificate at `now`.
+    pub(super) fn remaining(&self, now: UnixTime) -> Duration {
+        Duration::from_secs(self.not_after.as_secs().saturating_sub(now.as_secs()))
+    }
 }
 
 /// Why a client certificate is not accepted.
@@ -44,7 +54,7 @@ pub struct CertificateAuthority {
     verifier: Arc<dyn ClientCertVerifier>,
     /// Chains accepted lately. Lives and dies with the bundle, so a rotation forgets them; refusals are not kept, so
     /// that nobody without a certificate can fill it.
-    accepted: Cache<Certificates, Arc<Subject>>,
+    accepted: Cache<Certificates, Arc<Subject>, RandomState>,
 }
 
 impl CertificateAuthority {
@@ -65,7 +75,8 @@ impl CertificateAuthority {
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
             .build()
             .map_err(|error| format!("holds no usable certificate: {error}"))?;
-        let accepted = Cache::builder().max_capacity(ACCEPTED_CHAINS).time_to_live(ACCEPTED_FOR).build();
+        let accepted = Cache::builder().max_capacity(ACCEPTED_CHAINS).time_to_live(ACCEPTED_FOR);
+        let accepted = accepted.build_with_hasher(RandomState::new());
         Ok(Self { verifier, accepted })
     }
 
@@ -101,5 +112,7 @@ fn subject(leaf: &CertificateDer<'_>) -> Result<Subject, CertificateRejected> {
     };
     let common_name = certificate.subject().iter_common_name().next().map(text).transpose()?.unwrap_or_default();
     let organizations = certificate.subject().iter_organization().map(text).collect::<Result<_, _>>()?;
-    Ok(Subject { common_name, organizations })
+    let not_after = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or_default();
+    let not_after = UnixTime::since_unix_epoch(Duration::from_secs(not_after));
+    Ok(Subject { common_name, organizations, not_after })
 }

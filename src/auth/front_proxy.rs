@@ -4,14 +4,14 @@
 //! an allowed name; anybody else's are ignored. Follows `k8s.io/apiserver`'s request header authenticator: the first
 //! non-empty user name counts, all group headers are collected, extra keys are percent-decoded.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 use rustls_pki_types::UnixTime;
 use thiserror::Error;
 
-use super::{CertificateAuthority, CertificateRejected, Identity};
+use super::{CertificateAuthority, CertificateRejected, Identity, Subject};
 use crate::serving::Peer;
 
 /// Which front proxies are believed, and in which headers they speak.
@@ -59,28 +59,40 @@ impl FrontProxy {
         headers: &HeaderMap,
         now: UnixTime,
     ) -> Result<Option<Identity>, FrontProxyRejected> {
+        Ok(self.passed_on(peer, headers, now)?.map(|(identity, _)| identity))
+    }
+
+    /// As [`Self::identify`], with what is known of the front proxy's certificate.
+    pub(super) fn passed_on(
+        &self,
+        peer: &Peer,
+        headers: &HeaderMap,
+        now: UnixTime,
+    ) -> Result<Option<(Identity, Arc<Subject>)>, FrontProxyRejected> {
         if peer.certificates.is_empty() {
             return Ok(None);
         }
-        self.vouches(peer, now)?;
-        Ok(first_value(headers, &self.username_headers).map(|user| Identity {
+        let subject = self.vouches(peer, now)?;
+        let Some(user) = first_value(headers, &self.username_headers) else { return Ok(None) };
+        let identity = Identity {
             user,
             groups: all_values(headers, &self.group_headers),
             uid: first_value(headers, &self.uid_headers),
             extra: self.extra(headers),
-        }))
+        };
+        Ok(Some((identity, subject)))
     }
 
-    /// Whether `peer` may speak for others.
+    /// What the certificate of `peer` says, if it may speak for others.
     ///
     /// # Errors
     /// When its certificate is not that of a front proxy.
-    pub fn vouches(&self, peer: &Peer, now: UnixTime) -> Result<(), FrontProxyRejected> {
+    pub fn vouches(&self, peer: &Peer, now: UnixTime) -> Result<Arc<Subject>, FrontProxyRejected> {
         let subject = self.authority.verify(&peer.certificates, now)?;
         if !self.allowed_names.is_empty() && !self.allowed_names.contains(&subject.common_name) {
             return Err(FrontProxyRejected::NotAllowed { common_name: subject.common_name.clone() });
         }
-        Ok(())
+        Ok(subject)
     }
 
     fn extra(&self, headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {

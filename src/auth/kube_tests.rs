@@ -4,15 +4,16 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use http::{HeaderMap, Method, Request, Response, StatusCode, header::AUTHORIZATION};
 use kube::{Client, client::Body};
+use prometheus_client::registry::Registry;
 use rustls_pki_types::UnixTime;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tower_test::mock::{self, Handle};
 
 use super::{
-    AccessRequest, AccessReviewer as _, AccessVerdict, Attributes, Identity, KubeAccessReviewer, KubeTokenReviewer,
-    ResourceAttributes, TokenAuthenticator, TokenReviewer as _, TrustWatchError, test_authority::Authority,
-    watch_trust,
+    AccessRequest, AccessReviewer as _, AccessVerdict, Attributes, AuthMetrics, Identity, KubeAccessReviewer,
+    KubeTokenReviewer, ResourceAttributes, TokenAuthenticator, TokenReviewer as _, TrustWatchError,
+    test_authority::Authority, watch_trust,
 };
 
 type Api = Handle<Request<Body>, Response<Body>>;
@@ -72,6 +73,48 @@ async fn a_token_without_a_confirmed_owner_is_not_valid() {
         let reviewer = KubeTokenReviewer::new(client);
         let (verdict, _) = tokio::join!(reviewer.review("t"), answer(&mut api, StatusCode::CREATED, &review));
         assert_eq!(verdict, Ok(None), "{review}");
+    }
+}
+
+#[tokio::test]
+async fn reviews_are_counted_by_the_status_of_their_answers() {
+    let mut registry = Registry::default();
+    let metrics = AuthMetrics::register(&mut registry);
+    let (client, mut api) = api();
+    let reviewer = KubeTokenReviewer::new(client.clone()).counted_by(&metrics);
+    let tokens = TokenAuthenticator::new(reviewer).counted_by(&metrics);
+    let headers = |token: &str| HeaderMap::from_iter([(AUTHORIZATION, format!("Bearer {token}").parse().unwrap())]);
+    let review = json!({"status": {"authenticated": true, "user": {"username": "a"}}});
+    let (good, failed) = (headers("good"), headers("failed"));
+    let _ = tokio::join!(tokens.identify(&good), answer(&mut api, StatusCode::CREATED, &review));
+    tokens.identify(&good).await.unwrap();
+    let forbidden = status(403, "Forbidden");
+    let _ = tokio::join!(tokens.identify(&failed), answer(&mut api, StatusCode::FORBIDDEN, &forbidden));
+    let access = KubeAccessReviewer::new(client).counted_by(&metrics);
+    let allowed = json!({"spec": {}, "status": {"allowed": true}});
+    let request = request();
+    let (verdict, _) = tokio::join!(access.review(&request), answer(&mut api, StatusCode::CREATED, &allowed));
+    assert_eq!(verdict, Ok(AccessVerdict::Allowed));
+    drop(api);
+    assert!(access.review(&request).await.is_err(), "kube-apiserver is gone");
+
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    for line in [
+        r#"apiserver_delegated_authn_request_total{code="201"} 1"#,
+        r#"apiserver_delegated_authn_request_total{code="403"} 1"#,
+        r#"apiserver_delegated_authn_request_duration_seconds_count{code="201"} 1"#,
+        r#"apiserver_delegated_authz_request_total{code="201"} 1"#,
+        r#"apiserver_delegated_authz_request_total{code="<error>"} 1"#,
+        r#"apiserver_delegated_authz_request_duration_seconds_count{code="201"} 1"#,
+        r#"authentication_token_cache_request_total{status="hit"} 1"#,
+        r#"authentication_token_cache_request_total{status="miss"} 2"#,
+        r#"authentication_token_cache_request_duration_seconds_count{status="miss"} 2"#,
+        r#"authentication_token_cache_fetch_total{status="ok"} 1"#,
+        r#"authentication_token_cache_fetch_total{status="error"} 1"#,
+        r#"authentication_token_cache_active_fetch_count{status="in_flight"} 0"#,
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
     }
 }
 

@@ -20,6 +20,7 @@ mod front_proxy;
 mod identity;
 #[cfg(test)]
 mod kube_tests;
+mod metrics;
 mod static_policy;
 #[cfg(test)]
 mod test_authority;
@@ -37,6 +38,7 @@ pub use front_proxy::{FrontProxy, FrontProxyRejected};
 pub use identity::{
     ANONYMOUS_USER, AUTHENTICATED_GROUP, HPA_CONTROLLER_USERS, Identity, MASTERS_GROUP, UNAUTHENTICATED_GROUP,
 };
+pub use metrics::AuthMetrics;
 pub use static_policy::{StaticAccessReviewer, StaticTokenReviewer};
 pub use token::{KubeTokenReviewer, TokenAuthenticator, TokenRejected, TokenReviewer};
 pub use trust::{Trust, TrustBundle, TrustError};

@@ -1,6 +1,10 @@
 //! Bearer tokens: Kubernetes says whose they are.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::future::BoxFuture;
 use http::{HeaderMap, header::AUTHORIZATION};
@@ -8,9 +12,9 @@ use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use kube::{Api, Client, api::PostParams};
 use moka::sync::Cache;
 use thiserror::Error;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::sync::Semaphore;
 
-use super::{Identity, ReviewError, access::REVIEW_TIMEOUT};
+use super::{AuthMetrics, Identity, ReviewError, access::answer};
 
 /// How long a verdict on a token is kept; kube-apiserver's own default for delegated authentication.
 const VERDICT_FOR: Duration = Duration::from_secs(10);
@@ -51,13 +55,21 @@ pub struct TokenAuthenticator {
     verdicts: Cache<String, Option<Identity>>,
     /// Questions under way: a flood of invented tokens must not reach kube-apiserver as one.
     questions: Arc<Semaphore>,
+    metrics: AuthMetrics,
 }
 
 impl TokenAuthenticator {
     /// Asks `reviewer`, and remembers its answers for ten seconds.
     pub fn new(reviewer: impl TokenReviewer) -> Self {
         let verdicts = Cache::builder().max_capacity(VERDICTS).time_to_live(VERDICT_FOR).build();
-        Self { reviewer: Arc::new(reviewer), verdicts, questions: Arc::new(Semaphore::new(QUESTIONS)) }
+        let questions = Arc::new(Semaphore::new(QUESTIONS));
+        Self { reviewer: Arc::new(reviewer), verdicts, questions, metrics: AuthMetrics::default() }
+    }
+
+    /// The same, counted by `metrics`.
+    #[must_use]
+    pub(super) fn counted_by(self, metrics: &AuthMetrics) -> Self {
+        Self { metrics: metrics.clone(), ..self }
     }
 
     /// The identity behind the request's bearer token; `None` when it has none.
@@ -70,16 +82,26 @@ impl TokenAuthenticator {
         if token.len() > LONGEST_TOKEN {
             return Err(TokenRejected::Invalid);
         }
+        let since = Instant::now();
         let remembered = self.verdicts.get(token);
-        let verdict = if let Some(verdict) = remembered { verdict } else { self.ask(token).await? };
-        verdict.map(Some).ok_or(TokenRejected::Invalid)
+        let is_remembered = remembered.is_some();
+        let verdict = match remembered {
+            Some(verdict) => Ok(verdict),
+            None => self.ask(token).await,
+        };
+        self.metrics.token(is_remembered, since.elapsed());
+        verdict?.map(Some).ok_or(TokenRejected::Invalid)
     }
 
     async fn ask(&self, token: &str) -> Result<Option<Identity>, ReviewError> {
         let _place = self.questions.try_acquire().map_err(|_| {
             ReviewError::new("TokenReview", &format_args!("{QUESTIONS} other tokens are being reviewed"))
         })?;
-        let verdict = self.reviewer.review(token).await?;
+        let in_flight = self.metrics.token_in_flight();
+        let verdict = self.reviewer.review(token).await;
+        drop(in_flight);
+        self.metrics.token_fetched(verdict.is_ok());
+        let verdict = verdict?;
         self.verdicts.insert(token.to_owned(), verdict.clone());
         Ok(verdict)
     }
@@ -100,12 +122,21 @@ fn bearer_token(headers: &HeaderMap) -> Option<&str> {
 
 /// Asks kube-apiserver by `TokenReview`; needs cluster role `system:auth-delegator`.
 #[derive(Clone)]
-pub struct KubeTokenReviewer(Client);
+pub struct KubeTokenReviewer {
+    client: Client,
+    metrics: AuthMetrics,
+}
 
 impl KubeTokenReviewer {
     /// Asks through `client`.
     pub fn new(client: Client) -> Self {
-        Self(client)
+        Self { client, metrics: AuthMetrics::default() }
+    }
+
+    /// The same, counted by `metrics`.
+    #[must_use]
+    pub fn counted_by(self, metrics: &AuthMetrics) -> Self {
+        Self { metrics: metrics.clone(), ..self }
     }
 }
 
@@ -122,18 +153,16 @@ impl TokenReviewer for KubeTokenReviewer {
                 spec: TokenReviewSpec { token: Some(token.to_owned()), ..TokenReviewSpec::default() },
                 ..TokenReview::default()
             };
-            let api = Api::<TokenReview>::all(self.0.clone());
-            let answer = timeout(REVIEW_TIMEOUT, api.create(&PostParams::default(), &review))
-                .await
-                .map_err(|_| ReviewError::timeout("TokenReview"))?
-                .map_err(|error| ReviewError::new("TokenReview", &error))?;
-            Ok(identity(answer))
+            let api = Api::<TokenReview>::all(self.client.clone());
+            let options = PostParams::default();
+            let asked = api.create(&options, &review);
+            answer("TokenReview", self.metrics.token_reviews(), asked).await.map(identity)
         })
     }
 }
 
-fn identity(answer: TokenReview) -> Option<Identity> {
-    let status = answer.status.filter(|status| status.authenticated == Some(true))?;
+fn identity(review: TokenReview) -> Option<Identity> {
+    let status = review.status.filter(|status| status.authenticated == Some(true))?;
     let user = status.user?;
     Some(Identity {
         user: user.username.filter(|name| !name.is_empty())?,

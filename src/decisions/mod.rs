@@ -83,7 +83,7 @@ impl MetricsProvider for DecisionStore {
         let mut found = Vec::new();
         for Candidate { index, decision, object } in published.candidates(query) {
             let refusal = self.refusal(decision, &published).or_else(|| published.shadow(metric, index, decision));
-            let context = Context { controller_instance: self.controller_instance.as_deref(), object, refusal };
+            let context = Context { controller_instance: self.controller_instance.as_ref(), object, refusal };
             series::add(metric, decision, &context, &mut found);
         }
         found.retain(|series| query.selector.matches(&series.labels));

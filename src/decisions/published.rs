@@ -1,12 +1,12 @@
 //! One set of decisions, and how its variants are found.
 
 use std::{
-    hash::{BuildHasher as _, RandomState},
     ops::Range,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
+use ahash::RandomState;
 use jiff::Timestamp;
 
 use super::{explain, series::Metric};

@@ -1,14 +1,16 @@
 //! One decision as the series it is served as.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use crate::{
     apiserver::{ObjectReference, Refusal, Sample, Series},
     constants::{
-        LABEL_DIRECTION, LABEL_SIGNAL, WVA_CURRENT_REPLICAS, WVA_DESIRED_RATIO, WVA_DESIRED_REPLICAS,
-        WVA_SATURATION_LEVEL, WVA_SCALING_DECISION,
+        ACCELERATOR_UNRESOLVED, LABEL_DIRECTION, LABEL_SIGNAL, WVA_CURRENT_REPLICAS, WVA_DESIRED_RATIO,
+        WVA_DESIRED_REPLICAS, WVA_SATURATION_LEVEL, WVA_SCALING_DECISION,
     },
-    interfaces::{Decision, Desired, Outcome, Signal, wire_labels},
+    interfaces::{Decision, Desired, Outcome, Signal, WireLabels},
 };
 
 /// The metrics that are served.
@@ -49,7 +51,7 @@ impl Metric {
 /// Where series come from, and what they carry beyond the decision.
 #[derive(Clone, Debug)]
 pub(super) struct Context<'a> {
-    pub(super) controller_instance: Option<&'a str>,
+    pub(super) controller_instance: Option<&'a Arc<str>>,
     /// The object they were asked for as properties of.
     pub(super) object: Option<ObjectReference>,
     /// Why no value of it may be served any more.
@@ -84,9 +86,15 @@ fn series(
     extra: Option<(&'static str, &str)>,
     value: Result<Sample, Refusal>,
 ) -> Series {
-    let accelerator = decision.accelerator.as_deref();
-    let labels =
-        wire_labels(&decision.variant, &decision.model.model_id, accelerator, context.controller_instance).chain(extra);
+    // Shared, because all of them are written down already.
+    let labels = WireLabels {
+        variant_name: decision.variant.name.clone(),
+        namespace: decision.variant.namespace.clone(),
+        accelerator_type: decision.accelerator.clone().unwrap_or_else(|| ACCELERATOR_UNRESOLVED.into()),
+        model_name: decision.model.model_id.clone(),
+        controller_instance: context.controller_instance.cloned(),
+    };
+    let labels = labels.pairs().chain(extra.map(|(name, value)| (name, value.into())));
     let value = value.and_then(|sample| context.refusal.clone().map_or(Ok(sample), Err));
     Series {
         namespace: decision.variant.namespace.clone(),

@@ -9,14 +9,13 @@ use std::{
 };
 
 use anyhow::Context;
-use axum::Router;
 use rustls_pki_types::CertificateDer;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    apiserver::{ApiServer, Readiness, RequestMetrics},
+    apiserver::ApiServer,
     auth::{Authenticator, Authorizer, Identity, StaticAccessReviewer, StaticTokenReviewer, TokenAuthenticator, Trust},
-    constants::{EXTERNAL_METRICS_GROUP, EXTERNAL_METRICS_VERSION, MetricsGroup, WVA_DESIRED_REPLICAS},
+    constants::{EXTERNAL_METRICS_GROUP, EXTERNAL_METRICS_VERSION, WVA_DESIRED_REPLICAS},
     decisions::DecisionStore,
     serving::{Bound, CertificateSource, ServingOptions},
     telemetry::MetricsRegistry,
@@ -51,17 +50,11 @@ impl DemoServer {
         let access = AccessFiles::write(address, &certificate, &token)?;
         let identity = Identity::new(USER, Vec::<String>::new());
         let tokens = TokenAuthenticator::new(StaticTokenReviewer::new(token.clone(), identity));
-        let readiness = Readiness::default();
+        let authenticator = Authenticator::new(Trust::default(), tokens);
+        let authorizer = Authorizer::new(StaticAccessReviewer::new(USER));
         let api = ApiServer {
-            provider: store,
-            delegate: None,
-            authenticator: Authenticator::new(Trust::default(), tokens),
-            authorizer: Authorizer::new(StaticAccessReviewer::new(USER)),
-            readiness,
-            groups: MetricsGroup::ALL.to_vec(),
-            requests: RequestMetrics::default(),
             metrics_text: Arc::new(move || registry.encode().unwrap_or_default()),
-            extra_routes: Router::new(),
+            ..ApiServer::new(store, authenticator, authorizer)
         }
         .api();
         tasks.spawn(bound.serve(api, stop.clone()));

@@ -47,7 +47,7 @@ pub use forecast::{DemandForecast, ExpectedDemand, ForecastMethod};
 pub use identity::{ModelKey, VariantKey};
 pub use inventory::{AcceleratorPool, AcceleratorProduct, AcceleratorQuota, Inventory};
 pub use inventory_settings::{AcceleratorRule, ConfiguredQuota, InventorySettings, NodeGroupLimit};
-pub use labels::wire_labels;
+pub use labels::{WireLabels, wire_labels};
 pub use limits::{AcceleratorLimits, AcceleratorMode, SaturationPolicy};
 pub use model::{LengthDistribution, ModelMetrics, ModelObservation};
 pub use objective::{ServiceObjective, ServiceProfile};

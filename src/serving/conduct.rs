@@ -43,6 +43,11 @@ impl Conduct {
         if !self.0.refused.load(Ordering::Relaxed) {
             return Turn(None);
         }
+        // Boxed, because few requests come here, and all are as large as this.
+        Box::pin(self.line()).await
+    }
+
+    async fn line(&self) -> Turn<'_> {
         let place = self.0.line.lock().await;
         sleep(PAUSE).await;
         Turn(Some(place))

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::CertificateSource;
+use super::{CertificateSource, ServingMetrics};
 
 /// Settings of a listener.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub struct ServingOptions {
     pub grace_period: Duration,
     /// What clients may hold.
     pub limits: ConnectionLimits,
+    /// Counts what becomes of connections.
+    pub metrics: ServingMetrics,
 }
 
 impl ServingOptions {
@@ -28,6 +30,7 @@ impl ServingOptions {
             certificate_poll: Duration::from_secs(10),
             grace_period: Duration::from_secs(30),
             limits: ConnectionLimits::default(),
+            metrics: ServingMetrics::default(),
         }
     }
 }

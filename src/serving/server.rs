@@ -105,6 +105,7 @@ impl Bound {
             acceptor: TlsAcceptor::from(tls),
             handler: Arc::new(handler),
             limits: options.limits,
+            metrics: options.metrics,
             shutdown: shutdown.clone(),
         };
 

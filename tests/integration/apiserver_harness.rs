@@ -22,8 +22,8 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::sync::CancellationToken;
 use wva::{
     apiserver::{
-        Api, ApiServer, Delegate, MetricsProvider, ObjectReference, Of, Readiness, Refusal, RequestMetrics, Sample,
-        Series, SeriesQuery, Summary, UnknownMetric,
+        Api, ApiServer, Delegate, MetricsProvider, ObjectReference, Of, Readiness, Refusal, Sample, Series,
+        SeriesQuery, Summary, UnknownMetric,
     },
     auth::{
         AccessRequest, AccessReviewer, AccessVerdict, Attributes, Authenticator, Authorizer, Identity, ReviewError,
@@ -201,18 +201,9 @@ fn object(of: Of<'_>, variant: &str) -> Option<ObjectReference> {
 pub(crate) fn api_for_tests(extra_routes: Router) -> (Api, Peer) {
     let (cluster, front_proxy) = (Authority::new("kubernetes"), Authority::new("front-proxy-ca"));
     let trust = Trust::new(trust_bundle(&cluster, &front_proxy));
-    let api = ApiServer {
-        provider: Arc::new(Values),
-        delegate: None,
-        authenticator: Authenticator::new(trust, TokenAuthenticator::new(Tokens)),
-        authorizer: Authorizer::new(Bindings),
-        readiness: Readiness::default(),
-        groups: MetricsGroup::ALL.to_vec(),
-        requests: RequestMetrics::default(),
-        metrics_text: Arc::new(|| "# EOF\n".to_owned()),
-        extra_routes,
-    }
-    .api();
+    let authenticator = Authenticator::new(trust, TokenAuthenticator::new(Tokens));
+    let api = ApiServer::new(Arc::new(Values), authenticator, Authorizer::new(Bindings));
+    let api = ApiServer { extra_routes, ..api }.api();
     let certificates = front_proxy.client("front-proxy-client", "").chain();
     (api, Peer::new((Ipv4Addr::LOCALHOST, 1).into(), certificates))
 }
@@ -279,15 +270,11 @@ impl TestServer {
         let trust = Trust::new(trust_bundle(&cluster, &front_proxy));
         let readiness = Readiness::default();
         let api = ApiServer {
-            provider: Arc::new(Values),
             delegate,
-            authenticator: Authenticator::new(trust.clone(), tokens),
-            authorizer,
             readiness: readiness.clone(),
             groups: groups.to_vec(),
-            requests: RequestMetrics::default(),
-            metrics_text: Arc::new(|| "# EOF\n".to_owned()),
             extra_routes,
+            ..ApiServer::new(Arc::new(Values), Authenticator::new(trust.clone(), tokens), authorizer)
         }
         .api();
         let names = vec!["localhost".to_owned()];

@@ -19,7 +19,10 @@ use tokio::{
     task::yield_now,
 };
 use tokio_rustls::client::TlsStream;
-use wva::serving::ServingOptions;
+use wva::{
+    serving::{ServingMetrics, ServingOptions},
+    telemetry::MetricsRegistry,
+};
 
 use crate::apiserver_harness::{ClientCertificate, METRIC, TestServer, api_for_tests};
 
@@ -103,6 +106,22 @@ async fn whoever_only_holds_a_connection_is_cut_off() {
         // HTTP/2 announces its settings first; then nothing but the end may come.
         let _ = stream.read_to_end(&mut rest).await;
         assert!(!rest.starts_with(b"HTTP/1.1 2"), "without a request: {}", String::from_utf8_lossy(&rest));
+    }
+}
+
+#[tokio::test]
+async fn connections_that_agree_on_no_tls_are_counted() {
+    let mut registry = MetricsRegistry::new();
+    let metrics = ServingMetrics::register(registry.registry_mut());
+    let server = TestServer::start_with(Router::new(), |options| options.metrics = metrics).await;
+    server.connect(None, b"h2").await.unwrap();
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let _ = stream.read_to_end(&mut Vec::new()).await;
+    drop(TcpStream::connect(server.address).await.unwrap());
+    let two = "apiserver_tls_handshake_errors_total 2";
+    while !registry.encode().unwrap().contains(two) {
+        yield_now().await;
     }
 }
 

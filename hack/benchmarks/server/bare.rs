@@ -13,11 +13,11 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
-use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
+use rustls::{ServerConfig, server::WebPkiClientVerifier};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use super::{Listen, certificates, key, provider};
+use super::{Listen, certificates, key, provider, roots};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -52,9 +52,8 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 fn tls(listen: &Listen, front_proxy_ca: &PathBuf) -> anyhow::Result<Arc<ServerConfig>> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(certificates(front_proxy_ca)?);
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build()?;
+    let roots = Arc::new(roots(front_proxy_ca)?);
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build()?;
     let mut tls = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)

@@ -17,12 +17,12 @@ use http::Request;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{body::Bytes, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::{net::TcpStream, task::JoinSet, time::sleep_until};
 use tokio_rustls::TlsConnector;
 
-use super::{certificates, key, provider};
+use super::{certificates, key, provider, roots};
 
 /// Longest answer that is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -151,11 +151,9 @@ async fn connect(arguments: &Arguments, tls: &TlsConnector) -> anyhow::Result<Se
 }
 
 fn tls(arguments: &Arguments) -> anyhow::Result<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(certificates(&arguments.ca)?);
     let mut tls = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
+        .with_root_certificates(roots(&arguments.ca)?)
         .with_client_auth_cert(certificates(&arguments.certificate)?, key(&arguments.key)?)?;
     tls.alpn_protocols = vec![b"h2".to_vec()];
     Ok(tls)

@@ -9,6 +9,7 @@ mod serve;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use clap::{Args, Parser, Subcommand};
+use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use wva::{
     config::{LogFormat, LoggingSettings},
@@ -48,6 +49,12 @@ struct Listen {
 
 fn certificates(path: &PathBuf) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     Ok(CertificateDer::pem_file_iter(path)?.collect::<Result<_, _>>()?)
+}
+
+fn roots(path: &PathBuf) -> anyhow::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(certificates(path)?);
+    Ok(roots)
 }
 
 fn key(path: &PathBuf) -> anyhow::Result<PrivateKeyDer<'static>> {

@@ -2,18 +2,16 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
-use axum::Router;
 use clap::Args;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use wva::{
-    apiserver::{ApiServer, Readiness, RequestMetrics},
+    apiserver::{ApiServer, RequestMetrics},
     auth::{
-        Authenticator, Authorizer, HPA_CONTROLLER_USERS, Identity, StaticAccessReviewer, StaticTokenReviewer,
-        TokenAuthenticator, Trust, TrustBundle,
+        AuthMetrics, Authenticator, Authorizer, HPA_CONTROLLER_USERS, Identity, StaticAccessReviewer,
+        StaticTokenReviewer, TokenAuthenticator, Trust, TrustBundle,
     },
     clock::SystemClock,
-    constants::MetricsGroup,
     decisions::DecisionStore,
     interfaces::{
         Decision, Desired, Direction, EngineName, ModelKey, Outcome, Reason, SaturationLevel, Signal, Snapshot,
@@ -49,19 +47,15 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     store.publish_with(Arc::new(snapshot), (0..variants).map(decision).collect());
     let mut registry = MetricsRegistry::new();
     let requests = RequestMetrics::register(registry.registry_mut());
+    let reviews = AuthMetrics::register(registry.registry_mut());
+    let trust = Trust::new(trust(&std::fs::read_to_string(front_proxy_ca)?)?);
+    let tokens = TokenAuthenticator::new(StaticTokenReviewer::new("none", Identity::anonymous()));
+    let authenticator = Authenticator::new(trust, tokens).counted_by(&reviews);
+    let authorizer = Authorizer::new(StaticAccessReviewer::new(HPA_CONTROLLER_USERS[0]));
     let api = ApiServer {
-        provider: store,
-        delegate: None,
-        groups: MetricsGroup::ALL.to_vec(),
-        authenticator: Authenticator::new(
-            Trust::new(trust(&std::fs::read_to_string(front_proxy_ca)?)?),
-            TokenAuthenticator::new(StaticTokenReviewer::new("none", Identity::anonymous())),
-        ),
-        authorizer: Authorizer::new(StaticAccessReviewer::new(HPA_CONTROLLER_USERS[0])),
-        readiness: Readiness::default(),
         requests,
         metrics_text: Arc::new(move || registry.encode().unwrap_or_default()),
-        extra_routes: Router::new(),
+        ..ApiServer::new(store, authenticator, authorizer)
     }
     .api();
     let certificate = CertificateSource::Files { certificate: listen.certificate, key: listen.key };

@@ -30,6 +30,11 @@ pub(super) trait Document: Serialize {
 
     /// The document as a message, which holds neither of the two.
     fn message(&self) -> Self::Message;
+
+    /// The JSON that serde would write, where it can be had for less.
+    fn json(&self) -> Option<Vec<u8>> {
+        None
+    }
 }
 
 /// `metadata` of a document that has none; always present, as clients expect it.
@@ -65,6 +70,15 @@ pub(super) trait Item: Serialize {
 
     /// The message of a list.
     fn list(items: Vec<Self::Message>) -> Self::ListMessage;
+
+    /// The JSON of a list, as [`Document::json`].
+    fn json_list(list: &List<Self>) -> Option<Vec<u8>>
+    where
+        Self: Sized,
+    {
+        let _ = list;
+        None
+    }
 }
 
 impl<I: Item> Document for List<I> {
@@ -81,10 +95,15 @@ impl<I: Item> Document for List<I> {
     fn message(&self) -> Self::Message {
         I::list(self.items.iter().map(Item::message).collect())
     }
+
+    fn json(&self) -> Option<Vec<u8>> {
+        I::json_list(self)
+    }
 }
 
 /// `metav1.Time`: RFC 3339 in UTC, whole seconds.
+const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(0));
+
 fn to_the_second<S: Serializer>(timestamp: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(0));
     serializer.serialize_str(&PRINTER.timestamp_to_string(timestamp))
 }

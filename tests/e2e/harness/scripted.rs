@@ -8,10 +8,9 @@ use kube::{Client, Config};
 use serde_json::json;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use wva::{
-    apiserver::{ApiServer, MetricsProvider, Readiness, RequestMetrics},
+    apiserver::{ApiServer, MetricsProvider},
     auth::{Authenticator, Authorizer, KubeAccessReviewer, KubeTokenReviewer, TokenAuthenticator, watch_trust},
     clock::SystemClock,
-    constants::MetricsGroup,
     decisions::DecisionStore,
     interfaces::{
         Decision, Desired, Direction, EngineName, ModelKey, Outcome, Reason, SaturationLevel, Signal, Snapshot,
@@ -44,18 +43,9 @@ impl Served {
         let stop = CancellationToken::new();
         let (trust, follow) = watch_trust(client.clone(), stop.clone()).await.unwrap();
         tokio::spawn(follow);
-        let api = ApiServer {
-            provider,
-            delegate: None,
-            groups: MetricsGroup::ALL.to_vec(),
-            authenticator: Authenticator::new(trust, TokenAuthenticator::new(KubeTokenReviewer::new(client.clone()))),
-            authorizer: Authorizer::new(KubeAccessReviewer::new(client)),
-            readiness: Readiness::default(),
-            requests: RequestMetrics::default(),
-            metrics_text: Arc::new(|| "# EOF\n".to_owned()),
-            extra_routes: axum::Router::new(),
-        }
-        .api();
+        let tokens = TokenAuthenticator::new(KubeTokenReviewer::new(client.clone()));
+        let authorizer = Authorizer::new(KubeAccessReviewer::new(client));
+        let api = ApiServer::new(provider, Authenticator::new(trust, tokens), authorizer).api();
         let certificate =
             CertificateSource::Files { certificate: bed.certificate.clone().into(), key: bed.key.clone().into() };
         let bound = Bound::bind(ServingOptions::new((Ipv4Addr::LOCALHOST, 0).into(), certificate)).await.unwrap();
