@@ -311,6 +311,7 @@ fn verb_label(verb: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::MetricsRegistry;
 
     fn attributes(resource: &str, group: &str) -> Attributes {
         Attributes::Resource(ResourceAttributes {
@@ -325,16 +326,15 @@ mod tests {
 
     #[test]
     fn a_request_is_counted_under_the_names_of_kubernetes_and_what_callers_invent_makes_no_series() {
-        let mut registry = Registry::default();
-        let metrics = RequestMetrics::register(&mut registry).with_resources(&["wva_desired_replicas"]);
+        let mut registry = MetricsRegistry::new();
+        let metrics = RequestMetrics::register(registry.registry_mut()).with_resources(&["wva_desired_replicas"]);
         for (resource, group) in
             [("wva_desired_replicas", "external.metrics.k8s.io"), ("nonsense-1", "g1"), ("nonsense-2", "g2")]
         {
             let request = metrics.begin();
             metrics.end(&request, Some(&attributes(resource, group)), StatusCode::OK, Some(300));
         }
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let text = registry.encode().unwrap();
         let line = r#"apiserver_request_total{verb="LIST",dry_run="",group="external.metrics.k8s.io",version="v1beta1",resource="wva_desired_replicas",subresource="",scope="namespace",component="wva",code="200"} 1"#;
         assert!(text.contains(line), "{text}");
         assert!(!text.contains("nonsense"), "{text}");

@@ -202,16 +202,8 @@ impl Collector for CacheAge {
 
 #[cfg(test)]
 mod tests {
-    use prometheus_client::encoding::text;
-
     use super::*;
-    use crate::clock::SimulatedClock;
-
-    fn exposition(registry: &Registry) -> String {
-        let mut buffer = String::new();
-        text::encode(&mut buffer, registry).unwrap();
-        buffer
-    }
+    use crate::{clock::SimulatedClock, telemetry::MetricsRegistry};
 
     #[test]
     fn statistics_keep_count_duration_series_and_the_last_error() {
@@ -234,9 +226,9 @@ mod tests {
     fn the_account_is_published_under_the_documented_names() {
         let clock = Arc::new(SimulatedClock::new(Timestamp::UNIX_EPOCH));
         let tracker = CollectionTracker::new(clock.clone());
-        let mut registry = Registry::default();
-        tracker.register(&mut registry);
-        assert!(!exposition(&registry).contains("wva_metrics_cache_age_seconds"), "nothing fetched has no age");
+        let mut registry = MetricsRegistry::new();
+        tracker.register(registry.registry_mut());
+        assert!(!registry.encode().unwrap().contains("wva_metrics_cache_age_seconds"), "nothing fetched has no age");
 
         tracker.query_succeeded("running", Duration::from_millis(10), 7);
         tracker.query_failed("running", Duration::from_millis(30), "timeout", "no answer".into());
@@ -247,7 +239,7 @@ mod tests {
         tracker.fetched("scrape", clock.now());
         clock.advance(Duration::from_secs(2));
 
-        let text = exposition(&registry);
+        let text = registry.encode().unwrap();
         for line in [
             r#"wva_metrics_collection_duration_seconds_count{query_type="running"} 2"#,
             r#"wva_metrics_collection_errors_total{query_type="running",reason="timeout"} 1"#,
