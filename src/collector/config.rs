@@ -65,23 +65,17 @@ pub enum InvalidCollectorConfig {
     #[error("{key} names {path}, which cannot be read: {message}")]
     File {
         /// Configuration key.
-        key: &'static str,
+        key: String,
         /// The file.
         path: String,
         /// What is wrong with it.
         message: String,
     },
-    /// The HTTP client for scraping could not be made.
-    #[error("pods cannot be scraped: {message}; this is a defect of wva or of its TLS set-up")]
-    ScrapeClient {
-        /// What is wrong.
-        message: String,
-    },
     /// The HTTP client could not be made from these settings.
-    #[error("the connection to {url} cannot be set up: {message}; check the TLS settings under prometheus")]
+    #[error("no connection can be set up: {message}; check the TLS settings under {section}")]
     Client {
-        /// Address of the server.
-        url: String,
+        /// Where the settings stand in the configuration.
+        section: &'static str,
         /// What is wrong.
         message: String,
     },

@@ -13,11 +13,10 @@ use super::{
     mapping::EngineCatalog,
     prometheus::{PrometheusCollector, ReplicaCache},
     scrape::{GatewayTargets, PodTargets, ScrapeCollector, ScrapeOptions, ScrapeTargets, ScrapedKind},
-    with_causes,
 };
 use crate::{
     clock::Clock,
-    config::{Backend, BearerToken},
+    config::{Backend, BearerToken, GatewaySettings},
     interfaces::{MetricsCollector, PodDirectory},
 };
 
@@ -78,9 +77,8 @@ pub fn new_metrics_collector(
     let mut each = Vec::new();
     for backend in settings.backends.iter().copied() {
         let scraped = |targets: Arc<dyn ScrapeTargets>, kind| {
-            let collector = ScrapeCollector::new(scrape_options(config), clock.clone(), targets, pods.clone())
-                .map_err(|error| InvalidCollectorConfig::ScrapeClient { message: with_causes(&error) })?;
-            Ok(collector.reading(kind).tracked_by(tracker.clone()))
+            let collector = ScrapeCollector::new(scrape_options(config), clock.clone(), targets, pods.clone())?;
+            Ok::<_, InvalidCollectorConfig>(collector.reading(kind).tracked_by(tracker.clone()))
         };
         let scraper = match backend {
             Backend::Prometheus => {
@@ -97,9 +95,10 @@ pub fn new_metrics_collector(
                 scraped(Arc::new(targets), ScrapedKind::Engines(Arc::new(EngineCatalog::new(&settings.engines))))?
             }
             Backend::Epp => {
-                let token = settings.gateway_token_path.clone().map(BearerToken::File);
-                scraped(Arc::new(GatewayTargets(settings.gateways.clone())), ScrapedKind::Gateways)?
-                    .authorized_by(token)
+                let GatewaySettings { addresses, bearer_token_path, trust } = settings.gateways.clone();
+                scraped(Arc::new(GatewayTargets(addresses)), ScrapedKind::Gateways)?
+                    .authorized_by(bearer_token_path.map(BearerToken::File))
+                    .trusting(trust)?
             }
         };
         let scraper = Arc::new(scraper);

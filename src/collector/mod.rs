@@ -19,9 +19,11 @@ mod factory;
 pub mod history;
 pub mod mapping;
 mod merge;
+mod needed;
 pub mod prometheus;
 pub mod scrape;
 mod tracking;
+mod trust;
 
 pub use config::{CollectorConfig, InvalidCollectorConfig};
 pub use factory::{Source, Sources, new_metrics_collector};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Backend, BearerToken, Config, ResolvedValue, kinds::show_duration, resolve::Scope};
+use super::{Backend, BearerToken, Config, ResolvedValue, ServerTrust, kinds::show_duration, resolve::Scope};
 
 /// Reports values that do not fit beside each other.
 pub(super) fn relations(config: &Config, scope: &mut Scope<'_>) {
@@ -23,7 +23,8 @@ pub(super) fn relations(config: &Config, scope: &mut Scope<'_>) {
         }
     }
     let scrapes_gateways = config.collector.backends.contains(&Backend::Epp);
-    if scrapes_gateways == config.collector.gateways.is_empty() {
+    let gateways = &config.collector.gateways;
+    if scrapes_gateways == gateways.addresses.is_empty() {
         let rule = if scrapes_gateways {
             "collector.backend epp needs it; set it to the metrics addresses of the endpoint pickers"
         } else {
@@ -31,9 +32,17 @@ pub(super) fn relations(config: &Config, scope: &mut Scope<'_>) {
         };
         scope.reject("collector.epp.urls", rule);
     }
-    if config.collector.gateway_token_path.is_some() && !scrapes_gateways {
-        let rule = "it has no effect without epp in collector.backend; add that or drop this";
-        scope.reject("collector.epp.bearerTokenPath", rule);
+    let ServerTrust { ca_cert_path, client_certificate, server_name, insecure_skip_verify } = &gateways.trust;
+    for (path, is_set) in [
+        ("collector.epp.bearerTokenPath", gateways.bearer_token_path.is_some()),
+        ("collector.epp.caCertPath", ca_cert_path.is_some()),
+        ("collector.epp.clientCertPath", client_certificate.is_some()),
+        ("collector.epp.serverName", server_name.is_some()),
+        ("collector.epp.insecureSkipVerify", *insecure_skip_verify),
+    ] {
+        if is_set && !scrapes_gateways {
+            scope.reject(path, "it has no effect without epp in collector.backend; add that or drop this");
+        }
     }
     if config.collector.scrape_interval >= config.ages.signal {
         scope.reject("collector.scrape.interval", "it must be shorter than ages.signal");
@@ -53,9 +62,11 @@ pub(super) fn relations(config: &Config, scope: &mut Scope<'_>) {
             "keda.clientCaPath is not set; set it to the authority of KEDA's client certificate",
         );
     }
-    if config.prometheus.insecure_skip_verify && config.prometheus.ca_cert_path.is_some() {
-        let rule = "prometheus.insecureSkipVerify leaves it without effect; drop one of them";
-        scope.reject("prometheus.caCertPath", rule);
+    for (section, trust) in [("prometheus", &config.prometheus.trust), ("collector.epp", &gateways.trust)] {
+        if trust.insecure_skip_verify && trust.ca_cert_path.is_some() {
+            let rule = format!("{section}.insecureSkipVerify leaves it without effect; drop one of them");
+            scope.reject(&format!("{section}.caCertPath"), rule);
+        }
     }
 }
 
@@ -76,11 +87,15 @@ pub(super) fn notes(config: &Config, values: &mut BTreeMap<String, ResolvedValue
         _ => {}
     }
     let is_clear = |gateway: &super::GatewayAddress| gateway.url.scheme() == "http";
-    if config.collector.gateway_token_path.is_some() && config.collector.gateways.iter().any(is_clear) {
+    let gateways = &config.collector.gateways;
+    if gateways.bearer_token_path.is_some() && gateways.addresses.iter().any(is_clear) {
         note("collector.epp.urls", "insecure: plain HTTP carries the bearer token in clear");
     }
-    if prometheus.insecure_skip_verify {
+    if prometheus.trust.insecure_skip_verify {
         note("prometheus.insecureSkipVerify", "insecure: anyone can pose as Prometheus");
+    }
+    if gateways.trust.insecure_skip_verify {
+        note("collector.epp.insecureSkipVerify", "insecure: anyone can pose as an endpoint picker");
     }
     if matches!(prometheus.bearer_token, Some(BearerToken::Literal(_))) {
         note("prometheus.bearerToken", "fixed until the next restart; prometheus.bearerTokenPath follows rotation");

@@ -39,13 +39,14 @@ const MODEL_LABEL: &str = "modelLabel";
 const RANK_LABEL: &str = "rankLabel";
 
 /// Keys of an engine that name a family, and what it then means.
-const FAMILIES: [(&str, Quantity); 22] = [
+const FAMILIES: [(&str, Quantity); 23] = [
     ("kvCacheUsage", Quantity::KvCacheUsage),
     ("kvCacheTokens", Quantity::KvCacheTokens),
     ("kvCacheBlocks", Quantity::KvCacheBlocks),
     ("kvCacheBlockSize", Quantity::KvCacheBlockSize),
     ("waiting", Quantity::Waiting),
     ("waitingForCapacity", Quantity::WaitingForCapacity),
+    ("preallocating", Quantity::Preallocating),
     ("running", Quantity::Running),
     ("asleep", Quantity::Asleep),
     ("arrivals", Quantity::Arrivals),

@@ -212,6 +212,19 @@ keys! {
     EPP_BEARER_TOKEN_PATH: Option<PathBuf> = Key::new("collector.epp.bearerTokenPath", &kinds::PATH, || None,
         "File of the bearer token sent to endpoint pickers, which ask for one unless told otherwise; read again as it \
          rotates. Its account needs `get` on the non-resource URL `/metrics`.").needs_restart();
+    EPP_CA_CERT_PATH: Option<PathBuf> = Key::new("collector.epp.caCertPath", &kinds::PATH, || None,
+        "PEM file of the certificates that may sign those of endpoint pickers, instead of the system's; read again as it \
+         rotates.").needs_restart();
+    EPP_CLIENT_CERT_PATH: Option<PathBuf> = Key::new("collector.epp.clientCertPath", &kinds::PATH, || None,
+        "PEM file of the client certificate shown to endpoint pickers; needs `collector.epp.clientKeyPath`.")
+        .needs_restart();
+    EPP_CLIENT_KEY_PATH: Option<PathBuf> = Key::new("collector.epp.clientKeyPath", &kinds::PATH, || None,
+        "PEM file of the client certificate's private key.").needs_restart();
+    EPP_SERVER_NAME: Option<String> = Key::new("collector.epp.serverName", &kinds::HOST_NAME, || None,
+        "Name that the certificates of endpoint pickers must hold, where it is not the URL's, as with addresses of pods.")
+        .needs_restart();
+    EPP_INSECURE_SKIP_VERIFY: bool = Key::new("collector.epp.insecureSkipVerify", &kinds::SWITCH, || false,
+        "Whether to leave the certificates of endpoint pickers unchecked.").needs_restart();
 
     ENGINE_INTERVAL: Duration = Key::new("engine.interval", &kinds::INTERVAL, || seconds(5),
         "Time between two decision cycles; at least 100ms and shorter than `ages.decision`.")

@@ -45,8 +45,9 @@ pub use reference::reference_markdown;
 pub use resolve::Resolved;
 pub use schema::{
     ActuationSettings, Backend, BearerToken, CertificatePaths, CollectorSettings, Config, DelegationSettings,
-    EngineSettings, Executor, GatewayAddress, KedaSettings, LeaderElectionSettings, LogFormat, LoggingSettings,
-    ModelSelector, PrometheusSettings, RecordingLimits, RecordingSettings, Secret, ServerSettings,
+    EngineSettings, Executor, GatewayAddress, GatewaySettings, KedaSettings, LeaderElectionSettings, LogFormat,
+    LoggingSettings, ModelSelector, PrometheusSettings, RecordingLimits, RecordingSettings, Secret, ServerSettings,
+    ServerTrust,
 };
 pub use service_classes::ServiceClasses;
 pub use view::{ResolvedModel, ResolvedValue, ResolvedView};

@@ -11,9 +11,9 @@ use http::{HeaderName, HeaderValue};
 
 use super::{
     ActuationSettings, BearerToken, CertificatePaths, CollectorSettings, Config, ConfigError, ConfigErrors,
-    CustomEngine, DelegationSettings, EngineSettings, KedaSettings, Layer, LeaderElectionSettings, LoggingSettings,
-    ModelSelector, Profiles, PrometheusSettings, RecordingLimits, RecordingSettings, ResolvedModel, ResolvedValue,
-    ResolvedView, Secret, ServerSettings, ServiceClasses, Source, checks, engines,
+    CustomEngine, DelegationSettings, EngineSettings, GatewaySettings, KedaSettings, Layer, LeaderElectionSettings,
+    LoggingSettings, ModelSelector, Profiles, PrometheusSettings, RecordingLimits, RecordingSettings, ResolvedModel,
+    ResolvedValue, ResolvedView, Secret, ServerSettings, ServerTrust, ServiceClasses, Source, checks, engines,
     keys::{self, Key},
     layer::{Entries, Entry, quotable},
     schema::SaturationMethod,
@@ -58,8 +58,7 @@ impl Config {
             scrape_interval: scope.get(&keys::SCRAPE_INTERVAL),
             scrape_timeout: scope.get(&keys::SCRAPE_TIMEOUT),
             scrape_port: scope.get(&keys::SCRAPE_PORT),
-            gateways: scope.get(&keys::EPP_URLS),
-            gateway_token_path: scope.get(&keys::EPP_BEARER_TOKEN_PATH),
+            gateways: gateways(&mut scope),
             engines: engines(&mut scope, &layers),
         };
         let engine =
@@ -229,13 +228,32 @@ fn prometheus(scope: &mut Scope<'_>, layers: &[&Layer]) -> PrometheusSettings {
     let bearer_token = token_path.map(BearerToken::File).or(token.map(BearerToken::Literal));
     PrometheusSettings {
         url: scope.get(&keys::PROMETHEUS_URL),
-        ca_cert_path: scope.get(&keys::PROMETHEUS_CA_CERT_PATH),
-        client_certificate: certificate(scope, &keys::PROMETHEUS_CLIENT_CERT_PATH, &keys::PROMETHEUS_CLIENT_KEY_PATH),
-        server_name: scope.get(&keys::PROMETHEUS_SERVER_NAME),
-        insecure_skip_verify: scope.get(&keys::PROMETHEUS_INSECURE_SKIP_VERIFY),
+        trust: ServerTrust {
+            ca_cert_path: scope.get(&keys::PROMETHEUS_CA_CERT_PATH),
+            client_certificate: certificate(
+                scope,
+                &keys::PROMETHEUS_CLIENT_CERT_PATH,
+                &keys::PROMETHEUS_CLIENT_KEY_PATH,
+            ),
+            server_name: scope.get(&keys::PROMETHEUS_SERVER_NAME),
+            insecure_skip_verify: scope.get(&keys::PROMETHEUS_INSECURE_SKIP_VERIFY),
+        },
         headers: headers(scope, layers, bearer_token.is_some()),
         query_timeout: scope.get(&keys::PROMETHEUS_QUERY_TIMEOUT),
         bearer_token,
+    }
+}
+
+fn gateways(scope: &mut Scope<'_>) -> GatewaySettings {
+    GatewaySettings {
+        addresses: scope.get(&keys::EPP_URLS),
+        bearer_token_path: scope.get(&keys::EPP_BEARER_TOKEN_PATH),
+        trust: ServerTrust {
+            ca_cert_path: scope.get(&keys::EPP_CA_CERT_PATH),
+            client_certificate: certificate(scope, &keys::EPP_CLIENT_CERT_PATH, &keys::EPP_CLIENT_KEY_PATH),
+            server_name: scope.get(&keys::EPP_SERVER_NAME),
+            insecure_skip_verify: scope.get(&keys::EPP_INSECURE_SKIP_VERIFY),
+        },
     }
 }
 

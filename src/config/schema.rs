@@ -140,20 +140,27 @@ impl fmt::Display for ModelSelector {
 pub struct PrometheusSettings {
     /// Its address; set whenever a backend is [`Backend::Prometheus`].
     pub url: Option<Url>,
-    /// Certificates that may sign its own; the system's where unset.
-    pub ca_cert_path: Option<PathBuf>,
-    /// Client certificate and key.
-    pub client_certificate: Option<CertificatePaths>,
+    /// How it is trusted over TLS.
+    pub trust: ServerTrust,
     /// Where the bearer token comes from.
     pub bearer_token: Option<BearerToken>,
-    /// Name its certificate must hold, where that is not the URL's.
-    pub server_name: Option<String>,
-    /// Whether its certificate goes unchecked.
-    pub insecure_skip_verify: bool,
     /// Headers sent along with each query, such as `X-Scope-OrgID`; names in lower case.
     pub headers: BTreeMap<String, Secret>,
     /// Time one query may take.
     pub query_timeout: Duration,
+}
+
+/// How a server is trusted over TLS, and who we are to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerTrust {
+    /// Certificates that may sign its own; the system's where unset.
+    pub ca_cert_path: Option<PathBuf>,
+    /// Client certificate and key.
+    pub client_certificate: Option<CertificatePaths>,
+    /// Name its certificate must hold, where that is not the URL's.
+    pub server_name: Option<String>,
+    /// Whether its certificate goes unchecked.
+    pub insecure_skip_verify: bool,
 }
 
 /// A certificate and its private key, both PEM files.
@@ -222,11 +229,20 @@ pub struct CollectorSettings {
     /// Port of pods that name none for metrics.
     pub scrape_port: u16,
     /// Endpoint pickers to scrape.
-    pub gateways: Vec<GatewayAddress>,
-    /// File of the bearer token sent to them.
-    pub gateway_token_path: Option<PathBuf>,
+    pub gateways: GatewaySettings,
     /// Engines beside those built in.
     pub engines: Vec<CustomEngine>,
+}
+
+/// How endpoint pickers are scraped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GatewaySettings {
+    /// Where.
+    pub addresses: Vec<GatewayAddress>,
+    /// File of the bearer token sent to them.
+    pub bearer_token_path: Option<PathBuf>,
+    /// How they are trusted over TLS.
+    pub trust: ServerTrust,
 }
 
 /// Where an endpoint picker exposes its metrics.

@@ -307,6 +307,13 @@ impl PodDirectory for ClusterState {
         })
     }
 
+    fn declared_model(&self, namespace: &str, pod: &str) -> Option<Arc<str>> {
+        let index = self.index();
+        let (_, namespace) = index.namespace(namespace)?;
+        let variant = namespace.variant_of(namespace.pods.get(pod)?)?;
+        Some(namespace.declared(variant)?.1.model_id.clone())
+    }
+
     fn endpoints(&self) -> Vec<PodEndpoint> {
         let of = |index: &Index| index.namespaces().flat_map(|(name, namespace)| namespace.endpoints(name)).collect();
         self.refreshed(of)

@@ -82,6 +82,12 @@ pub trait PodDirectory: Send + Sync {
     /// The pod's place; `None` while the pod is unknown.
     fn identify(&self, namespace: &str, pod: &str) -> Option<PodIdentity>;
 
+    /// The model that the pod's variant declares, for engines whose metrics name none; `None` where that is not known.
+    fn declared_model(&self, namespace: &str, pod: &str) -> Option<Arc<str>> {
+        let _ = (namespace, pod);
+        None
+    }
+
     /// Where the ready pods of variants expose their metrics, and those of no variant that may serve a variant's model.
     fn endpoints(&self) -> Vec<PodEndpoint> {
         Vec::new()

@@ -20,6 +20,9 @@ pub enum Quantity {
     Waiting,
     /// Of these, the ones that wait for capacity.
     WaitingForCapacity,
+    /// Requests that a decode engine was handed and has no KV cache for yet: they wait before the queue that
+    /// [`Waiting`](Self::Waiting) counts.
+    Preallocating,
     /// Requests in the batch.
     Running,
     /// 1 while the engine sleeps.
@@ -71,13 +74,14 @@ pub enum QuantityKind {
 
 impl Quantity {
     /// Values of the moment.
-    pub const GAUGES: [Self; 8] = [
+    pub const GAUGES: [Self; 9] = [
         Self::KvCacheUsage,
         Self::KvCacheTokens,
         Self::KvCacheBlocks,
         Self::KvCacheBlockSize,
         Self::Waiting,
         Self::WaitingForCapacity,
+        Self::Preallocating,
         Self::Running,
         Self::Asleep,
     ];

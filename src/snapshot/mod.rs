@@ -114,11 +114,17 @@ pub async fn take(
         let mut has_signals = false;
         for collector in collectors {
             // An error here is "nothing fetched yet"; the source's health carries it into the message.
-            for replica in collector.fetch_saturation_metrics(model).await.unwrap_or_default() {
+            let replicas = collector.fetch_saturation_metrics(model).await.unwrap_or_default();
+            let share = replicas.len().div_ceil(members.len());
+            for replica in replicas {
                 match member(&variants, members, &replica) {
                     Some(index) => {
                         has_signals |= has_sample(&replica);
-                        variants[index].replicas.push(replica);
+                        let replicas = &mut variants[index].replicas;
+                        if replicas.is_empty() {
+                            replicas.reserve_exact(share);
+                        }
+                        replicas.push(replica);
                     }
                     None => {
                         suspects.insert(model.clone());

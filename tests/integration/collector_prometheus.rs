@@ -3,7 +3,10 @@
 use std::{collections::HashSet, time::Duration};
 
 use jiff::Timestamp;
-use wva::interfaces::{ModelKey, ReplicaMetrics, Signal, VariantKey};
+use wva::{
+    config::{CustomEngine, CustomFamily},
+    interfaces::{EngineKind, LoraAdapters, ModelKey, Quantity, ReplicaMetrics, Signal, VariantKey},
+};
 
 use crate::collector_support::{Collecting, Engines, Prometheus, Target, eventually};
 
@@ -91,6 +94,102 @@ async fn values_of_both_generations_arrive_with_the_time_of_their_scrape_and_the
         "a pod is attributed as soon as its owner is known, without a fetch"
     );
     assert_eq!(collecting.collector.validate_metrics_availability(&model()).await, Ok(()));
+}
+
+/// One pod of each engine but vLLM, with what it exports, and its KV-cache capacity.
+const OTHER_ENGINES: [(EngineKind, &str, &str, Option<f64>); 5] = [
+    (
+        EngineKind::Sglang,
+        "sglang-0",
+        "sglang:token_usage{engine_type=\"decode\",model_name=\"m\",tp_rank=\"0\",pp_rank=\"0\"} 0.25\n\
+         sglang:num_queue_reqs{engine_type=\"decode\",model_name=\"m\",tp_rank=\"0\",pp_rank=\"0\"} 1\n\
+         sglang:num_decode_prealloc_queue_reqs{engine_type=\"decode\",model_name=\"m\",tp_rank=\"0\",pp_rank=\"0\"} 2\n\
+         sglang:max_total_num_tokens{engine_type=\"decode\",model_name=\"m\",tp_rank=\"0\",pp_rank=\"0\"} 65536\n",
+        Some(65_536.0),
+    ),
+    (
+        EngineKind::TensorRtLlm,
+        "trtllm-0",
+        "trtllm_kv_cache_utilization{model_name=\"m\"} 0.25\ntrtllm_num_requests_waiting{model_name=\"m\"} 3\n\
+         trtllm_kv_cache_max_blocks{model_name=\"m\"} 100\ntrtllm_kv_cache_tokens_per_block{model_name=\"m\"} 32\n",
+        Some(3_200.0),
+    ),
+    (
+        EngineKind::Triton,
+        "triton-0",
+        "nv_trt_llm_request_metrics{model=\"stage\",request_type=\"waiting\",version=\"1\"} 3\n\
+         nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=\"fraction\",model=\"stage\",version=\"1\"} 0.25\n\
+         nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=\"max\",model=\"stage\",version=\"1\"} 500\n\
+         nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=\"tokens_per\",model=\"stage\",version=\"1\"} 64\n",
+        Some(32_000.0),
+    ),
+    (EngineKind::Tgi, "tgi-0", "tgi_queue_size 3\ntgi_batch_current_size 4\n", None),
+    (
+        EngineKind::Custom,
+        "mine-0",
+        "mine_usage{served=\"m\"} 0.25\nmine_queue{served=\"m\"} 3\nmine_room{served=\"m\"} 1000\n",
+        Some(1_000.0),
+    ),
+];
+
+#[tokio::test]
+async fn every_engine_is_told_apart_with_its_capacity_and_those_that_name_no_model_serve_their_variant() {
+    let engines = Engines::start().await;
+    let mut targets = Vec::new();
+    for (_, pod, exposition, _) in OTHER_ENGINES {
+        engines.export(pod, exposition);
+        targets.push(Target::pod("chat", pod));
+    }
+    let lora = "vllm:num_requests_waiting{model_name=\"m\"} 3\nvllm:num_requests_running{model_name=\"m\"} 1\n\
+                vllm:lora_requests_info{max_lora=\"4\",running_lora_adapters=\"a,b\",waiting_lora_adapters=\"c\"} 1.7e9\n\
+                vllm:lora_requests_info{max_lora=\"4\",running_lora_adapters=\"a\",waiting_lora_adapters=\"\"} 1.6e9\n";
+    engines.export("vllm-0", lora);
+    targets.push(Target::pod("chat", "vllm-0"));
+    let prometheus = Prometheus::start(&engines, &targets).await;
+    let mut config = prometheus.config();
+    let family = |quantity, name: &str| CustomFamily { quantity, name: name.into(), label: None };
+    config.collector.engines = vec![CustomEngine {
+        name: "mine".into(),
+        model_label: Some("served".into()),
+        rank_label: None,
+        families: vec![
+            family(Quantity::KvCacheUsage, "mine_usage"),
+            family(Quantity::Waiting, "mine_queue"),
+            family(Quantity::KvCacheTokens, "mine_room"),
+        ],
+    }];
+    let collecting = Collecting::new(&config).unwrap();
+    let variant = VariantKey::new("chat", "llama");
+    collecting.pods.declare(&variant, "m");
+    for pod in ["triton-0", "tgi-0"] {
+        collecting.pods.own(&variant, pod);
+    }
+    let model = ModelKey::new("chat", "m");
+    let replicas = eventually("every pod is known", async || {
+        let replicas = collecting.fetch(&model).await;
+        // Queries are asked side by side: one may have seen a pod that another has not.
+        let is_known = |replica: &ReplicaMetrics| {
+            let signals = [replica.kv_cache_usage, replica.queue_length];
+            &*replica.pod == "vllm-0" || !signals.contains(&Signal::Missing)
+        };
+        (replicas.len() == OTHER_ENGINES.len() + 1 && replicas.iter().all(is_known)).then_some(replicas)
+    })
+    .await;
+    let of = |pod: &str| replicas.iter().find(|replica| &*replica.pod == pod).unwrap();
+    for (engine, pod, _, capacity) in OTHER_ENGINES {
+        let found = of(pod);
+        assert_eq!(found.engine, engine, "{pod}");
+        assert_eq!(found.queue_length.value(), Some(&3.0), "{pod}");
+        assert_eq!(found.kv_cache_tokens.value().copied(), capacity, "{pod}");
+        match engine {
+            EngineKind::Tgi => assert_eq!(found.kv_cache_usage, Signal::NotDefined),
+            _ => assert_eq!(found.kv_cache_usage.value(), Some(&0.25), "{pod}"),
+        }
+    }
+    let adapters = LoraAdapters { running: 2, waiting: 1, max: 4 };
+    assert_eq!(of("vllm-0").performance.lora.value(), Some(&adapters), "the newest series counts");
+    assert_eq!(of("tgi-0").performance.lora, Signal::NotDefined);
+    assert_eq!(collecting.collector.validate_metrics_availability(&model).await, Ok(()));
 }
 
 #[tokio::test]

@@ -50,19 +50,32 @@ pub(crate) fn configuration(url: &str) -> CollectorConfig {
 
 /// The pods we know the owners of.
 #[derive(Default)]
-pub(crate) struct Pods(Mutex<HashMap<(String, String), VariantKey>>);
+pub(crate) struct Pods {
+    owners: Mutex<HashMap<(String, String), VariantKey>>,
+    models: Mutex<HashMap<VariantKey, Arc<str>>>,
+}
 
 impl Pods {
     pub(crate) fn own(&self, variant: &VariantKey, pod: &str) {
-        self.0.lock().unwrap().insert((variant.namespace.to_string(), pod.to_owned()), variant.clone());
+        let pod = (variant.namespace.to_string(), pod.to_owned());
+        self.owners.lock().unwrap().insert(pod, variant.clone());
+    }
+
+    /// The variant declares this model.
+    pub(crate) fn declare(&self, variant: &VariantKey, model: &str) {
+        self.models.lock().unwrap().insert(variant.clone(), model.into());
     }
 }
 
 impl PodDirectory for Pods {
     fn identify(&self, namespace: &str, pod: &str) -> Option<PodIdentity> {
-        let owners = self.0.lock().unwrap();
+        let owners = self.owners.lock().unwrap();
         let variant = owners.get(&(namespace.to_owned(), pod.to_owned()))?.clone();
         Some(PodIdentity::ready(variant))
+    }
+
+    fn declared_model(&self, namespace: &str, pod: &str) -> Option<Arc<str>> {
+        self.models.lock().unwrap().get(&self.identify(namespace, pod)?.variant?).cloned()
     }
 }
 

@@ -25,7 +25,7 @@ use wva::{collector::CollectorConfig, config::CertificatePaths, interfaces::Coll
 
 use crate::collector_support::{Collecting, configuration};
 
-const NAME: &str = "prometheus.monitoring.svc";
+pub(crate) const NAME: &str = "prometheus.monitoring.svc";
 const EMPTY: &str = r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#;
 
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -132,8 +132,8 @@ impl Files {
 /// Settings to reach `address` under the name in its certificate, trusting `authority`.
 pub(crate) fn config(address: SocketAddr, files: &Files, authority: &Authority) -> CollectorConfig {
     let mut config = configuration(&format!("https://{address}"));
-    config.prometheus.server_name = Some(NAME.to_owned());
-    config.prometheus.ca_cert_path = Some(files.write("ca.pem", authority.0.pem()));
+    config.prometheus.trust.server_name = Some(NAME.to_owned());
+    config.prometheus.trust.ca_cert_path = Some(files.write("ca.pem", authority.0.pem()));
     config
 }
 
@@ -158,15 +158,15 @@ async fn a_private_authority_is_trusted_only_when_named_and_only_under_the_right
     assert_eq!(refresh(&trusting).await, Ok(()));
 
     let mut other_name = trusting.clone();
-    other_name.prometheus.server_name = Some("grafana.monitoring.svc".to_owned());
+    other_name.prometheus.trust.server_name = Some("grafana.monitoring.svc".to_owned());
     let mut no_name = trusting.clone();
-    no_name.prometheus.server_name = None;
+    no_name.prometheus.trust.server_name = None;
     let mut system_trust = trusting.clone();
-    system_trust.prometheus.ca_cert_path = None;
+    system_trust.prometheus.trust.ca_cert_path = None;
     for message in join_all([&other_name, &no_name, &system_trust].map(refusal)).await {
         assert!(message.contains("certificate"), "{message}");
     }
-    system_trust.prometheus.insecure_skip_verify = true;
+    system_trust.prometheus.trust.insecure_skip_verify = true;
     assert_eq!(refresh(&system_trust).await, Ok(()), "verification can be turned off, explicitly");
 }
 
@@ -177,7 +177,7 @@ async fn a_client_certificate_is_presented() {
     let mut config = config(address, &files, &authority);
     refusal(&config).await;
     let (certificate, key) = authority.issue("wva");
-    config.prometheus.client_certificate = Some(CertificatePaths {
+    config.prometheus.trust.client_certificate = Some(CertificatePaths {
         certificate: files.write("tls.crt", certificate.pem()),
         key: files.write("tls.key", key.serialize_pem()),
     });
@@ -203,10 +203,10 @@ async fn files_that_cannot_be_used_are_refused_at_the_start_by_name() {
     let (authority, files) = (Authority::new(), Files::new());
     let address = SocketAddr::from(([127, 0, 0, 1], 9));
     let mut config = config(address, &files, &authority);
-    config.prometheus.ca_cert_path = Some(files.0.path().join("absent.pem"));
+    config.prometheus.trust.ca_cert_path = Some(files.0.path().join("absent.pem"));
     let error = Collecting::new(&config).err().unwrap().to_string();
     assert!(error.contains("prometheus.caCertPath") && error.contains("absent.pem"), "{error}");
-    config.prometheus.ca_cert_path = Some(files.write("ca.pem", "no certificate".to_owned()));
+    config.prometheus.trust.ca_cert_path = Some(files.write("ca.pem", "no certificate".to_owned()));
     let error = Collecting::new(&config).err().unwrap().to_string();
     assert!(error.contains("caCertPath holds no PEM certificate"), "{error}");
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -11,9 +11,9 @@ use jiff::Timestamp;
 use super::{
     RECENT, ScrapeTarget, Windows, instance_name,
     signals::{self, Interval},
-    totals::{Raw, Totals},
+    totals::{Increase, Keep, Raw, Totals},
 };
-use crate::interfaces::{EngineReading, HistogramReading, Quantity, ReplicaMetrics, Signal, age};
+use crate::interfaces::{EngineReading, HistogramReading, Quantity, ReplicaMetrics, Signal, VariantKey, age};
 
 /// Marks kept per window: differences are at most this share of a window too long or too short.
 const MARKS_PER_WINDOW: u32 = 12;
@@ -25,6 +25,9 @@ const LEARNING_RATE: f64 = 0.2;
 /// What one engine instance said over the windows.
 #[derive(Debug)]
 pub(super) struct Instance {
+    /// As in [`ReplicaMetrics::instance`].
+    name: Arc<str>,
+    owner: Owner,
     sampled_at: Timestamp,
     newest: EngineReading,
     /// Gauges over the longer of peak and rate window, oldest first.
@@ -39,6 +42,10 @@ pub(super) struct Instance {
     metrics: OnceLock<ReplicaMetrics>,
 }
 
+/// The variant that an instance is a replica of, and the revision of the cluster that it is of; once somebody asked.
+#[derive(Debug, Default)]
+struct Owner(Mutex<Option<(u64, Option<VariantKey>)>>);
+
 #[derive(Clone, Copy, Debug)]
 struct Gauges {
     at: Timestamp,
@@ -52,8 +59,11 @@ struct Gauges {
 struct Marks(VecDeque<(Timestamp, Totals)>);
 
 impl Instance {
-    pub(super) fn new(at: Timestamp, reading: EngineReading) -> Self {
+    /// The instance with this rank in `target`, as of its first reading.
+    pub(super) fn new(at: Timestamp, target: &ScrapeTarget, reading: EngineReading) -> Self {
         let mut instance = Self {
+            name: instance_name(target.address(), &reading.rank),
+            owner: Owner::default(),
             sampled_at: at,
             gauges: VecDeque::from([Gauges::of(at, &reading)]),
             newest: reading,
@@ -65,8 +75,8 @@ impl Instance {
             metrics: OnceLock::new(),
         };
         instance.totals.advance(&mut instance.raw, &instance.newest);
-        instance.recent.push(at, &instance.totals, Duration::ZERO, is_latency);
-        instance.lengths.push(at, &instance.totals, Duration::ZERO, is_length);
+        instance.recent.push(at, &instance.totals, Duration::ZERO, for_rates);
+        instance.lengths.push(at, &instance.totals, Duration::ZERO, for_lengths);
         instance
     }
 
@@ -82,8 +92,8 @@ impl Instance {
         while self.gauges.front().is_some_and(|oldest| age(at, oldest.at) > window) {
             self.gauges.pop_front();
         }
-        self.recent.push(at, &self.totals, windows.rate, is_latency);
-        self.lengths.push(at, &self.totals, windows.lengths, is_length);
+        self.recent.push(at, &self.totals, windows.rate, for_rates);
+        self.lengths.push(at, &self.totals, windows.lengths, for_lengths);
         self.sampled_at = at;
         self.newest = reading;
         self.learn_capacity(windows);
@@ -93,13 +103,26 @@ impl Instance {
         self.sampled_at
     }
 
-    /// Signals of the instance with this rank in `target`; the variant is for the caller to fill in.
-    pub(super) fn metrics(&self, target: &ScrapeTarget, rank: &str, windows: &Windows) -> &ReplicaMetrics {
+    /// Signals of the instance in `target`; the variant is for the caller to fill in.
+    pub(super) fn metrics(&self, target: &ScrapeTarget, windows: &Windows) -> &ReplicaMetrics {
         self.metrics.get_or_init(|| ReplicaMetrics {
             pod: target.pod.clone(),
-            instance: instance_name(target.address(), rank),
+            instance: self.name.clone(),
             ..self.computed(target.kv_cache_tokens, windows)
         })
+    }
+
+    /// The variant it is a replica of, asked of `find` again where the cluster is not at `revision` any more.
+    pub(super) fn owner(&self, revision: Option<u64>, find: impl FnOnce() -> Option<VariantKey>) -> Option<VariantKey> {
+        let mut known = self.owner.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*known, revision) {
+            (Some((at, owner)), Some(revision)) if *at == revision => owner.clone(),
+            _ => {
+                let owner = find();
+                *known = revision.map(|revision| (revision, owner.clone()));
+                owner
+            }
+        }
     }
 
     fn computed(&self, declared_capacity: Option<u64>, windows: &Windows) -> ReplicaMetrics {
@@ -128,7 +151,7 @@ impl Instance {
     /// Requests of the length window by bucket; all-time until it has passed.
     pub(super) fn lengths(&self, quantity: Quantity, window: Duration) -> Option<HistogramReading> {
         match self.lengths.before(self.sampled_at, window) {
-            Some(mark) => self.totals.histogram_increase(mark, quantity),
+            Some(mark) => self.totals.histogram_increase(mark, quantity).map(Increase::to_histogram),
             None => self.all_lengths(quantity).cloned(),
         }
     }
@@ -165,27 +188,51 @@ impl Instance {
         self.gauges.iter().rev().take_while(move |gauges| age(self.sampled_at, gauges.at) <= window)
     }
 
-    /// Capacity where none is exported (vLLM's Rust frontend has no `cache_config_info`): the tokens that requests hold
-    /// over the share of the cache they take. A request holds its prompt and, on average, half of its output.
+    /// Learns the capacity where none is exported (vLLM's Rust frontend has no `cache_config_info`).
     fn learn_capacity(&mut self, windows: &Windows) {
         let is_time = self.recent.newest().is_some_and(|at| at == self.sampled_at);
         if !is_time || self.newest.kv_cache_tokens().is_some() {
             return;
         }
-        let estimate = || {
-            let usage = self.mean(windows.rate, |gauges| gauges.kv_cache_usage)?;
-            let running = self.mean(windows.rate, |gauges| gauges.running)?;
-            let mean_length = |quantity| {
-                let lengths = self.lengths(quantity, windows.lengths)?;
-                Some(lengths.sum / lengths.count()).filter(|mean| mean.is_finite())
-            };
-            let held = mean_length(Quantity::PromptLength)? + mean_length(Quantity::OutputLength)? / 2.0;
-            (usage >= LEAST_USAGE_TO_LEARN_FROM && running > 0.0).then(|| running * held / usage)
+        let mean_length = |quantity| {
+            let lengths = self.lengths(quantity, windows.lengths)?;
+            Some(lengths.sum / lengths.count()).filter(|mean| mean.is_finite())
         };
-        if let Some(estimate) = estimate() {
-            let known = self.learned_capacity.unwrap_or(estimate);
-            self.learned_capacity = Some(known + LEARNING_RATE * (estimate - known));
+        let load = || {
+            Some(CacheLoad {
+                usage: self.mean(windows.rate, |gauges| gauges.kv_cache_usage)?,
+                running: self.mean(windows.rate, |gauges| gauges.running)?,
+                prompt: mean_length(Quantity::PromptLength)?,
+                output: mean_length(Quantity::OutputLength)?,
+            })
+        };
+        self.learned_capacity = load().map_or(self.learned_capacity, |load| load.learn(self.learned_capacity));
+    }
+}
+
+/// What a KV cache holds, from which its size can be learned.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::collector) struct CacheLoad {
+    /// Share of its blocks in use.
+    pub(in crate::collector) usage: f64,
+    /// Requests in the batch.
+    pub(in crate::collector) running: f64,
+    /// Mean prompt of a request in tokens.
+    pub(in crate::collector) prompt: f64,
+    /// Mean output of a request in tokens.
+    pub(in crate::collector) output: f64,
+}
+
+impl CacheLoad {
+    /// The capacity in tokens, given what was `known`: the tokens that requests hold over the share of the cache they take.
+    /// A request holds its prompt and, on average, half of its output.
+    pub(in crate::collector) fn learn(self, known: Option<f64>) -> Option<f64> {
+        if self.usage < LEAST_USAGE_TO_LEARN_FROM || self.running <= 0.0 {
+            return known;
         }
+        let estimate = self.running * (self.prompt + self.output / 2.0) / self.usage;
+        let known = known.unwrap_or(estimate);
+        Some(known + LEARNING_RATE * (estimate - known)).filter(|learned| learned.is_finite() && *learned > 0.0)
     }
 }
 
@@ -203,7 +250,7 @@ impl Gauges {
 impl Marks {
     /// Adds the totals at `at` unless the newest mark is too young, and drops what is older than `window`. One mark just
     /// beyond the window stays until the next has reached it, so that a full window is always spanned.
-    fn push(&mut self, at: Timestamp, totals: &Totals, window: Duration, keep: fn(Quantity) -> bool) {
+    fn push(&mut self, at: Timestamp, totals: &Totals, window: Duration, keep: fn(Quantity) -> Keep) {
         if self.newest().is_some_and(|newest| age(at, newest) < window / MARKS_PER_WINDOW) {
             return;
         }
@@ -236,7 +283,11 @@ fn is_length(quantity: Quantity) -> bool {
     matches!(quantity, Quantity::PromptLength | Quantity::OutputLength)
 }
 
-/// Lengths of the rate window are wanted too, for their mean.
-fn is_latency(_: Quantity) -> bool {
-    true
+fn for_lengths(quantity: Quantity) -> Keep {
+    if is_length(quantity) { Keep::Buckets } else { Keep::Nothing }
+}
+
+/// Of the lengths within the rate window the mean is wanted, of latencies the tails.
+fn for_rates(quantity: Quantity) -> Keep {
+    if is_length(quantity) { Keep::Totals } else { Keep::Buckets }
 }

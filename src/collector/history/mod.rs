@@ -20,19 +20,26 @@ mod totals;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use jiff::Timestamp;
 
 use self::{gateway::GatewayHistory, instance::Instance, lengths::Lengths};
+pub(super) use self::{
+    instance::CacheLoad,
+    signals::{absent, adapters},
+};
 use crate::interfaces::{
     EngineReading, GatewayReading, LengthDistribution, ModelKey, ModelMetrics, ReplicaMetrics, VariantKey, age,
 };
 
 /// Recent rates are taken over this long: a surge shows in them earlier than in rates over the peak window.
 pub(in crate::collector) const RECENT: Duration = Duration::from_secs(20);
+
+/// Lengths of requests change slowly: for this long they are not counted again.
+const SAME_LENGTHS: Duration = Duration::from_secs(5);
 
 /// One pod, or one gateway, to scrape.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -92,9 +99,13 @@ struct ModelHistory {
     instances: BTreeMap<InstanceKey, Instance>,
     /// Lengths as they were when an instance was last forgotten, for the time with few or no replicas.
     remembered: Lengths,
-    /// Prompt and output lengths as of the newest reading, once somebody asked.
-    distributions: OnceLock<[Option<Arc<LengthDistribution>>; 2]>,
+    /// When the newest reading was taken.
+    newest: Option<Timestamp>,
+    /// Prompt and output lengths as of a moment, once somebody asked.
+    distributions: Mutex<Option<(Timestamp, Distributions)>>,
 }
+
+type Distributions = [Option<Arc<LengthDistribution>>; 2];
 
 /// A pod and its data-parallel engine.
 type InstanceKey = (ScrapeTarget, Arc<str>);
@@ -113,14 +124,13 @@ impl ScrapeHistory {
             let Some(model_id) = named.or(target.model_id.as_ref()) else { continue };
             let model = ModelKey { namespace: target.namespace.clone(), model_id: model_id.clone() };
             let history = self.models.entry(model).or_default();
-            history.distributions.take();
+            history.newest = history.newest.max(Some(at));
             let instances = &mut history.instances;
             let key = (target.clone(), reading.rank.clone());
-            match instances.get_mut(&key) {
-                Some(instance) => instance.record(at, reading, &self.windows),
-                None => {
-                    instances.insert(key, Instance::new(at, reading));
-                }
+            if let Some(instance) = instances.get_mut(&key) {
+                instance.record(at, reading, &self.windows);
+            } else {
+                instances.insert(key, Instance::new(at, target, reading));
             }
         }
     }
@@ -144,7 +154,7 @@ impl ScrapeHistory {
                 |key: &InstanceKey, instance: &Instance| keep(&key.0) && age(now, instance.sampled_at()) <= longest;
             if model.instances.iter().any(|(key, instance)| !stays(key, instance)) {
                 model.remembered = model.lengths(self.windows.lengths);
-                model.distributions.take();
+                *model.distributions() = None;
                 model.instances.retain(|key, instance| stays(key, instance));
             }
         }
@@ -157,12 +167,22 @@ impl ScrapeHistory {
         model: &ModelKey,
         variant_of: impl Fn(&ScrapeTarget) -> Option<VariantKey>,
     ) -> Vec<ReplicaMetrics> {
+        self.replica_metrics_at(model, None, variant_of)
+    }
+
+    /// The same, where variants stay the same as long as the cluster's `revision` does.
+    pub(super) fn replica_metrics_at(
+        &self,
+        model: &ModelKey,
+        revision: Option<u64>,
+        variant_of: impl Fn(&ScrapeTarget) -> Option<VariantKey>,
+    ) -> Vec<ReplicaMetrics> {
         let Some(history) = self.models.get(model) else { return Vec::new() };
         let instances = history.instances.iter();
         instances
-            .map(|((target, rank), instance)| ReplicaMetrics {
-                variant: variant_of(target),
-                ..instance.metrics(target, rank, &self.windows).clone()
+            .map(|((target, _), instance)| ReplicaMetrics {
+                variant: instance.owner(revision, || variant_of(target)),
+                ..instance.metrics(target, &self.windows).clone()
             })
             .collect()
     }
@@ -173,12 +193,7 @@ impl ScrapeHistory {
         let gateways = self.gateways.iter().filter(|(target, _)| target.namespace == model.namespace);
         gateway::sum(gateways.map(|(_, gateway)| gateway), &model.model_id, &mut metrics);
         if let Some(history) = self.models.get(model) {
-            let [prompt, output] = history.distributions.get_or_init(|| {
-                let lengths = history.lengths(self.windows.lengths);
-                [lengths.prompt.distribution(), lengths.output.distribution()].map(|of| of.map(Arc::new))
-            });
-            metrics.prompt_lengths.clone_from(prompt);
-            metrics.output_lengths.clone_from(output);
+            [metrics.prompt_lengths, metrics.output_lengths] = history.current_distributions(self.windows.lengths);
         }
         metrics
     }
@@ -195,6 +210,26 @@ impl ScrapeHistory {
 }
 
 impl ModelHistory {
+    /// Those of the newest reading, or of one shortly before.
+    fn current_distributions(&self, window: Duration) -> Distributions {
+        let Some(newest) = self.newest else { return Distributions::default() };
+        let mut known = self.distributions();
+        if let Some((at, distributions)) = &*known
+            && age(newest, *at) < SAME_LENGTHS
+        {
+            return distributions.clone();
+        }
+        let lengths = self.lengths(window);
+        let distributions = [lengths.prompt.distribution(), lengths.output.distribution()].map(|of| of.map(Arc::new));
+        *known = Some((newest, distributions.clone()));
+        distributions
+    }
+
+    fn distributions(&self) -> MutexGuard<'_, Option<(Timestamp, Distributions)>> {
+        // Whole at any time: replaced at once.
+        self.distributions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lengths(&self, window: Duration) -> Lengths {
         Lengths::of(|| self.instances.values(), window, &self.remembered)
     }

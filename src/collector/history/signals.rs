@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::totals::Totals;
+use super::totals::{Increase, Totals};
 use crate::interfaces::{
-    EngineReading, FinishedRates, HistogramReading, Latency, PerformanceSignals, Quantity, Signal, age,
+    EngineKind, EngineReading, FinishedRates, Latency, LoraAdapters, PerformanceSignals, Quantities, Quantity, Signal,
+    age,
 };
 
 /// What happened between two moments.
@@ -32,7 +33,7 @@ impl<'a> Interval<'a> {
         Some(self.after.increase(self.before, quantity)? / self.seconds)
     }
 
-    fn histogram(&self, quantity: Quantity) -> Option<HistogramReading> {
+    fn histogram(&self, quantity: Quantity) -> Option<Increase<'_>> {
         self.after.histogram_increase(self.before, quantity)
     }
 
@@ -43,7 +44,7 @@ impl<'a> Interval<'a> {
     /// Mean over the observations; where an engine has no histogram, tokens over completed requests.
     fn mean(&self, quantity: Quantity, tokens: Quantity) -> Option<f64> {
         let (sum, count) = match self.histogram(quantity) {
-            Some(histogram) => (histogram.sum, histogram.count()),
+            Some(histogram) => (histogram.sum(), histogram.count()),
             None => (self.rate(tokens)?, self.completions()?),
         };
         (count > 0.0).then(|| sum / count)
@@ -51,11 +52,11 @@ impl<'a> Interval<'a> {
 
     /// A counter's rate; where an engine has none, that of the sum of a histogram.
     fn rate_or_sum(&self, counter: Quantity, histogram: Quantity) -> Option<f64> {
-        self.rate(counter).or_else(|| Some(self.histogram(histogram)?.sum / self.seconds))
+        self.rate(counter).or_else(|| Some(self.histogram(histogram)?.sum() / self.seconds))
     }
 
     fn latency(&self, quantity: Quantity) -> Option<Latency> {
-        latency(&self.histogram(quantity)?, self.seconds)
+        latency(self.histogram(quantity)?, self.seconds)
     }
 
     fn prefix_cache_hit_ratio(&self) -> Option<f64> {
@@ -77,11 +78,25 @@ impl<'a> Interval<'a> {
 
 /// A value of `reading` as a signal: without a value it is not defined where this engine never has it, else missing.
 pub(super) fn signal(reading: &EngineReading, quantity: Quantity, value: Option<f64>, at: Timestamp) -> Signal<f64> {
-    value.map_or_else(|| absent(reading, quantity), |value| Signal::from_sample(value, at))
+    value.map_or_else(|| absent(reading.not_defined, quantity), |value| Signal::from_sample(value, at))
 }
 
-fn absent<T>(reading: &EngineReading, quantity: Quantity) -> Signal<T> {
-    if reading.not_defined.contains(quantity) { Signal::NotDefined } else { Signal::Missing }
+/// The signal of a quantity without a value.
+pub(in crate::collector) fn absent<T>(not_defined: Quantities, quantity: Quantity) -> Signal<T> {
+    if not_defined.contains(quantity) { Signal::NotDefined } else { Signal::Missing }
+}
+
+/// Adapters as a signal: vLLM alone tells of them, and only where it serves any.
+pub(in crate::collector) fn adapters(
+    engine: EngineKind,
+    told: Option<LoraAdapters>,
+    at: Timestamp,
+) -> Signal<LoraAdapters> {
+    match (told, engine) {
+        (Some(adapters), _) => Signal::present(adapters, at),
+        (None, EngineKind::Vllm) => Signal::Missing,
+        (None, _) => Signal::NotDefined,
+    }
 }
 
 /// The signals of one engine instance, whose newest reading was taken `at`, over `interval` and its `recent` part.
@@ -97,7 +112,7 @@ pub(super) fn performance(
         |quantity, of: &dyn Fn(&Interval<'_>) -> Option<f64>| signal(reading, quantity, interval.and_then(of), at);
     let latency = |quantity| {
         let latency = interval.and_then(|interval| interval.latency(quantity));
-        latency.map_or_else(|| absent(reading, quantity), |latency| Signal::present(latency, at))
+        latency.map_or_else(|| absent(reading.not_defined, quantity), |latency| Signal::present(latency, at))
     };
     PerformanceSignals {
         arrival_rate: over(Quantity::Arrivals, &|interval| interval.arrival_rate()),
@@ -124,64 +139,78 @@ pub(super) fn performance(
             .and_then(Interval::finished)
             .map_or(Signal::Missing, |finished| Signal::present(finished, at)),
         asleep: now(Quantity::Asleep),
-        lora: reading.lora.map_or(Signal::Missing, |lora| Signal::present(lora, at)),
+        lora: adapters(reading.engine, reading.lora, at),
     }
 }
 
 /// Mean, rate and tails of what was observed over `seconds`; `None` when nothing was.
-pub(super) fn latency(observed: &HistogramReading, seconds: f64) -> Option<Latency> {
+fn latency(observed: Increase<'_>, seconds: f64) -> Option<Latency> {
     let count = observed.count();
-    (count > 0.0).then(|| Latency {
-        mean: observed.sum / count,
-        rate: count / seconds,
-        p95: quantile(observed, 0.95),
-        p99: quantile(observed, 0.99),
+    (count > 0.0).then(|| {
+        let [p95, p99] = quantiles(observed, count, [0.95, 0.99]);
+        Latency { mean: observed.sum() / count, rate: count / seconds, p95, p99 }
     })
 }
 
-/// A quantile, linear within its bucket as Prometheus' `histogram_quantile` has it: the first bucket begins at 0, and
-/// beyond the last bound the last bound is all that is known. `None` without buckets.
-fn quantile(histogram: &HistogramReading, share: f64) -> Option<f64> {
-    let rank = share * histogram.count();
-    let mut below = 0.0;
-    for (index, count) in histogram.counts.iter().enumerate() {
-        if below + count >= rank && *count > 0.0 {
-            let Some(upper) = histogram.bounds.get(index) else { break };
-            let lower = index.checked_sub(1).and_then(|before| histogram.bounds.get(before)).copied().unwrap_or(0.0);
-            return Some(lower + (upper - lower) * ((rank - below) / count).clamp(0.0, 1.0));
+/// Quantiles (rising) of `total` observations, linear within a bucket as Prometheus' `histogram_quantile` has it: the first
+/// bucket begins at 0, and beyond the last bound the last bound is all that is known. `None` without buckets.
+fn quantiles<const N: usize>(observed: Increase<'_>, total: f64, shares: [f64; N]) -> [Option<f64>; N] {
+    let bounds = observed.bounds();
+    let mut found = [bounds.last().copied(); N];
+    let (mut below, mut next) = (0.0, 0);
+    for (index, (count, upper)) in observed.counts().zip(bounds).enumerate() {
+        while let Some(share) = shares.get(next).filter(|share| count > 0.0 && below + count >= **share * total) {
+            let lower = index.checked_sub(1).and_then(|before| bounds.get(before)).copied().unwrap_or(0.0);
+            found[next] = Some(lower + (upper - lower) * ((share * total - below) / count).clamp(0.0, 1.0));
+            next += 1;
         }
         below += count;
     }
-    histogram.bounds.last().copied()
+    found
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::totals::Raw, *};
+    use crate::interfaces::HistogramReading;
 
-    fn histogram(bounds: &[f64], counts: &[f64]) -> HistogramReading {
-        HistogramReading { bounds: bounds.into(), counts: counts.to_vec(), sum: 0.0 }
+    /// Totals of an engine that observed this.
+    fn totals(bounds: &[f64], counts: &[f64], sum: f64) -> Totals {
+        let histogram = HistogramReading { bounds: bounds.into(), counts: counts.to_vec(), sum };
+        let mut totals = Totals::default();
+        let reading =
+            EngineReading::new(EngineKind::Vllm, "m", "").with_histogram(Quantity::TimeToFirstToken, histogram);
+        totals.advance(&mut Raw::default(), &reading);
+        totals
+    }
+
+    fn latency_of(bounds: &[f64], counts: &[f64], sum: f64) -> Option<Latency> {
+        let nothing = totals(bounds, &vec![0.0; counts.len()], 0.0);
+        let observed = totals(bounds, counts, sum);
+        latency(observed.histogram_increase(&nothing, Quantity::TimeToFirstToken).unwrap(), 60.0)
     }
 
     #[test]
     fn a_quantile_is_interpolated_in_the_buckets_there_are() {
         let bounds = [1.0, 2.0, 4.0];
-        for (counts, share, expected) in [
-            ([10.0, 0.0, 0.0, 0.0], 0.5, 0.5),
-            ([0.0, 10.0, 0.0, 0.0], 0.5, 1.5),
-            ([50.0, 0.0, 50.0, 0.0], 0.95, 3.8),
-            ([0.0, 0.0, 0.0, 10.0], 0.95, 4.0),
+        for (counts, p95, p99) in [
+            ([10.0, 0.0, 0.0, 0.0], 0.95, 0.99),
+            ([0.0, 10.0, 0.0, 0.0], 1.95, 1.99),
+            ([50.0, 0.0, 50.0, 0.0], 3.8, 3.96),
+            ([97.0, 3.0, 0.0, 0.0], 95.0 / 97.0, 1.0 + 2.0 / 3.0),
+            ([0.0, 0.0, 0.0, 10.0], 4.0, 4.0),
         ] {
-            let found = quantile(&histogram(&bounds, &counts), share).unwrap();
-            assert!((found - expected).abs() < 1e-9, "{counts:?}: {found}, not {expected}");
+            let found = latency_of(&bounds, &counts, 1.0).unwrap();
+            for (found, expected) in [(found.p95, p95), (found.p99, p99)] {
+                assert!((found.unwrap() - expected).abs() < 1e-9, "{counts:?}: {found:?}, not {expected}");
+            }
         }
-        assert_eq!(quantile(&histogram(&[], &[10.0]), 0.95), None, "sum and count have no tails");
+        assert_eq!(latency_of(&[], &[10.0], 1.0).unwrap().p95, None, "sum and count have no tails");
     }
 
     #[test]
     fn a_latency_of_no_requests_is_none() {
-        assert_eq!(latency(&histogram(&[1.0], &[0.0, 0.0]), 60.0), None);
-        let some = HistogramReading { sum: 3.0, ..histogram(&[], &[6.0]) };
-        assert_eq!(latency(&some, 60.0), Some(Latency { mean: 0.5, rate: 0.1, p95: None, p99: None }));
+        assert_eq!(latency_of(&[1.0], &[0.0, 0.0], 0.0), None);
+        assert_eq!(latency_of(&[], &[6.0], 3.0), Some(Latency { mean: 0.5, rate: 0.1, p95: None, p99: None }));
     }
 }

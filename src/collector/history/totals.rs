@@ -78,31 +78,77 @@ impl Totals {
     }
 
     /// A histogram's increase since `earlier`; `None` when either lacks it or its buckets changed.
-    pub(super) fn histogram_increase(&self, earlier: &Self, quantity: Quantity) -> Option<HistogramReading> {
+    pub(super) fn histogram_increase<'t>(&'t self, earlier: &'t Self, quantity: Quantity) -> Option<Increase<'t>> {
         let (now, then) = (self.histogram(quantity)?, earlier.histogram(quantity)?);
-        same_buckets(now, then).then(|| HistogramReading {
-            bounds: now.bounds.clone(),
-            counts: now.counts.iter().zip(&then.counts).map(|(now, then)| (now - then).max(0.0)).collect(),
-            sum: (now.sum - then.sum).max(0.0),
-        })
+        (then.bounds.is_empty() || same_buckets(now, then)).then_some(Increase { now, then })
     }
 
-    /// `other`'s values in this one's memory, with only the histograms that `keep` names.
-    pub(super) fn copy_from(&mut self, other: &Self, keep: impl Fn(Quantity) -> bool) {
+    /// `other`'s values in this one's memory, with as much of each histogram as `keep` says.
+    pub(super) fn copy_from(&mut self, other: &Self, keep: impl Fn(Quantity) -> Keep) {
         self.counters = other.counters;
         self.arrived = other.arrived;
         for (index, quantity) in Quantity::HISTOGRAMS.into_iter().enumerate() {
             let (into, from) = (&mut self.histograms[index], &other.histograms[index]);
-            match (into, from) {
-                (into, _) if !keep(quantity) => *into = None,
-                (Some(into), Some(from)) => {
+            match (into, from, keep(quantity)) {
+                (into, None, _) | (into, _, Keep::Nothing) => *into = None,
+                (Some(into), Some(from), Keep::Buckets) => {
                     into.bounds.clone_from(&from.bounds);
                     into.counts.clone_from(&from.counts);
                     into.sum = from.sum;
                 }
-                (into, from) => into.clone_from(from),
+                (into, Some(from), Keep::Buckets) => *into = Some(from.clone()),
+                (into, Some(from), Keep::Totals) => {
+                    let into = into.get_or_insert_default();
+                    into.counts.clear();
+                    into.counts.push(from.count());
+                    into.sum = from.sum;
+                }
             }
         }
+    }
+}
+
+/// How much of a histogram is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// All of it.
+    Buckets,
+    /// Sum and count.
+    Totals,
+    Nothing,
+}
+
+/// What a histogram counted between two moments. At the earlier, the buckets may not have been kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Increase<'t> {
+    now: &'t HistogramReading,
+    then: &'t HistogramReading,
+}
+
+impl Increase<'_> {
+    /// Sum of the observed values.
+    pub(super) fn sum(&self) -> f64 {
+        (self.now.sum - self.then.sum).max(0.0)
+    }
+
+    /// Number of observations.
+    pub(super) fn count(&self) -> f64 {
+        if self.then.bounds.is_empty() { (self.now.count() - self.then.count()).max(0.0) } else { self.counts().sum() }
+    }
+
+    /// Upper bounds of the buckets; none where they were not kept.
+    pub(super) fn bounds(&self) -> &[f64] {
+        &self.then.bounds
+    }
+
+    /// Observations per bucket.
+    pub(super) fn counts(&self) -> impl Iterator<Item = f64> {
+        self.now.counts.iter().zip(&self.then.counts).map(|(now, then)| (now - then).max(0.0))
+    }
+
+    /// As a histogram of its own.
+    pub(super) fn to_histogram(self) -> HistogramReading {
+        HistogramReading { bounds: self.then.bounds.clone(), counts: self.counts().collect(), sum: self.sum() }
     }
 }
 
@@ -253,10 +299,14 @@ mod tests {
             histogram(&bounds, &[0.0, 1.0, 0.0], 15.0),
         ]);
         let increase = last.histogram_increase(&first, Quantity::OutputLength).unwrap();
-        assert_eq!((increase.counts, increase.sum), (vec![1.0, 1.0, 1.0], 65.0));
+        assert_eq!((increase.counts().collect::<Vec<_>>(), increase.sum()), (vec![1.0, 1.0, 1.0], 65.0));
+        let mut mark = Totals::default();
+        mark.copy_from(&first, |_| Keep::Totals);
+        let increase = last.histogram_increase(&mark, Quantity::OutputLength).unwrap();
+        assert_eq!((increase.count(), increase.sum(), increase.bounds()), (3.0, 65.0, &[][..]), "without buckets");
         assert_eq!(last.histogram(Quantity::OutputLength).unwrap().count(), 5.0, "all-time");
 
         let (first, last) = totals(&[histogram(&bounds, &[1.0, 1.0, 0.0], 20.0), histogram(&[5.0], &[1.0, 1.0], 9.0)]);
-        assert_eq!(last.histogram_increase(&first, Quantity::OutputLength), None);
+        assert!(last.histogram_increase(&first, Quantity::OutputLength).is_none());
     }
 }

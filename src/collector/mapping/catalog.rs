@@ -23,6 +23,18 @@ pub(super) struct EngineEntry {
     pub(super) rank_labels: Vec<Box<str>>,
     pub(super) copy_labels: Vec<Box<str>>,
     pub(super) not_defined: Quantities,
+    /// What it exports; of one quantity the newest name first.
+    pub(super) families: Vec<EngineFamily>,
+}
+
+/// A family of an engine. [`Family`] says more of its fields.
+#[derive(Clone, Debug)]
+pub(super) struct EngineFamily {
+    pub(super) quantity: Quantity,
+    pub(super) name: Box<str>,
+    pub(super) label: Option<(Box<str>, Box<str>)>,
+    pub(super) value: Value,
+    greatest: bool,
 }
 
 /// What samples of one name mean.
@@ -71,32 +83,32 @@ impl EngineCatalog {
     pub fn new(custom: &[CustomEngine]) -> Self {
         let mut catalog = Self { engines: Vec::new(), families: HashMap::new() };
         for engine in custom {
-            let families = engine.families.iter().map(|family| Claim {
+            let families = engine.families.iter().map(|family| EngineFamily {
                 quantity: family.quantity,
-                name: &family.name,
+                name: family.name.clone(),
                 label: family.label.clone(),
                 value: Value::Sample,
                 greatest: false,
             });
-            let entry = EngineEntry {
+            catalog.add(EngineEntry {
                 kind: EngineKind::Custom,
                 model_label: engine.model_label.clone().unwrap_or_default(),
                 rank_labels: engine.rank_label.iter().cloned().collect(),
                 copy_labels: Vec::new(),
                 not_defined: not_defined(engine.families.iter().map(|family| family.quantity)),
-            };
-            catalog.add(entry, families);
+                families: families.collect(),
+            });
         }
         for engine in &table::ENGINES {
             let boxed = |labels: &[&str]| labels.iter().map(|label| (*label).into()).collect();
-            let entry = EngineEntry {
+            catalog.add(EngineEntry {
                 kind: engine.kind,
                 model_label: engine.model_label.into(),
                 rank_labels: boxed(engine.rank_labels),
                 copy_labels: boxed(engine.copy_labels),
                 not_defined: not_defined(engine.families.iter().map(|family| family.quantity)),
-            };
-            catalog.add(entry, engine.families.iter().map(Claim::from));
+                families: engine.families.iter().map(EngineFamily::from).collect(),
+            });
         }
         let vllm = catalog.engines.iter().position(|engine| engine.kind == EngineKind::Vllm).unwrap_or_default();
         catalog.claim(
@@ -119,26 +131,42 @@ impl EngineCatalog {
         self.families.get(name)
     }
 
-    fn add<'a>(&mut self, engine: EngineEntry, families: impl Iterator<Item = Claim<'a>>) {
+    /// What the engine at `place` never says.
+    pub(in crate::collector) fn not_defined(&self, place: usize) -> Quantities {
+        self.engines.get(place).map(|engine| engine.not_defined).unwrap_or_default()
+    }
+
+    /// The engine at `place`.
+    pub(in crate::collector) fn kind(&self, place: usize) -> EngineKind {
+        self.engines.get(place).map(|engine| engine.kind).unwrap_or_default()
+    }
+
+    /// Whether `family` is that of the engine at `place`, and not claimed by one before it.
+    pub(super) fn is_claimed_by(&self, place: usize, family: &EngineFamily) -> bool {
+        let suffix = if family.quantity.kind() == QuantityKind::Histogram { "_sum" } else { "" };
+        let meaning = self.meaning(&format!("{}{suffix}", family.name));
+        meaning.is_some_and(|meaning| meaning.rules.iter().any(|rule| rule.engine == place))
+    }
+
+    fn add(&mut self, engine: EngineEntry) {
         let index = self.engines.len();
-        self.engines.push(engine);
         let mut seen: HashMap<Quantity, u8> = HashMap::new();
-        for claim in families {
+        for claim in &engine.families {
             let priority = seen.entry(claim.quantity).or_default();
             let rule = Rule {
                 engine: index,
                 quantity: claim.quantity,
                 priority: *priority,
-                label: claim.label,
+                label: claim.label.clone(),
                 value: claim.value,
                 greatest: claim.greatest || claim.quantity.kind() == QuantityKind::Gauge,
             };
             *priority = priority.saturating_add(1);
             match claim.quantity.kind() {
-                QuantityKind::Gauge => self.claim(claim.name, Part::Whole, rule),
+                QuantityKind::Gauge => self.claim(&claim.name, Part::Whole, rule),
                 QuantityKind::Counter => {
                     self.claim(&format!("{}_total", claim.name), Part::Whole, rule.clone());
-                    self.claim(claim.name, Part::Whole, rule);
+                    self.claim(&claim.name, Part::Whole, rule);
                 }
                 QuantityKind::Histogram => {
                     for (suffix, part) in [("bucket", Part::Bucket), ("sum", Part::Sum), ("count", Part::Count)] {
@@ -147,6 +175,7 @@ impl EngineCatalog {
                 }
             }
         }
+        self.engines.push(engine);
     }
 
     fn claim(&mut self, name: &str, part: Part, rule: Rule) {
@@ -158,20 +187,11 @@ impl EngineCatalog {
     }
 }
 
-/// A family as one engine claims it.
-struct Claim<'a> {
-    quantity: Quantity,
-    name: &'a str,
-    label: Option<(Box<str>, Box<str>)>,
-    value: Value,
-    greatest: bool,
-}
-
-impl From<&'static Family> for Claim<'static> {
-    fn from(family: &'static Family) -> Self {
+impl From<&Family> for EngineFamily {
+    fn from(family: &Family) -> Self {
         Self {
             quantity: family.quantity,
-            name: family.name,
+            name: family.name.into(),
             label: family.label.map(|(name, value)| (name.into(), value.into())),
             value: family.value,
             greatest: family.greatest,
@@ -187,6 +207,8 @@ fn not_defined(quantities: impl Iterator<Item = Quantity>) -> Quantities {
             exported.contains(Quantity::Waiting)
                 && (exported.contains(Quantity::TimeToFirstToken) || exported.contains(Quantity::Finished))
         }
+        // A part of what waits.
+        Quantity::Preallocating => exported.contains(Quantity::Waiting),
         Quantity::KvCacheTokens => exported.contains(Quantity::KvCacheBlocks),
         Quantity::FinishedByLength | Quantity::Aborted | Quantity::Failed => exported.contains(Quantity::Finished),
         Quantity::PromptTokens => exported.contains(Quantity::PromptLength),

@@ -2,7 +2,7 @@
 
 use super::{
     catalog::{EngineEntry, Part, Rule},
-    table::REASON_LABELS,
+    table::{LORA_LABELS, REASON_LABELS},
 };
 use crate::{
     collector::exposition::Line,
@@ -122,13 +122,7 @@ impl Draft {
     }
 
     fn add_lora(&mut self, line: &Line<'_>) {
-        let count =
-            |label| line.label(label).map_or(0, |names| names.split(',').filter(|name| !name.is_empty()).count());
-        let adapters = LoraAdapters {
-            running: count("running_lora_adapters") as u32,
-            waiting: count("waiting_lora_adapters") as u32,
-            max: line.label("max_lora").and_then(|max| max.parse().ok()).unwrap_or(0),
-        };
+        let adapters = adapters(|label| line.label(label));
         if line.value.is_finite() && self.lora.is_none_or(|(newest, _)| line.value >= newest) {
             self.lora = Some((line.value, adapters));
         }
@@ -142,8 +136,24 @@ impl Draft {
                 reading.set_histogram(quantity, histogram);
             }
         }
+        if let (Some(queued), Some(before)) = (reading.value(Quantity::Waiting), reading.value(Quantity::Preallocating))
+        {
+            reading.set(Quantity::Waiting, queued + before);
+        }
         reading.lora = lora.map(|(_, adapters)| adapters);
         reading
+    }
+}
+
+/// What an info metric's labels say of adapters.
+pub(in crate::collector) fn adapters<'l>(label: impl Fn(&str) -> Option<&'l str>) -> LoraAdapters {
+    let count =
+        |names: Option<&str>| names.map_or(0, |names| names.split(',').filter(|name| !name.is_empty()).count()) as u32;
+    let [running, waiting, max] = LORA_LABELS.map(label);
+    LoraAdapters {
+        running: count(running),
+        waiting: count(waiting),
+        max: max.and_then(|max| max.parse().ok()).unwrap_or(0),
     }
 }
 

@@ -11,9 +11,10 @@ mod reader;
 mod table;
 
 pub use catalog::EngineCatalog;
+pub(super) use draft::adapters;
 pub use gateway::gateway_readings;
-pub(super) use names::{family_names, selectors};
-pub(super) use table::{GATEWAY_QUEUE, GATEWAY_REQUESTS};
+pub(super) use names::{Fact, Selector};
+pub(super) use table::{GATEWAY_QUEUE, GATEWAY_REQUESTS, LORA_INFO};
 
 #[cfg(test)]
 mod tests;

@@ -75,7 +75,9 @@ impl Family {
 pub(super) const REASON_LABELS: [&str; 3] = ["finished_reason", "finish_reason", "reason"];
 
 /// `LoRA` adapters: an info metric whose labels hold lists of names.
-pub(super) const LORA_INFO: &str = "vllm:lora_requests_info";
+pub(in crate::collector) const LORA_INFO: &str = "vllm:lora_requests_info";
+/// Its labels: adapters with running requests, those with waiting ones, and slots.
+pub(super) const LORA_LABELS: [&str; 3] = ["running_lora_adapters", "waiting_lora_adapters", "max_lora"];
 
 pub(super) static ENGINES: [Engine; 5] = [VLLM, SGLANG, TRT_LLM, TRITON, TGI];
 
@@ -116,7 +118,8 @@ const VLLM: Engine = Engine {
 ///
 /// `cache_hit_rate` changed its unit between versions: the ratio comes from the counters. `num_retractions` is a histogram
 /// over finished requests; retractions are counted as they happen by `num_retracted_requests`. Versions before 0.5.11 have
-/// their pages as labels of `cache_config_info`.
+/// their pages as labels of `cache_config_info`. Of the queues of disaggregated serving the one before decode counts, which
+/// waits for KV cache; `num_prefill_bootstrap_queue_reqs` waits for that one, and what is in transfer has its room already.
 const SGLANG: Engine = Engine {
     kind: EngineKind::Sglang,
     model_label: "model_name",
@@ -130,6 +133,7 @@ const SGLANG: Engine = Engine {
         family(Q::KvCacheBlockSize, "sglang:page_size"),
         family(Q::KvCacheBlockSize, "sglang:cache_config_info").in_label("page_size"),
         family(Q::Waiting, "sglang:num_queue_reqs"),
+        family(Q::Preallocating, "sglang:num_decode_prealloc_queue_reqs"),
         family(Q::Running, "sglang:num_running_reqs"),
         family(Q::PromptTokens, "sglang:prompt_tokens"),
         family(Q::GenerationTokens, "sglang:generation_tokens"),

@@ -3,53 +3,33 @@
 //! A model name that differs a little from what the engine exports makes an autoscaler silently inert; hence the names
 //! that do exist, nearest first.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::Catalog;
 use crate::{
-    constants::{VLLM_GPU_CACHE_USAGE_PERC, VLLM_KV_CACHE_USAGE_PERC, VLLM_NUM_REQUESTS_WAITING},
-    interfaces::{CollectorError, ModelKey, ReplicaMetrics, Signal},
+    collector::needed::Missing,
+    interfaces::{ModelKey, ReplicaMetrics},
 };
 
 /// How many names a message lists.
 const LISTED: usize = 5;
 
-/// A series that a decision needs: its name in messages and the signal it becomes.
-type Needed = (String, fn(&ReplicaMetrics) -> Signal<f64>);
-
-/// Checks that at least one of `replicas` has each signal that a decision needs, sampled within `age_limit`.
-pub(super) fn check(
+/// What there is instead of the `missing` signals of `model`, as a clause with a remedy.
+pub(super) fn found(
+    missing: &Missing,
     model: &ModelKey,
     replicas: &[ReplicaMetrics],
     catalog: &Catalog,
     source_name: &str,
     now: Timestamp,
-    age_limit: Duration,
-) -> Result<(), CollectorError> {
-    let needed: [Needed; 2] = [
-        (format!("{VLLM_KV_CACHE_USAGE_PERC} (or {VLLM_GPU_CACHE_USAGE_PERC})"), |replica| replica.kv_cache_usage),
-        (VLLM_NUM_REQUESTS_WAITING.to_owned(), |replica| replica.queue_length),
-    ];
-    let is_fresh = |signal: Signal<f64>| signal.fresh(now, age_limit).value().is_some();
-    let missing: Vec<_> =
-        needed.iter().filter(|(_, signal)| !replicas.iter().any(|replica| is_fresh(signal(replica)))).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let mut found = if replicas.is_empty() {
-        what_exists(model, catalog, source_name)
-    } else {
-        let newest =
-            missing.iter().flat_map(|(_, signal)| replicas.iter().filter_map(|r| signal(r).sampled_at())).max();
-        what_is_wrong_with(replicas, newest, now)
+) -> String {
+    let found = match replicas {
+        [] => what_exists(model, catalog, source_name),
+        _ => what_is_wrong_with(replicas, missing.newest(replicas), now),
     };
-    if catalog.unattributable.instances > 0 {
-        found = format!("{found}; {}", catalog.unattributable);
-    }
-    let missing = missing.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" and ");
-    Err(CollectorError::MissingSeries { model: model.clone(), missing, found })
+    if catalog.unattributable.instances > 0 { format!("{found}; {}", catalog.unattributable) } else { found }
 }
 
 fn what_is_wrong_with(replicas: &[ReplicaMetrics], newest: Option<Timestamp>, now: Timestamp) -> String {
@@ -117,10 +97,16 @@ fn list(names: &[Arc<str>]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        time::Duration,
+    };
 
     use super::*;
-    use crate::{collector::prometheus::Unattributable, interfaces::EngineKind};
+    use crate::{
+        collector::{mapping::EngineCatalog, needed, prometheus::Unattributable},
+        interfaces::{EngineKind, Signal},
+    };
 
     const NOW: i64 = 1_000;
 
@@ -143,21 +129,17 @@ mod tests {
         ReplicaMetrics {
             pod: "llama-0".into(),
             instance: "10.0.0.1:8000".into(),
-            variant: None,
-            engine: EngineKind::Vllm,
             kv_cache_usage,
             queue_length,
-            running: Signal::Missing,
-            request_rate: Signal::Missing,
-            kv_cache_tokens: Signal::Missing,
-            performance: Arc::default(),
+            ..ReplicaMetrics::default()
         }
     }
 
     fn checked(model: &str, replicas: &[ReplicaMetrics], catalog: &Catalog) -> Result<(), String> {
         let model = ModelKey::new("chat", model);
-        check(&model, replicas, catalog, "Prometheus at http://p", at(NOW), Duration::from_mins(1))
-            .map_err(|error| error.to_string())
+        let missing = needed::missing(replicas, &EngineCatalog::default(), at(NOW), Duration::from_mins(1));
+        let found = || found(&missing, &model, replicas, catalog, "Prometheus at http://p", at(NOW));
+        missing.or_error(&model, found).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -168,14 +150,24 @@ mod tests {
     }
 
     #[test]
+    fn what_an_engine_never_exports_is_not_missed_and_what_it_does_goes_by_its_own_name() {
+        let of =
+            |queue_length| [ReplicaMetrics { engine: EngineKind::Tgi, ..replica(Signal::NotDefined, queue_length) }];
+        let catalog = catalog(&[("chat", &["llama"])]);
+        assert_eq!(checked("llama", &of(Signal::present(0.0, at(NOW))), &catalog), Ok(()));
+        let message = checked("llama", &of(Signal::Missing), &catalog).unwrap_err();
+        assert!(message.contains("has no series tgi_queue_size; its 1 engine instance(s)"), "{message}");
+    }
+
+    #[test]
     fn a_model_name_that_nobody_exports_is_answered_with_those_that_exist_nearest_first() {
         let exported =
             catalog(&[("chat", &["Qwen/Qwen3-32B", "meta-llama/Llama-3.1-70B", "meta-llama/Llama-3.1-8B-Instruct"])]);
         let message = checked("llama-3.1-8b-instruct", &[], &exported).unwrap_err();
         assert_eq!(
             message,
-            "model llama-3.1-8b-instruct in namespace chat has no series vllm:kv_cache_usage_perc (or \
-             vllm:gpu_cache_usage_perc) and vllm:num_requests_waiting; namespace chat has series of \
+            "model llama-3.1-8b-instruct in namespace chat has no series vllm:kv_cache_usage_perc or \
+             vllm:gpu_cache_usage_perc and vllm:num_requests_waiting; namespace chat has series of \
              meta-llama/Llama-3.1-8B-Instruct, meta-llama/Llama-3.1-70B, Qwen/Qwen3-32B; set spec.modelID to the name \
              the engine serves (its model_name label)"
         );

@@ -7,17 +7,71 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{
+    facts::{self, Facts},
     models, performance,
-    queries::Query,
+    queries::{Query, tag},
     response::{Series, SeriesLabels},
 };
-use crate::interfaces::{EngineKind, FinishedRates, ModelKey, ModelMetrics, ReplicaMetrics, Signal};
+use crate::{
+    collector::{
+        history::{adapters, instance_name},
+        mapping::EngineCatalog,
+    },
+    interfaces::{FinishedRates, ModelKey, ModelMetrics, Quantities, Quantity, ReplicaMetrics, Signal},
+};
 
 /// The series each query returned; a query without an entry was not answered.
 pub type QueryResults = HashMap<Query, Vec<Series>>;
+
+/// How the results of a fetch are read.
+#[derive(Clone, Copy)]
+pub struct Reading<'a> {
+    /// The engines that are understood.
+    pub catalog: &'a EngineCatalog,
+    /// Rates were asked for over this long.
+    pub window: Duration,
+    /// How far the clock of the source is ahead of ours.
+    pub ahead: SignedDuration,
+    /// The model that the variant of a pod (namespace, name) declares, for engines whose series name none.
+    pub model_of: &'a dyn Fn(&str, &str) -> Option<Arc<str>>,
+}
+
+impl fmt::Debug for Reading<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reading").field("window", &self.window).field("ahead", &self.ahead).finish_non_exhaustive()
+    }
+}
+
+impl Reading<'_> {
+    /// The moment by our clock that a sample time of the source, in seconds since 1970, stands for.
+    pub(super) fn moment(&self, seconds: f64) -> Option<Timestamp> {
+        let milliseconds = (seconds * 1000.0).round();
+        let there =
+            milliseconds.is_finite().then(|| Timestamp::from_millisecond(milliseconds as i64).ok()).flatten()?;
+        there.checked_sub(self.ahead).ok()
+    }
+}
+
+/// Answers take time, and ages are judged in minutes: a difference between two clocks that changed by less is the same.
+const SAME_CLOCK: SignedDuration = SignedDuration::from_secs(15);
+
+/// How far a source's clock is ahead of ours, given that it evaluated a query at `evaluated_at`, in seconds since 1970,
+/// between `asked` and `answered`. It stays as it was `known` where it hardly changed, so that a sample keeps its time from
+/// fetch to fetch.
+pub(super) fn clock_ahead(
+    evaluated_at: Option<f64>,
+    asked: Timestamp,
+    answered: Timestamp,
+    known: SignedDuration,
+) -> SignedDuration {
+    let milliseconds = evaluated_at.filter(|at| at.is_finite()).map(|at| (at * 1e3) as i64);
+    let Some(there) = milliseconds.and_then(|at| Timestamp::from_millisecond(at).ok()) else { return known };
+    let ahead = there.duration_since(there.clamp(asked, answered.max(asked)));
+    if (ahead - known).abs() <= SAME_CLOCK { known } else { ahead }
+}
 
 /// Queries whose value is a signal of its own.
 const SIGNALS: [Query; 3] = [Query::KvCacheUsage, Query::QueueLength, Query::Running];
@@ -44,11 +98,10 @@ pub struct Unattributable {
 
 /// Reads the signals out of the results of one fetch.
 ///
-/// A value that is not a number, and one whose instance has no sample time, is [`Signal::Missing`].
-///
-/// Rates were asked for over `window`.
-pub fn ingest(results: &QueryResults, window: Duration) -> Ingested {
-    let sampled_at = sample_times(results);
+/// A value that is not a number, and one whose instance has no sample time, is [`Signal::Missing`]; one that the engine
+/// never exports is [`Signal::NotDefined`].
+pub fn ingest(results: &QueryResults, reading: &Reading<'_>) -> Ingested {
+    let sampled_at = sample_times(results, reading);
     let mut replicas = HashMap::<InstanceKey<'_>, ReplicaMetrics>::new();
     let mut unattributable = HashMap::new();
     for query in SIGNALS {
@@ -57,7 +110,8 @@ pub fn ingest(results: &QueryResults, window: Duration) -> Ingested {
                 Ok(key) => {
                     let replica = replicas.entry(key).or_insert_with(|| key.replica());
                     if let (Some(signal), Some(at)) = (signal_of(replica, query), sampled_at.get(&key)) {
-                        *signal = Signal::from_sample(series.value, *at);
+                        let more = is_part(&series.labels).then(|| signal.value().copied()).flatten();
+                        *signal = Signal::from_sample(more.unwrap_or(0.0) + series.value, *at);
                     }
                 }
                 Err(label) => {
@@ -66,28 +120,51 @@ pub fn ingest(results: &QueryResults, window: Duration) -> Ingested {
             }
         }
     }
-    let capacities = cache_capacities(results);
+    let (facts, finished, values) =
+        (Facts::of(results, reading.catalog), performance::finished(results), performance::values(results));
     for (key, replica) in &mut replicas {
-        if let (Some(tokens), Some(at)) = (capacities.tokens(key), sampled_at.get(key)) {
-            replica.kv_cache_tokens = Signal::from_sample(tokens, *at);
+        let engine = facts.engine(key);
+        let not_defined = engine.map(|place| reading.catalog.not_defined(place)).unwrap_or_default();
+        replica.engine = engine.map(|place| reading.catalog.kind(place)).unwrap_or_default();
+        if let Some(at) = sampled_at.get(key) {
+            let values = values.get(key);
+            let finished = values.map_or(finished.get(key).copied(), |values| values.finished(finished.get(key)));
+            if let Some(FinishedRates { stop, length, abort, other }) = finished {
+                replica.request_rate = Signal::from_sample(stop + length + abort + other, *at);
+            }
+            if let Some(tokens) = facts.capacity(key) {
+                replica.kv_cache_tokens = Signal::from_sample(tokens, *at);
+            }
+            if let Some(values) = values {
+                let window = reading.window;
+                let mut signals = values.signals(finished, *at, window, not_defined);
+                signals.lora = adapters(replica.engine, facts.adapters(key), *at);
+                replica.performance = Arc::new(signals);
+            }
         }
+        mark_not_defined(replica, not_defined);
     }
-    let finished = performance::finished(results);
-    let values = performance::values(results);
-    for (key, replica) in &mut replicas {
-        let Some(at) = sampled_at.get(key) else { continue };
-        let finished = finished.get(key).copied();
-        if let Some(FinishedRates { stop, length, abort, other }) = finished {
-            replica.request_rate = Signal::from_sample(stop + length + abort + other, *at);
+    let (models, nameless) = by_model(replicas, reading.model_of);
+    let unattributable = Unattributable::new(&unattributable, &nameless);
+    Ingested { models, gateways: models::gateways(results, reading), unattributable }
+}
+
+/// Whether the series adds to the one without the label.
+fn is_part(labels: &SeriesLabels) -> bool {
+    text(labels.quantity.as_deref()) == Some(tag(Quantity::Preallocating))
+}
+
+/// What an engine never exports is not missing.
+fn mark_not_defined(replica: &mut ReplicaMetrics, not_defined: Quantities) {
+    for (signal, quantity) in [
+        (&mut replica.kv_cache_usage, Quantity::KvCacheUsage),
+        (&mut replica.queue_length, Quantity::Waiting),
+        (&mut replica.running, Quantity::Running),
+        (&mut replica.request_rate, Quantity::Finished),
+    ] {
+        if *signal == Signal::Missing && not_defined.contains(quantity) {
+            *signal = Signal::NotDefined;
         }
-        if let Some(values) = values.get(key) {
-            replica.performance = Arc::new(values.signals(finished, *at, window));
-        }
-    }
-    Ingested {
-        models: by_model(replicas),
-        gateways: models::gateways(results),
-        unattributable: Unattributable::new(&unattributable),
     }
 }
 
@@ -97,6 +174,7 @@ pub(super) fn carry_over(current: &mut [ReplicaMetrics], earlier: &[ReplicaMetri
         let same = |old: &&ReplicaMetrics| old.pod == replica.pod && old.instance == replica.instance;
         let Some(mut old) = earlier.iter().find(same).cloned() else { continue };
         performance::carry_over(replica, &old, unanswered);
+        facts::carry_over(replica, &old, unanswered);
         for query in unanswered {
             if let (Some(signal), Some(earlier)) = (signal_of(replica, *query), signal_of(&mut old, *query)) {
                 *signal = *earlier;
@@ -105,13 +183,37 @@ pub(super) fn carry_over(current: &mut [ReplicaMetrics], earlier: &[ReplicaMetri
     }
 }
 
+/// Keeps the instances of an earlier fetch that a partial one leaves out, until their signals are too old to count.
+pub(super) fn keep_absent(
+    current: &mut HashMap<ModelKey, Vec<ReplicaMetrics>>,
+    earlier: &HashMap<ModelKey, Arc<[ReplicaMetrics]>>,
+    now: Timestamp,
+    age_limit: Duration,
+) {
+    for (model, replicas) in earlier {
+        let known = current.get(model).map(Vec::as_slice).unwrap_or_default();
+        let is_absent = |old: &&ReplicaMetrics| {
+            let counts = [old.kv_cache_usage, old.queue_length]
+                .iter()
+                .any(|signal| signal.fresh(now, age_limit).value().is_some());
+            counts && !known.iter().any(|replica| replica.pod == old.pod && replica.instance == old.instance)
+        };
+        let absent: Vec<ReplicaMetrics> = replicas.iter().filter(is_absent).cloned().collect();
+        if !absent.is_empty() {
+            let all = current.entry(model.clone()).or_default();
+            all.extend(absent);
+            all.sort_unstable_by(|a, b| (&a.pod, &a.instance).cmp(&(&b.pod, &b.instance)));
+        }
+    }
+}
+
 impl Unattributable {
-    fn new(instances: &HashMap<&SeriesLabels, &'static str>) -> Self {
-        let example = instances
-            .iter()
-            .map(|(labels, label)| (labels.instance.as_deref().unwrap_or("an unknown address").to_owned(), *label))
-            .min();
-        Self { instances: instances.len(), example }
+    /// Of instances by what they lack, and of others that name no model.
+    fn new(lacking: &HashMap<&SeriesLabels, &'static str>, nameless: &[&str]) -> Self {
+        let address = |labels: &SeriesLabels| labels.instance.as_deref().unwrap_or("an unknown address").to_owned();
+        let lacking_one = lacking.iter().map(|(labels, label)| (address(labels), *label)).min();
+        let nameless_one = nameless.iter().min().map(|address| ((*address).to_owned(), MODEL_NAME));
+        Self { instances: lacking.len() + nameless.len(), example: lacking_one.or(nameless_one) }
     }
 }
 
@@ -124,7 +226,12 @@ impl fmt::Display for Unattributable {
             self.instances
         )?;
         match *label {
-            MODEL_NAME => write!(f, "check that relabelling does not drop it"),
+            MODEL_NAME => {
+                write!(
+                    f,
+                    "check that relabelling does not drop it; an engine that names no model needs a pod of a variant"
+                )
+            }
             _ => write!(
                 f,
                 "scrape them through a PodMonitor or ServiceMonitor, or relabel __meta_kubernetes_pod_name to pod and \
@@ -139,14 +246,16 @@ const MODEL_NAME: &str = "model_name";
 /// One engine instance, by the labels of its series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct InstanceKey<'a> {
-    place: Place<'a>,
+    pub(super) place: Place<'a>,
+    /// Empty where the engine names none.
     model: &'a str,
-    engine: &'a str,
+    /// Index of the data-parallel engine; empty where there is only one.
+    pub(super) engine: &'a str,
 }
 
 /// Where an engine instance is scraped. Several data-parallel ranks may share one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Place<'a> {
+pub(super) struct Place<'a> {
     namespace: &'a str,
     pod: &'a str,
     instance: &'a str,
@@ -157,34 +266,27 @@ impl<'a> InstanceKey<'a> {
     pub(super) fn of(labels: &'a SeriesLabels) -> Result<Self, &'static str> {
         Ok(Self {
             place: Place::of(labels)?,
-            model: text(labels.model_name.as_deref()).ok_or(MODEL_NAME)?,
-            engine: text(labels.engine.as_deref()).or(text(labels.dp_rank.as_deref())).unwrap_or_default(),
+            model: text(labels.model_name.as_deref()).unwrap_or_default(),
+            engine: rank(labels),
         })
     }
 
     fn replica(&self) -> ReplicaMetrics {
-        let instance = match self.engine {
-            // The first rank goes by the address alone, so that its name does not depend on whether others are seen.
-            "" | "0" => self.place.instance.into(),
-            engine => format!("{}/{engine}", self.place.instance).into(),
-        };
         ReplicaMetrics {
             pod: self.place.pod.into(),
-            instance,
-            variant: None,
-            engine: EngineKind::Vllm,
-            kv_cache_usage: Signal::Missing,
-            queue_length: Signal::Missing,
-            running: Signal::Missing,
-            request_rate: Signal::Missing,
-            kv_cache_tokens: Signal::Missing,
-            performance: Arc::default(),
+            instance: instance_name(self.place.instance, self.engine),
+            ..ReplicaMetrics::default()
         }
     }
 }
 
+/// Index of the data-parallel engine that a series is of; empty where there is only one.
+pub(super) fn rank(labels: &SeriesLabels) -> &str {
+    text(labels.engine.as_deref()).or(text(labels.dp_rank.as_deref())).unwrap_or_default()
+}
+
 impl<'a> Place<'a> {
-    fn of(labels: &'a SeriesLabels) -> Result<Self, &'static str> {
+    pub(super) fn of(labels: &'a SeriesLabels) -> Result<Self, &'static str> {
         let pod = text(labels.pod.as_deref()).or(text(labels.exported_pod.as_deref())).ok_or("pod")?;
         Ok(Self {
             namespace: text(labels.namespace.as_deref())
@@ -207,67 +309,43 @@ fn signal_of(replica: &mut ReplicaMetrics, query: Query) -> Option<&mut Signal<f
         Query::QueueLength => Some(&mut replica.queue_length),
         Query::Running => Some(&mut replica.running),
         Query::RequestRate => Some(&mut replica.request_rate),
-        Query::CacheConfig => Some(&mut replica.kv_cache_tokens),
+        Query::Engines => Some(&mut replica.kv_cache_tokens),
         Query::SampleTime | Query::Rates | Query::Latencies | Query::Moments | Query::Gateways | Query::Lengths => None,
     }
 }
 
-fn sample_times(results: &QueryResults) -> HashMap<InstanceKey<'_>, Timestamp> {
+fn sample_times<'r>(results: &'r QueryResults, reading: &Reading<'_>) -> HashMap<InstanceKey<'r>, Timestamp> {
     let series = results.get(&Query::SampleTime).into_iter().flatten();
-    series.filter_map(|series| Some((InstanceKey::of(&series.labels).ok()?, timestamp(series.value)?))).collect()
+    series.filter_map(|series| Some((InstanceKey::of(&series.labels).ok()?, reading.moment(series.value)?))).collect()
 }
 
-pub(super) fn timestamp(seconds: f64) -> Option<Timestamp> {
-    let milliseconds = (seconds * 1000.0).round();
-    milliseconds.is_finite().then(|| Timestamp::from_millisecond(milliseconds as i64).ok()).flatten()
-}
-
-/// KV-cache capacity in tokens, per place and engine index. The metric has no `model_name`.
-struct CacheCapacities<'a>(HashMap<Place<'a>, Vec<(&'a str, f64)>>);
-
-fn cache_capacities(results: &QueryResults) -> CacheCapacities<'_> {
-    let mut capacities = HashMap::<_, Vec<_>>::new();
-    for Series { labels, .. } in results.get(&Query::CacheConfig).into_iter().flatten() {
-        let number = |label: &Option<Box<str>>| {
-            text(label.as_deref())?.parse::<f64>().ok().filter(|value| value.is_finite() && *value > 0.0)
-        };
-        // `num_gpu_blocks` is "None" until the engine has profiled its memory.
-        if let (Ok(place), Some(size), Some(blocks)) =
-            (Place::of(labels), number(&labels.block_size), number(&labels.num_gpu_blocks))
-        {
-            capacities
-                .entry(place)
-                .or_default()
-                .push((text(labels.engine.as_deref()).unwrap_or_default(), size * blocks));
+/// Instances by the model they serve, and the addresses of those that serve an unknown one.
+fn by_model<'r>(
+    replicas: HashMap<InstanceKey<'r>, ReplicaMetrics>,
+    model_of: &dyn Fn(&str, &str) -> Option<Arc<str>>,
+) -> (HashMap<ModelKey, Vec<ReplicaMetrics>>, Vec<&'r str>) {
+    let mut named = HashMap::<(&str, &str), Vec<ReplicaMetrics>>::new();
+    let mut models = HashMap::<ModelKey, Vec<ReplicaMetrics>>::new();
+    let mut nameless = Vec::new();
+    for (key, replica) in replicas {
+        let Place { namespace, pod, instance } = key.place;
+        if !key.model.is_empty() {
+            named.entry((namespace, key.model)).or_default().push(replica);
+        } else if let Some(model) = model_of(namespace, pod) {
+            models.entry(ModelKey::new(namespace, model)).or_default().push(replica);
+        } else {
+            nameless.push(instance);
         }
     }
-    CacheCapacities(capacities)
-}
-
-impl CacheCapacities<'_> {
-    /// Capacity of one engine instance. Where only one of the two series has an `engine` label (vLLM's simulator), the
-    /// place decides. A restart within the minute leaves two geometries behind: the smaller promises less.
-    fn tokens(&self, key: &InstanceKey<'_>) -> Option<f64> {
-        let candidates = self.0.get(&key.place)?;
-        let least = |fits: &dyn Fn(&str) -> bool| {
-            candidates.iter().filter(|(engine, _)| fits(engine)).map(|(_, tokens)| *tokens).reduce(f64::min)
-        };
-        least(&|engine| engine == key.engine).or_else(|| least(&|engine| engine.is_empty() || key.engine.is_empty()))
-    }
-}
-
-fn by_model(replicas: HashMap<InstanceKey<'_>, ReplicaMetrics>) -> HashMap<ModelKey, Vec<ReplicaMetrics>> {
     let mut namespaces = HashMap::<&str, Arc<str>>::new();
-    let mut models = HashMap::<(&str, &str), Vec<ReplicaMetrics>>::new();
-    for (key, replica) in replicas {
-        models.entry((key.place.namespace, key.model)).or_default().push(replica);
-    }
-    let models = models.into_iter().map(|((namespace, model), mut replicas)| {
-        replicas.sort_unstable_by(|a, b| (&a.pod, &a.instance).cmp(&(&b.pod, &b.instance)));
+    for ((namespace, model), mut replicas) in named {
         let namespace = namespaces.entry(namespace).or_insert_with(|| namespace.into()).clone();
-        (ModelKey::new(namespace, model), replicas)
-    });
-    models.collect()
+        models.entry(ModelKey::new(namespace, model)).or_default().append(&mut replicas);
+    }
+    for replicas in models.values_mut() {
+        replicas.sort_unstable_by(|a, b| (&a.pod, &a.instance).cmp(&(&b.pod, &b.instance)));
+    }
+    (models, nameless)
 }
 
 #[cfg(test)]

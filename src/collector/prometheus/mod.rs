@@ -5,6 +5,7 @@
 
 mod availability;
 mod client;
+mod facts;
 mod ingest;
 mod models;
 mod performance;
@@ -24,20 +25,23 @@ use futures::{
     FutureExt,
     future::{BoxFuture, join_all},
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Mutex;
 
-pub use ingest::{Ingested, QueryResults, Unattributable, ingest};
+pub use ingest::{Ingested, QueryResults, Reading, Unattributable, ingest};
 pub use queries::Query;
-pub use response::{Series, SeriesLabels};
+pub use response::{InfoLabels, Series, SeriesLabels};
 
-use self::transport::Transport;
-use super::{CollectionTracker, CollectorConfig, InvalidCollectorConfig, cache::Cache};
+use self::{response::Answer, transport::Transport};
+use super::{
+    CollectionTracker, CollectorConfig, InvalidCollectorConfig, cache::Cache, history::CacheLoad,
+    mapping::EngineCatalog, needed,
+};
 use crate::{
     clock::Clock,
     interfaces::{
-        CollectorError, MetricsCollector, ModelKey, ModelMetrics, PodDirectory, PodIdentity, ReplicaMetrics,
-        ServedModel, Signal, SourceHealth, age,
+        CollectorError, MetricsCollector, ModelKey, ModelMetrics, PodDirectory, ReplicaMetrics, ServedModel, Signal,
+        SourceHealth, age,
     },
 };
 
@@ -51,6 +55,7 @@ pub type ReplicaCache = dyn Cache<ModelKey, Arc<[ReplicaMetrics]>>;
 pub struct PrometheusCollector {
     source_name: Arc<str>,
     transport: Transport,
+    catalog: EngineCatalog,
     queries: Vec<(Query, String)>,
     window: Duration,
     signal_age_limit: Duration,
@@ -70,6 +75,9 @@ struct State {
     /// The last successful fetch, for models the cache is off or too small for. It shares its memory with the cache.
     models: Arc<Models>,
     gateways: Arc<HashMap<ModelKey, ModelMetrics>>,
+    learned: Arc<Learned>,
+    /// How far the clock of Prometheus is ahead of ours.
+    ahead: SignedDuration,
     /// Lengths of requests, and when they were asked for.
     lengths: Option<(Timestamp, Arc<models::Lengths>)>,
     last_success: Option<Timestamp>,
@@ -88,6 +96,8 @@ struct Catalog {
 }
 
 type Models = HashMap<ModelKey, Arc<[ReplicaMetrics]>>;
+/// KV-cache capacities in tokens, as far as the load told, of instances that export none.
+type Learned = HashMap<ModelKey, HashMap<Arc<str>, f64>>;
 
 impl PrometheusCollector {
     /// A collector that has fetched nothing yet.
@@ -102,10 +112,13 @@ impl PrometheusCollector {
         tracker: CollectionTracker,
     ) -> Result<Self, InvalidCollectorConfig> {
         let transport = Transport::new(&config.prometheus)?;
+        let catalog = EngineCatalog::new(&config.collector.engines);
+        let promql = |query: Query| (query, query.promql(&catalog, config.collector.peak_window));
         Ok(Self {
             source_name: transport.source_name().into(),
             transport,
-            queries: Query::ALL.into_iter().map(|query| (query, query.promql(config.collector.peak_window))).collect(),
+            queries: Query::ALL.into_iter().map(promql).collect(),
+            catalog,
             window: config.collector.peak_window,
             signal_age_limit: config.signal_age_limit,
             cache,
@@ -123,13 +136,23 @@ impl PrometheusCollector {
         self.transport.reload();
         let asked: Vec<_> =
             self.queries.iter().filter(|(query, _)| !query.is_rare() || self.is_time_for_rare()).collect();
+        let began = self.clock.now();
         let outcomes = join_all(asked.iter().map(|(query, promql)| self.ask(*query, promql))).await;
         let mut results = QueryResults::new();
         let mut unanswered = HashSet::new();
         let mut incomplete = None;
+        let mut is_partial = false;
+        let mut ahead = self.state.load().ahead;
         for (query, outcome) in asked.iter().map(|(query, _)| *query).zip(outcomes) {
             match outcome {
-                Ok(series) => {
+                Ok(Answer { series, evaluated_at, warning }) => {
+                    if let Some(warning) = warning {
+                        is_partial = true;
+                        incomplete = Some(self.partial(query, &warning));
+                    }
+                    if query == Query::SampleTime {
+                        ahead = ingest::clock_ahead(evaluated_at, began, self.clock.now(), ahead);
+                    }
                     results.insert(query, series);
                 }
                 Err(failure) if query.is_essential() => {
@@ -143,8 +166,28 @@ impl PrometheusCollector {
             }
         }
         let lengths = models::lengths(&results).map(Arc::new);
-        self.store(ingest(&results, self.window), lengths, &unanswered, incomplete);
+        let model_of = |namespace: &str, pod: &str| self.pods.declared_model(namespace, pod);
+        let reading = Reading { catalog: &self.catalog, window: self.window, ahead, model_of: &model_of };
+        let mut ingested = ingest(&results, &reading);
+        if is_partial {
+            ingest::keep_absent(
+                &mut ingested.models,
+                &self.state.load().models,
+                self.clock.now(),
+                self.signal_age_limit,
+            );
+        }
+        self.store(ingested, ahead, lengths, &unanswered, incomplete);
         Ok(())
+    }
+
+    /// Says that an answer may not be whole, as those of Thanos while one of its stores is away.
+    fn partial(&self, query: Query, warning: &str) -> CollectorError {
+        CollectorError::Query {
+            source_name: self.source_name.to_string(),
+            query: query.name(),
+            message: format!("it answers in part: {warning}; what it leaves out stays as it was known, and grows old"),
+        }
     }
 
     fn is_time_for_rare(&self) -> bool {
@@ -152,14 +195,14 @@ impl PrometheusCollector {
         asked_at.is_none_or(|at| age(self.clock.now(), at) >= RARELY)
     }
 
-    async fn ask(&self, query: Query, promql: &str) -> Result<Vec<Series>, CollectorError> {
+    async fn ask(&self, query: Query, promql: &str) -> Result<Answer, CollectorError> {
         let started = Instant::now();
         let answer = self.transport.query(promql).await;
         let duration = started.elapsed();
         match answer {
-            Ok(series) => {
-                self.tracker.query_succeeded(query.name(), duration, series.len());
-                Ok(series)
+            Ok(answer) => {
+                self.tracker.query_succeeded(query.name(), duration, answer.series.len());
+                Ok(answer)
             }
             Err(failure) => {
                 let reason = failure.reason();
@@ -174,6 +217,7 @@ impl PrometheusCollector {
     fn store(
         &self,
         ingested: Ingested,
+        ahead: SignedDuration,
         lengths: Option<Arc<models::Lengths>>,
         unanswered: &HashSet<Query>,
         incomplete: Option<CollectorError>,
@@ -181,16 +225,21 @@ impl PrometheusCollector {
         let now = self.clock.now();
         let mut catalog = Catalog { models: BTreeMap::new(), unattributable: ingested.unattributable };
         let mut models = Models::new();
+        let before = self.state.load_full();
+        let mut learned = Learned::new();
         for (model, mut replicas) in ingested.models {
             if let Some(earlier) = self.earlier(&model, unanswered) {
                 ingest::carry_over(&mut replicas, &earlier, unanswered);
+            }
+            let capacities = learn(&replicas, before.learned.get(&model));
+            if !capacities.is_empty() {
+                learned.insert(model.clone(), capacities);
             }
             let replicas: Arc<[ReplicaMetrics]> = replicas.into();
             catalog.models.entry(model.namespace.clone()).or_default().insert(model.model_id.clone());
             self.cache.insert(model.clone(), replicas.clone());
             models.insert(model, replicas);
         }
-        let before = self.state.load_full();
         for gone in before.catalog.keys().filter(|model| !models.contains_key(model)) {
             self.cache.remove(&gone);
         }
@@ -207,6 +256,8 @@ impl PrometheusCollector {
             catalog,
             models,
             gateways,
+            learned: Arc::new(learned),
+            ahead,
             lengths,
             last_success,
             failure: None,
@@ -251,10 +302,13 @@ impl MetricsCollector for PrometheusCollector {
     ) -> BoxFuture<'a, Result<Vec<ReplicaMetrics>, CollectorError>> {
         async move {
             let mut replicas = self.replicas(model)?.to_vec();
+            let learned = self.state.load().learned.clone();
+            let learned = learned.get(model);
             for replica in &mut replicas {
-                if let Some(pod) = self.pods.identify(&model.namespace, &replica.pod).filter(|pod| pod.ready) {
-                    attribute(replica, pod);
-                }
+                let identity = self.pods.identify(&model.namespace, &replica.pod).filter(|pod| pod.ready);
+                let declared = identity.as_ref().and_then(|pod| pod.kv_cache_tokens).map(|tokens| tokens as f64);
+                complete_capacity(replica, declared.or_else(|| learned?.get(&replica.instance).copied()));
+                replica.variant = identity.and_then(|pod| pod.variant);
             }
             Ok(replicas)
         }
@@ -290,7 +344,9 @@ impl MetricsCollector for PrometheusCollector {
         async move {
             let replicas = self.replicas(model)?;
             let catalog = &self.state.load().catalog;
-            availability::check(model, &replicas, catalog, &self.source_name, self.clock.now(), self.signal_age_limit)
+            let now = self.clock.now();
+            let missing = needed::missing(&replicas, &self.catalog, now, self.signal_age_limit);
+            missing.or_error(model, || availability::found(&missing, model, &replicas, catalog, &self.source_name, now))
         }
         .boxed()
     }
@@ -331,13 +387,30 @@ impl Catalog {
     }
 }
 
-/// Adds what is known of the pod.
-fn attribute(replica: &mut ReplicaMetrics, pod: PodIdentity) {
-    replica.variant = pod.variant;
-    if let (None, Some(declared)) = (replica.kv_cache_tokens.value(), pod.kv_cache_tokens)
+/// Capacities of instances that export none, learned from what they hold.
+fn learn(replicas: &[ReplicaMetrics], known: Option<&HashMap<Arc<str>, f64>>) -> HashMap<Arc<str>, f64> {
+    let of_replica = |replica: &ReplicaMetrics| {
+        let performance = &replica.performance;
+        let load = || {
+            Some(CacheLoad {
+                usage: *performance.kv_cache_usage_now.value()?,
+                running: *replica.running.value()?,
+                prompt: *performance.prompt_tokens.value()?,
+                output: *performance.output_tokens.value()?,
+            })
+        };
+        let known = known.and_then(|known| known.get(&replica.instance)).copied();
+        Some((replica.instance.clone(), load().map_or(known, |load| load.learn(known))?))
+    };
+    replicas.iter().filter(|replica| replica.kv_cache_tokens == Signal::Missing).filter_map(of_replica).collect()
+}
+
+/// Sets the capacity that is declared or learned where none is exported.
+fn complete_capacity(replica: &mut ReplicaMetrics, tokens: Option<f64>) {
+    if let (None, Some(tokens)) = (replica.kv_cache_tokens.value(), tokens)
         && let Some(at) = replica.queue_length.sampled_at().or(replica.kv_cache_usage.sampled_at())
     {
-        replica.kv_cache_tokens = Signal::present(declared as f64, at);
+        replica.kv_cache_tokens = Signal::from_sample(tokens, at);
     }
 }
 
@@ -346,5 +419,35 @@ fn log_unattributable(before: &Unattributable, now: &Unattributable) {
         (0, 1..) => tracing::warn!("{now}"),
         (1.., 0) => tracing::info!("{now}"),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interfaces::PerformanceSignals;
+
+    #[test]
+    fn capacity_that_is_not_exported_is_learned_from_what_requests_hold() {
+        let at = Timestamp::from_second(1).unwrap();
+        let present = |value| Signal::present(value, at);
+        let replica = |usage, kv_cache_tokens| ReplicaMetrics {
+            instance: "10.0.0.1:8000".into(),
+            running: present(10.0),
+            kv_cache_tokens,
+            performance: Arc::new(PerformanceSignals {
+                kv_cache_usage_now: present(usage),
+                prompt_tokens: present(1_000.0),
+                output_tokens: present(400.0),
+                ..PerformanceSignals::default()
+            }),
+            ..ReplicaMetrics::default()
+        };
+        let first = learn(&[replica(0.5, Signal::Missing)], None);
+        assert_eq!(first["10.0.0.1:8000"], 24_000.0);
+        let later = learn(&[replica(0.25, Signal::Missing)], Some(&first));
+        assert_eq!(later["10.0.0.1:8000"], 24_000.0 + 0.2 * 24_000.0);
+        assert_eq!(learn(&[replica(0.01, Signal::Missing)], Some(&later)), later, "too little in use to tell");
+        assert_eq!(learn(&[replica(0.5, present(5_000.0))], Some(&later)), HashMap::new(), "it exports its own");
     }
 }

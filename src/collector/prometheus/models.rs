@@ -5,14 +5,14 @@ use std::{collections::HashMap, sync::Arc};
 use jiff::Timestamp;
 
 use super::{
-    ingest::{QueryResults, text, timestamp},
+    ingest::{QueryResults, Reading, text},
     queries::{GATEWAY_HELD, GATEWAY_RECEIVED, GATEWAY_RECEIVED_RECENTLY, GATEWAY_TIME, Query, tag},
     response::{Series, SeriesLabels},
 };
 use crate::interfaces::{LengthDistribution, ModelKey, ModelMetrics, Quantity, Signal};
 
 /// What gateways say of each model.
-pub(super) fn gateways(results: &QueryResults) -> HashMap<ModelKey, ModelMetrics> {
+pub(super) fn gateways(results: &QueryResults, reading: &Reading<'_>) -> HashMap<ModelKey, ModelMetrics> {
     let series = || results.get(&Query::Gateways).into_iter().flatten();
     let tagged = |series: &Series| {
         let labels = &series.labels;
@@ -21,7 +21,7 @@ pub(super) fn gateways(results: &QueryResults) -> HashMap<ModelKey, ModelMetrics
     };
     let mut times = HashMap::<ModelKey, Timestamp>::new();
     for series in series() {
-        if let (Some((model, quantity)), Some(at)) = (tagged(series), timestamp(series.value))
+        if let (Some((model, quantity)), Some(at)) = (tagged(series), reading.moment(series.value))
             && quantity == GATEWAY_TIME
         {
             let newest = times.entry(model).or_insert(at);
@@ -113,7 +113,12 @@ impl Parts {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use jiff::SignedDuration;
+
     use super::*;
+    use crate::collector::mapping::EngineCatalog;
 
     fn series(pairs: &[(&str, &str)], value: f64) -> Series {
         let of = |name: &str| pairs.iter().find(|(label, _)| *label == name).map(|(_, value)| (*value).into());
@@ -136,9 +141,15 @@ mod tests {
             of("alias", GATEWAY_HELD, 1.0),
             of("m", GATEWAY_RECEIVED, 2.5),
             of("m", GATEWAY_RECEIVED_RECENTLY, 3.5),
-            of("m", GATEWAY_TIME, 100.0),
+            of("m", GATEWAY_TIME, 1100.0),
         ];
-        let models = gateways(&[(Query::Gateways, held)].into_iter().collect());
+        let reading = Reading {
+            catalog: &EngineCatalog::default(),
+            window: Duration::from_secs(60),
+            ahead: SignedDuration::from_secs(1000),
+            model_of: &|_, _| None,
+        };
+        let models = gateways(&[(Query::Gateways, held)].into_iter().collect(), &reading);
         let at = Timestamp::from_second(100).unwrap();
         let metrics = &models[&ModelKey::new("chat", "m")];
         assert_eq!(metrics.gateway_queue, Signal::present(5.0, at));

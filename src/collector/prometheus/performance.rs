@@ -10,12 +10,15 @@ use jiff::Timestamp;
 
 use super::{
     ingest::{InstanceKey, QueryResults, text},
-    queries::{Query, RECENT_FIRST_TOKENS, RECENT_REJECTIONS, RECENT_WAITING_CHANGE, WAITING_CHANGE, tag},
+    queries::{
+        PREALLOCATING_CHANGE, Query, RECENT_ARRIVALS, RECENT_FIRST_TOKENS, RECENT_REJECTIONS, RECENT_WAITING_CHANGE,
+        RUNNING_CHANGE, WAITING_CHANGE, tag,
+    },
     response::{Series, SeriesLabels},
 };
 use crate::{
-    collector::history::RECENT,
-    interfaces::{FinishedRates, Latency, PerformanceSignals, Quantity, ReplicaMetrics, Signal},
+    collector::history::{RECENT, absent},
+    interfaces::{FinishedRates, Latency, PerformanceSignals, Quantities, Quantity, ReplicaMetrics, Signal},
 };
 
 /// Values of one engine instance by their `quantity` label.
@@ -77,25 +80,43 @@ impl Values<'_> {
         Some(Latency { mean, rate: self.part(quantity, "_count")?, p95: None, p99: None })
     }
 
-    /// Requests per second over `window`, by its parts: completions alone hide overload.
-    fn arrivals(
-        &self,
-        first_tokens: Option<f64>,
-        waiting_change: &str,
-        rejections: &str,
-        window: Duration,
-    ) -> Option<f64> {
-        let queued = self.get(waiting_change)? / window.as_secs_f64();
-        Some((first_tokens? + queued + self.get(rejections).unwrap_or(0.0)).max(0.0))
+    /// Requests that ended per second, with those that an engine counts by families of their own.
+    pub(super) fn finished(&self, by_reason: Option<&FinishedRates>) -> Option<FinishedRates> {
+        let mut finished = *by_reason?;
+        finished.abort += self.get(tag(Quantity::Aborted)).unwrap_or(0.0);
+        finished.other += self.get(tag(Quantity::Failed)).unwrap_or(0.0);
+        Some(finished)
     }
 
-    fn arrival_rate(&self, window: Duration) -> Option<f64> {
-        let first_tokens = self.part(Quantity::TimeToFirstToken, "_count");
-        self.arrivals(first_tokens, WAITING_CHANGE, tag(Quantity::Rejections), window)
+    /// Requests per second over `window`, by its parts: completions alone hide overload.
+    fn arrivals(&self, served: Option<f64>, queued: Option<f64>, rejections: &str, window: Duration) -> Option<f64> {
+        let queued = queued? / window.as_secs_f64();
+        Some((served? + queued + self.get(rejections).unwrap_or(0.0)).max(0.0))
+    }
+
+    /// Of an engine that counts neither arrivals nor first tokens, by what ended and what is in its batch.
+    fn arrival_rate(&self, finished: Option<FinishedRates>, window: Duration) -> Option<f64> {
+        let of_parts = || {
+            let queued = Some(self.get(WAITING_CHANGE)? + self.get(PREALLOCATING_CHANGE).unwrap_or(0.0));
+            let (served, queued) = match (self.part(Quantity::TimeToFirstToken, "_count"), finished) {
+                (None, Some(FinishedRates { stop, length, abort, other })) => {
+                    (Some(stop + length + abort + other), Some(queued? + self.get(RUNNING_CHANGE)?))
+                }
+                (first_tokens, _) => (first_tokens, queued),
+            };
+            self.arrivals(served, queued, tag(Quantity::Rejections), window)
+        };
+        self.get(tag(Quantity::Arrivals)).or_else(of_parts)
     }
 
     fn recent_arrival_rate(&self) -> Option<f64> {
-        self.arrivals(self.get(RECENT_FIRST_TOKENS), RECENT_WAITING_CHANGE, RECENT_REJECTIONS, RECENT)
+        let (first_tokens, queued) = (self.get(RECENT_FIRST_TOKENS), self.get(RECENT_WAITING_CHANGE));
+        self.get(RECENT_ARRIVALS).or_else(|| self.arrivals(first_tokens, queued, RECENT_REJECTIONS, RECENT))
+    }
+
+    /// Requests that wait now, those before the queue included.
+    fn waiting(&self) -> Option<f64> {
+        Some(self.get(tag(Quantity::Waiting))? + self.get(tag(Quantity::Preallocating)).unwrap_or(0.0))
     }
 
     fn prefix_cache_hit_ratio(&self) -> Option<f64> {
@@ -103,35 +124,40 @@ impl Values<'_> {
         Some((self.get(tag(Quantity::PrefixHits))? / queries).min(1.0))
     }
 
-    /// The signals, sampled `at`, with rates over `window`.
+    /// The signals, sampled `at`, with rates over `window`; those that the engine never has are not defined.
     pub(super) fn signals(
         &self,
         finished: Option<FinishedRates>,
         at: Timestamp,
         window: Duration,
+        not_defined: Quantities,
     ) -> PerformanceSignals {
-        let signal = |value: Option<f64>| value.map_or(Signal::Missing, |value| Signal::from_sample(value, at));
-        let of = |quantity| signal(self.get(tag(quantity)));
-        let latency = |quantity| self.latency(quantity).map_or(Signal::Missing, |latency| Signal::present(latency, at));
+        let signal = |quantity, value: Option<f64>| {
+            value.map_or_else(|| absent(not_defined, quantity), |value| Signal::from_sample(value, at))
+        };
+        let of = |quantity| signal(quantity, self.get(tag(quantity)));
+        let latency = |quantity| {
+            self.latency(quantity).map_or_else(|| absent(not_defined, quantity), |latency| Signal::present(latency, at))
+        };
         PerformanceSignals {
-            arrival_rate: signal(self.arrival_rate(window)),
-            recent_arrival_rate: signal(self.recent_arrival_rate()),
+            arrival_rate: signal(Quantity::Arrivals, self.arrival_rate(finished, window)),
+            recent_arrival_rate: signal(Quantity::Arrivals, self.recent_arrival_rate()),
             kv_cache_usage_now: of(Quantity::KvCacheUsage),
-            queue_length_now: of(Quantity::Waiting),
+            queue_length_now: signal(Quantity::Waiting, self.waiting()),
             waiting_for_capacity: of(Quantity::WaitingForCapacity),
             mean_running: of(Quantity::Running),
-            prompt_tokens: signal(self.mean(Quantity::PromptLength)),
-            output_tokens: signal(self.mean(Quantity::OutputLength)),
+            prompt_tokens: signal(Quantity::PromptLength, self.mean(Quantity::PromptLength)),
+            output_tokens: signal(Quantity::OutputLength, self.mean(Quantity::OutputLength)),
             prompt_token_rate: of(Quantity::PromptTokens),
             generation_token_rate: of(Quantity::GenerationTokens),
             time_to_first_token: latency(Quantity::TimeToFirstToken),
             inter_token_latency: latency(Quantity::InterTokenLatency),
             queue_time: latency(Quantity::QueueTime),
-            prefix_cache_hit_ratio: signal(self.prefix_cache_hit_ratio()),
+            prefix_cache_hit_ratio: signal(Quantity::PrefixHits, self.prefix_cache_hit_ratio()),
             preemption_rate: of(Quantity::Preemptions),
             rejection_rate: of(Quantity::Rejections),
             finished: finished.map_or(Signal::Missing, |finished| Signal::present(finished, at)),
-            asleep: signal(self.get(tag(Quantity::Asleep)).map(|awake| 1.0 - awake)),
+            asleep: of(Quantity::Asleep),
             lora: Signal::Missing,
         }
     }

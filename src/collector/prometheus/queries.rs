@@ -18,9 +18,8 @@ use std::time::Duration;
 use crate::{
     collector::{
         history::RECENT,
-        mapping::{GATEWAY_QUEUE, GATEWAY_REQUESTS, selectors},
+        mapping::{EngineCatalog, Fact, GATEWAY_QUEUE, GATEWAY_REQUESTS, LORA_INFO, Selector},
     },
-    constants::VLLM_CACHE_CONFIG_INFO,
     interfaces::Quantity,
 };
 
@@ -31,7 +30,7 @@ const MODEL_GROUPING: &str = "namespace, exported_namespace, model_name";
 /// Labels that identify a model at a gateway.
 const GATEWAY_GROUPING: &str = "namespace, exported_namespace, model_name, target_model_name";
 /// Labels that split what one engine instance counts.
-const SPLITS: &str = "reason, cache_source";
+const SPLITS: &str = "reason, cache_source, err, http_code";
 /// Lengths are counted over this long.
 const LENGTH_WINDOW: Duration = Duration::from_secs(900);
 
@@ -46,8 +45,8 @@ pub enum Query {
     Running,
     /// Completed requests per second over the peak window, by reason.
     RequestRate,
-    /// Cache geometry, in labels.
-    CacheConfig,
+    /// Which engine it is, the size of its KV cache, and adapters.
+    Engines,
     /// When the newest sample was scraped, in seconds since 1970.
     SampleTime,
     /// Tokens, prefix-cache hits, preemptions and rejections per second.
@@ -69,7 +68,7 @@ impl Query {
         Self::QueueLength,
         Self::Running,
         Self::RequestRate,
-        Self::CacheConfig,
+        Self::Engines,
         Self::SampleTime,
         Self::Rates,
         Self::Latencies,
@@ -85,7 +84,7 @@ impl Query {
             Self::QueueLength => "queue_length",
             Self::Running => "running",
             Self::RequestRate => "request_rate",
-            Self::CacheConfig => "cache_config",
+            Self::Engines => "engines",
             Self::SampleTime => "sample_time",
             Self::Rates => "rates",
             Self::Latencies => "latencies",
@@ -110,77 +109,77 @@ impl Query {
         self == Self::Lengths
     }
 
-    /// The expression, with peaks and rates over `window`.
-    pub fn promql(self, window: Duration) -> String {
+    /// The expression for the engines in `catalog`, with peaks and rates over `window`.
+    pub fn promql(self, catalog: &EngineCatalog, window: Duration) -> String {
         let step = promql_duration(window.min(SUBQUERY_STEP));
         let window = promql_duration(window);
-        let either = |quantity, of: &dyn Fn(&str) -> String| {
-            selectors(quantity, "").iter().map(|selector| of(selector)).collect::<Vec<_>>().join(" or ")
-        };
-        let peak = |selector: &str| format!("max by ({GROUPING}) (max_over_time({selector}[{window}]))");
+        let over = |function: &'static str| by_instance(function, &window);
         match self {
-            Self::KvCacheUsage => either(Quantity::KvCacheUsage, &peak),
-            Self::QueueLength => either(Quantity::Waiting, &peak),
-            Self::Running => either(Quantity::Running, &|selector| {
-                format!("max by ({GROUPING}) (last_over_time({selector}[{window}]))")
-            }),
+            Self::KvCacheUsage => either(catalog, Quantity::KvCacheUsage, over("max_over_time")),
+            // The peak of a sum is at most the sum of the peaks: what waits before the queue comes as a part of its own.
+            Self::QueueLength => {
+                let queued = either(catalog, Quantity::Waiting, over("max_over_time"));
+                let before = either(catalog, Quantity::Preallocating, over("max_over_time"));
+                format!("{queued} or {}", tagged([(tag(Quantity::Preallocating).to_owned(), before)]))
+            }
+            Self::Running => either(catalog, Quantity::Running, over("last_over_time")),
             // vLLM labels the reason `finished_reason`, its simulator `finish_reason`.
-            Self::RequestRate => either(Quantity::Finished, &|selector| {
-                format!("max by ({GROUPING}, finished_reason, finish_reason) (rate({selector}[{window}]))")
+            Self::RequestRate => either(catalog, Quantity::Finished, |selector| {
+                let rate = selector.under(|selector| format!("rate({selector}[{window}])"));
+                format!("max by ({GROUPING}, finished_reason, finish_reason) ({rate})")
             }),
-            Self::CacheConfig => format!(
-                "max by ({GROUPING}, block_size, num_gpu_blocks) (max_over_time({VLLM_CACHE_CONFIG_INFO}[{window}]))"
-            ),
+            Self::Engines => engines(catalog, &window),
             Self::SampleTime => {
                 // `timestamp` tells the scrape time only when applied to a bare selector. The subquery finds series that
                 // have just ended, up to one step too early; its metric has the same name in both generations.
-                let waiting = selectors(Quantity::Waiting, "").concat();
-                let ended = format!("max_over_time(timestamp({waiting})[{window}:{step}])");
-                [selectors(Quantity::KvCacheUsage, ""), selectors(Quantity::Waiting, "")]
-                    .concat()
-                    .iter()
-                    .map(|selector| format!("timestamp({selector})"))
-                    .chain([ended])
-                    .map(|times| format!("max by ({GROUPING}) ({times})"))
-                    .collect::<Vec<_>>()
-                    .join(" or ")
-            }
-            Self::Rates => tagged(RATES.into_iter().flat_map(|quantity| {
-                let rate = |selector: &String| {
-                    format!("sum by ({GROUPING}) (max by ({GROUPING}, {SPLITS}) (rate({selector}[{window}])))")
+                let now = |selector: &Selector| selector.under(|selector| format!("timestamp({selector})"));
+                let ended = |selector: &Selector| {
+                    selector.under(|selector| format!("max_over_time(timestamp({selector})[{window}:{step}])"))
                 };
-                selectors(quantity, "")
-                    .iter()
-                    .map(|selector| (tag(quantity).to_owned(), rate(selector)))
-                    .collect::<Vec<_>>()
-            })),
+                let waiting = catalog.selectors(Quantity::Waiting, "");
+                let of = [catalog.selectors(Quantity::KvCacheUsage, ""), waiting.clone()].concat();
+                let times = of.iter().map(now).chain(waiting.iter().map(ended));
+                times.map(|times| format!("max by ({GROUPING}) ({times})")).collect::<Vec<_>>().join(" or ")
+            }
+            Self::Rates => tagged(rates(catalog, &window)),
             Self::Latencies => tagged(Quantity::HISTOGRAMS.into_iter().flat_map(|quantity| {
-                let window = &window;
                 ["_sum", "_count"].into_iter().flat_map(move |part| {
-                    let rate = move |selector: String| {
-                        (
-                            format!("{}{part}", tag(quantity)),
-                            format!("max by ({GROUPING}) (rate({selector}[{window}]))"),
-                        )
-                    };
-                    selectors(quantity, part).into_iter().map(rate)
+                    let tag = format!("{}{part}", tag(quantity));
+                    let selectors = catalog.selectors(quantity, part).into_iter();
+                    selectors.map(|selector| (tag.clone(), over("rate")(&selector))).collect::<Vec<_>>()
                 })
             })),
-            Self::Moments => tagged(moments(&window)),
+            Self::Moments => tagged(moments(catalog, &window)),
             Self::Gateways => tagged(gateways(&window)),
-            Self::Lengths => tagged(lengths()),
+            Self::Lengths => tagged(lengths(catalog)),
         }
     }
 }
 
+/// What `of` makes of each generation of a quantity's names, the newest that is there.
+fn either(catalog: &EngineCatalog, quantity: Quantity, of: impl Fn(&Selector) -> String) -> String {
+    catalog.selectors(quantity, "").iter().map(of).collect::<Vec<_>>().join(" or ")
+}
+
+/// `function` over `window`, of an engine instance the greatest.
+fn by_instance(function: &str, window: &str) -> impl Fn(&Selector) -> String {
+    move |selector| {
+        let values = selector.under(|selector| format!("{function}({selector}[{window}])"));
+        format!("max by ({GROUPING}) ({values})")
+    }
+}
+
 /// What [`Query::Rates`] asks for.
-const RATES: [Quantity; 6] = [
+const RATES: [Quantity; 9] = [
+    Quantity::Arrivals,
     Quantity::PromptTokens,
     Quantity::GenerationTokens,
     Quantity::PrefixQueries,
     Quantity::PrefixHits,
     Quantity::Preemptions,
     Quantity::Rejections,
+    Quantity::Aborted,
+    Quantity::Failed,
 ];
 
 /// A quantity's value of the `quantity` label.
@@ -189,8 +188,15 @@ pub(super) fn tag(quantity: Quantity) -> &'static str {
         Quantity::KvCacheUsage => "kv_cache_usage",
         Quantity::Waiting => "waiting",
         Quantity::WaitingForCapacity => "waiting_for_capacity",
+        Quantity::Preallocating => "preallocating",
         Quantity::Running => "running",
-        Quantity::Asleep => "awake",
+        Quantity::Asleep => "asleep",
+        Quantity::KvCacheTokens => "kv_cache_tokens",
+        Quantity::KvCacheBlocks => "kv_cache_blocks",
+        Quantity::KvCacheBlockSize => "kv_cache_block_size",
+        Quantity::Arrivals => "arrivals",
+        Quantity::Aborted => "aborted",
+        Quantity::Failed => "failed",
         Quantity::PromptTokens => "prompt_tokens",
         Quantity::GenerationTokens => "generation_tokens",
         Quantity::PrefixQueries => "prefix_queries",
@@ -206,12 +212,17 @@ pub(super) fn tag(quantity: Quantity) -> &'static str {
     }
 }
 
-/// `quantity` label of the change in waiting requests over the window.
+/// `quantity` label of the change in waiting requests over the window, those before the queue included.
 pub(super) const WAITING_CHANGE: &str = "waiting_change";
+pub(super) const RUNNING_CHANGE: &str = "running_change";
+pub(super) const PREALLOCATING_CHANGE: &str = "preallocating_change";
 /// `quantity` labels of the parts of the recent arrival rate.
 pub(super) const RECENT_FIRST_TOKENS: &str = "recent_first_tokens";
 pub(super) const RECENT_WAITING_CHANGE: &str = "recent_waiting_change";
 pub(super) const RECENT_REJECTIONS: &str = "recent_rejections";
+pub(super) const RECENT_ARRIVALS: &str = "recent_arrivals";
+/// `quantity` label of adapters; other facts are labelled by [`fact_tag`].
+pub(super) const ADAPTERS: &str = "adapters";
 /// `quantity` labels of what gateways say.
 pub(super) const GATEWAY_HELD: &str = "held";
 pub(super) const GATEWAY_RECEIVED: &str = "received";
@@ -225,27 +236,68 @@ fn tagged(parts: impl IntoIterator<Item = (String, String)>) -> String {
     parts.collect::<Vec<_>>().join(" or ")
 }
 
-fn moments(window: &str) -> Vec<(String, String)> {
-    let within = |window: &str, function: &str, selectors: Vec<String>, tag: &str| -> Vec<(String, String)> {
-        let of = |selector: String| (tag.to_owned(), format!("max by ({GROUPING}) ({function}({selector}[{window}]))"));
-        selectors.into_iter().map(of).collect()
-    };
-    let over = |function: &str, quantity, tag: &str| within(window, function, selectors(quantity, ""), tag);
-    let last = [Quantity::KvCacheUsage, Quantity::Waiting, Quantity::WaitingForCapacity, Quantity::Asleep];
+/// `quantity` label of a fact: the engine's place and what it tells.
+pub(super) fn fact_tag(engine: usize, quantity: Quantity) -> String {
+    format!("{engine}/{}", tag(quantity))
+}
+
+fn engines(catalog: &EngineCatalog, window: &str) -> String {
     let mut parts: Vec<_> =
-        last.into_iter().flat_map(|quantity| over("last_over_time", quantity, tag(quantity))).collect();
-    parts.extend(over("avg_over_time", Quantity::Running, tag(Quantity::Running)));
-    parts.extend(over("delta", Quantity::Waiting, WAITING_CHANGE));
-    // Nothing where scrapes are too far apart.
+        catalog.facts().into_iter().map(|fact| (fact_tag(fact.engine, fact.quantity), told(&fact, window))).collect();
+    // Each list of adapters is a series, whose value tells when it was so; an engine keeps all that it ever had.
+    let newest = format!("topk by ({GROUPING}) (1, last_over_time({LORA_INFO}[{window}]))");
+    parts.push((ADAPTERS.to_owned(), newest));
+    tagged(parts)
+}
+
+/// The greatest number of each instance; where a label holds it, every value there is.
+fn told(fact: &Fact, window: &str) -> String {
+    let values = fact.selector.under(|selector| format!("last_over_time({selector}[{window}])"));
+    let label = fact.label.map(|label| format!(", {label}")).unwrap_or_default();
+    format!("max by ({GROUPING}{label}) ({values})")
+}
+
+fn moments(catalog: &EngineCatalog, window: &str) -> Vec<(String, String)> {
     let recent = promql_duration(RECENT);
-    for (function, selectors, tag) in [
-        ("rate", selectors(Quantity::TimeToFirstToken, "_count"), RECENT_FIRST_TOKENS),
-        ("delta", selectors(Quantity::Waiting, ""), RECENT_WAITING_CHANGE),
-        ("rate", selectors(Quantity::Rejections, ""), RECENT_REJECTIONS),
-    ] {
-        parts.extend(within(&recent, function, selectors, tag));
-    }
-    parts
+    let last = [
+        Quantity::KvCacheUsage,
+        Quantity::Waiting,
+        Quantity::WaitingForCapacity,
+        Quantity::Preallocating,
+        Quantity::Asleep,
+    ];
+    let last = last.into_iter().map(|quantity| (tag(quantity), "last_over_time", quantity, window));
+    let others = [
+        (tag(Quantity::Running), "avg_over_time", Quantity::Running, window),
+        (WAITING_CHANGE, "delta", Quantity::Waiting, window),
+        (RUNNING_CHANGE, "delta", Quantity::Running, window),
+        (PREALLOCATING_CHANGE, "delta", Quantity::Preallocating, window),
+        (RECENT_WAITING_CHANGE, "delta", Quantity::Waiting, &recent),
+    ];
+    let parts = last.chain(others).flat_map(|(tag, function, quantity, window)| {
+        let selectors = catalog.selectors(quantity, "").into_iter();
+        selectors.map(move |selector| (tag.to_owned(), by_instance(function, window)(&selector)))
+    });
+    parts.collect()
+}
+
+fn rates(catalog: &EngineCatalog, window: &str) -> Vec<(String, String)> {
+    let recent = promql_duration(RECENT);
+    let over_window = RATES.into_iter().map(|quantity| (tag(quantity), quantity, "", window));
+    // Nothing recent where scrapes are too far apart.
+    let lately = [
+        (RECENT_ARRIVALS, Quantity::Arrivals, "", recent.as_str()),
+        (RECENT_FIRST_TOKENS, Quantity::TimeToFirstToken, "_count", &recent),
+        (RECENT_REJECTIONS, Quantity::Rejections, "", &recent),
+    ];
+    let parts = over_window.chain(lately).flat_map(|(tag, quantity, part, window)| {
+        let rate = move |selector: Selector| {
+            let rate = selector.under(|selector| format!("rate({selector}[{window}])"));
+            (tag.to_owned(), format!("sum by ({GROUPING}) (max by ({GROUPING}, {SPLITS}) ({rate}))"))
+        };
+        catalog.selectors(quantity, part).into_iter().map(rate)
+    });
+    parts.collect()
 }
 
 fn gateways(window: &str) -> Vec<(String, String)> {
@@ -265,13 +317,14 @@ fn gateways(window: &str) -> Vec<(String, String)> {
     parts
 }
 
-fn lengths() -> Vec<(String, String)> {
+fn lengths(catalog: &EngineCatalog) -> Vec<(String, String)> {
     let window = promql_duration(LENGTH_WINDOW);
     let mut parts = Vec::new();
     for quantity in [Quantity::PromptLength, Quantity::OutputLength] {
         for part in ["_bucket", "_sum", "_count"] {
-            for selector in selectors(quantity, part) {
-                let sum = format!("sum by ({MODEL_GROUPING}, le) (increase({selector}[{window}]))");
+            for selector in catalog.selectors(quantity, part) {
+                let increase = selector.under(|selector| format!("increase({selector}[{window}])"));
+                let sum = format!("sum by ({MODEL_GROUPING}, le) ({increase})");
                 parts.push((format!("{}{part}", tag(quantity)), sum));
             }
         }
@@ -297,17 +350,21 @@ fn promql_duration(duration: Duration) -> String {
 mod tests {
     use super::*;
 
+    fn promql(query: Query, window: Duration) -> String {
+        query.promql(&EngineCatalog::default(), window)
+    }
+
     #[test]
     fn both_generations_of_the_kv_cache_metric_answer_one_query() {
-        let promql = Query::KvCacheUsage.promql(Duration::from_mins(1)).replace(GROUPING, "G");
-        assert!(promql.starts_with("max by (G) (max_over_time({__name__=~\"vllm:kv_cache_usage_perc|"), "{promql}");
+        let promql = promql(Query::KvCacheUsage, Duration::from_mins(1)).replace(GROUPING, "G");
+        assert!(promql.contains("max by (G) (max_over_time({__name__=~\"vllm:kv_cache_usage_perc|"), "{promql}");
         assert!(promql.ends_with(" or max by (G) (max_over_time(vllm:gpu_cache_usage_perc[1m]))"), "{promql}");
     }
 
     #[test]
     fn no_query_is_too_long_for_a_url() {
         for query in Query::ALL {
-            let promql = query.promql(Duration::from_mins(1));
+            let promql = promql(query, Duration::from_mins(1));
             let length = url::form_urlencoded::byte_serialize(promql.as_bytes()).map(str::len).sum::<usize>();
             assert!(length < 7_500, "{} takes {length} bytes", query.name());
         }
@@ -316,12 +373,12 @@ mod tests {
     #[test]
     fn every_range_is_the_peak_window_or_the_recent_one() {
         for query in Query::ALL.into_iter().filter(|query| !query.is_rare()) {
-            let promql = query.promql(Duration::from_secs(90));
+            let promql = promql(query, Duration::from_secs(90));
             let recent = promql.matches("[20s]").count();
             assert_eq!(promql.matches('[').count(), promql.matches("[90s").count() + recent, "{promql}");
-            assert!(recent == 0 || matches!(query, Query::Moments | Query::Gateways), "{promql}");
+            assert!(recent == 0 || matches!(query, Query::Rates | Query::Moments | Query::Gateways), "{promql}");
         }
-        assert!(Query::SampleTime.promql(Duration::from_secs(90)).contains("[90s:5s]"));
-        assert!(Query::SampleTime.promql(Duration::from_millis(1500)).contains("[1500ms:1500ms]"));
+        assert!(promql(Query::SampleTime, Duration::from_secs(90)).contains("[90s:5s]"));
+        assert!(promql(Query::SampleTime, Duration::from_millis(1500)).contains("[1500ms:1500ms]"));
     }
 }

@@ -9,7 +9,7 @@ use prometheus_http_query::Client;
 use super::{
     client::ReloadingClient,
     queries::Query,
-    response::{self, Series},
+    response::{self, Answer},
 };
 use crate::{
     collector::{
@@ -38,7 +38,7 @@ impl Transport {
     pub(super) fn new(settings: &PrometheusSettings) -> Result<Self, InvalidCollectorConfig> {
         let headers = config::headers(settings)?;
         let client = ReloadingClient::new(settings)?;
-        if settings.insecure_skip_verify {
+        if settings.trust.insecure_skip_verify {
             tracing::warn!(server = client.address(), "the certificate of Prometheus is not verified");
         }
         Ok(Self { client, settings: settings.clone(), headers })
@@ -54,8 +54,8 @@ impl Transport {
         self.client.reload();
     }
 
-    /// The series of `promql` now, with retries until the query timeout.
-    pub(super) async fn query(&self, promql: &str) -> Result<Vec<Series>, Failure> {
+    /// What `promql` is now, with retries until the query timeout.
+    pub(super) async fn query(&self, promql: &str) -> Result<Answer, Failure> {
         let client = self.client.get();
         let retries = ExponentialBuilder::new().with_min_delay(FIRST_PAUSE).with_jitter().without_max_times();
         let mut last_failure = None;
@@ -70,7 +70,7 @@ impl Transport {
         answer.unwrap_or_else(|_| Err(last_failure.unwrap_or(Failure::Timeout(self.settings.query_timeout))))
     }
 
-    async fn attempt(&self, client: &Client, promql: &str) -> Result<Vec<Series>, Failure> {
+    async fn attempt(&self, client: &Client, promql: &str) -> Result<Answer, Failure> {
         let timeout = i64::try_from(self.settings.query_timeout.as_millis()).unwrap_or(i64::MAX);
         let mut request = client.query(promql).timeout(timeout);
         for (name, value) in &self.headers {
@@ -153,7 +153,7 @@ fn cause(error: &prometheus_http_query::Error) -> String {
     .unwrap_or_else(|| with_causes(error))
 }
 
-fn read_answer(status: StatusCode, location: Option<&HeaderValue>, body: &[u8]) -> Result<Vec<Series>, Failure> {
+fn read_answer(status: StatusCode, location: Option<&HeaderValue>, body: &[u8]) -> Result<Answer, Failure> {
     if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         return Err(Failure::Unauthorized(status));
     }
@@ -163,7 +163,7 @@ fn read_answer(status: StatusCode, location: Option<&HeaderValue>, body: &[u8]) 
         return Err(Failure::Redirect { status, location: location.into_owned() });
     }
     match response::parse(body) {
-        Ok(Ok(series)) if status.is_success() => Ok(series),
+        Ok(Ok(answer)) if status.is_success() => Ok(answer),
         Ok(Err(error)) => Err(Failure::Api { status, kind: error.kind, message: error.message }),
         Ok(Ok(_)) => Err(unreadable(status, "a result under a status of failure".to_owned(), body)),
         Err(error) => Err(unreadable(status, error.to_string(), body)),

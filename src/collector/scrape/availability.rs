@@ -9,50 +9,29 @@ use jiff::Timestamp;
 
 use super::ScrapeTarget;
 use crate::{
-    collector::{history::ScrapeHistory, mapping::family_names},
-    interfaces::{CollectorError, EngineKind, ModelKey, Quantity, ReplicaMetrics, Signal},
+    collector::{history::ScrapeHistory, mapping::EngineCatalog, needed},
+    interfaces::{CollectorError, ModelKey},
 };
-
-/// What a decision needs, and the signal it becomes.
-type Needed = (Quantity, fn(&ReplicaMetrics) -> Signal<f64>);
 
 /// Checks that at least one engine instance of `model` has each signal that a decision needs, where its engine has it.
 pub(super) fn check(
     model: &ModelKey,
+    catalog: &EngineCatalog,
     history: &ScrapeHistory,
     outcomes: &HashMap<ScrapeTarget, Result<usize, String>>,
     now: Timestamp,
     age_limit: Duration,
 ) -> Result<(), CollectorError> {
     let replicas = history.replica_metrics(model, |_| None);
-    let is_usable = |signal: Signal<f64>| match signal.fresh(now, age_limit) {
-        Signal::Present { .. } | Signal::NotDefined => true,
-        Signal::Missing => false,
-    };
-    let needed: [Needed; 2] = [
-        (Quantity::KvCacheUsage, |replica| replica.kv_cache_usage),
-        (Quantity::Waiting, |replica| replica.queue_length),
-    ];
-    let engine = replicas.first().map_or(EngineKind::Vllm, |replica| replica.engine);
-    let missing: Vec<_> = needed
-        .iter()
-        .filter(|(_, signal)| !replicas.iter().any(|replica| is_usable(signal(replica))))
-        .map(|(quantity, _)| family_names(engine, *quantity))
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let found = if let Some(replica) = replicas.first() {
-        format!(
+    needed::missing(&replicas, catalog, now, age_limit).or_error(model, || match replicas.first() {
+        Some(replica) => format!(
             "its {} scraped engine instance(s), such as pod {}, export no fresh number there; check that the pod answers \
              and its engine's version",
             replicas.len(),
             replica.pod
-        )
-    } else {
-        what_is_served(model, history, outcomes)
-    };
-    Err(CollectorError::MissingSeries { model: model.clone(), missing: missing.join(" and "), found })
+        ),
+        None => what_is_served(model, history, outcomes),
+    })
 }
 
 fn what_is_served(

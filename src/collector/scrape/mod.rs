@@ -26,14 +26,15 @@ pub use self::targets::ScrapeTargets;
 pub(super) use self::targets::{GatewayTargets, PodTargets};
 pub use super::history::ScrapeTarget;
 use super::{
-    CollectionTracker, bearer,
+    CollectionTracker, InvalidCollectorConfig, bearer,
     history::{ScrapeHistory, Windows},
     mapping::{EngineCatalog, gateway_readings},
+    trust::TrustedClients,
     with_causes,
 };
 use crate::{
     clock::Clock,
-    config::BearerToken,
+    config::{BearerToken, ServerTrust},
     interfaces::{
         AgeLimits, CollectorError, EngineReading, GatewayReading, MetricsCollector, ModelKey, ModelMetrics,
         PodDirectory, ReplicaMetrics, ServedModel, SourceHealth,
@@ -78,7 +79,7 @@ pub enum ScrapedKind {
 
 /// A [`MetricsCollector`] that reads the pods themselves.
 pub struct ScrapeCollector {
-    http: reqwest::Client,
+    clients: TrustedClients,
     options: ScrapeOptions,
     kind: ScrapedKind,
     clock: Arc<dyn Clock>,
@@ -117,23 +118,18 @@ impl ScrapeCollector {
     /// or while it [runs](Self::run).
     ///
     /// # Errors
-    /// When the HTTP client cannot be built.
+    /// When the HTTP client cannot be made.
     pub fn new(
         options: ScrapeOptions,
         clock: Arc<dyn Clock>,
         targets: Arc<dyn ScrapeTargets>,
         pods: Arc<dyn PodDirectory>,
-    ) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
-            .timeout(options.timeout)
-            .connect_timeout(options.timeout)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()?;
+    ) -> Result<Self, InvalidCollectorConfig> {
+        let clients = clients(ServerTrust::default(), options.timeout)?;
         let state = Readings { history: ScrapeHistory::new(options.windows), ..Readings::default() };
         let tracker = CollectionTracker::new(clock.clone());
         let kind = ScrapedKind::Engines(Arc::default());
-        Ok(Self { http, options, kind, clock, targets, pods, tracker, token: None, state: Mutex::new(state) })
+        Ok(Self { clients, options, kind, clock, targets, pods, tracker, token: None, state: Mutex::new(state) })
     }
 
     /// The same, reading answers for something else.
@@ -155,6 +151,19 @@ impl ScrapeCollector {
     pub fn authorized_by(mut self, token: Option<BearerToken>) -> Self {
         self.token = token;
         self
+    }
+
+    /// The same, trusting servers as `trust` says.
+    ///
+    /// # Errors
+    /// When a file of it cannot be used.
+    pub fn trusting(self, trust: ServerTrust) -> Result<Self, InvalidCollectorConfig> {
+        Ok(Self { clients: clients(trust, self.options.timeout)?, ..self })
+    }
+
+    /// Takes up rotated TLS files.
+    fn reload(&self) {
+        self.clients.reload();
     }
 
     /// Scrapes every target each `period` (of the clock), and less often beyond 500 of them, until `shutdown`; a slow or
@@ -287,9 +296,17 @@ impl ScrapeCollector {
     async fn fetch(&self, url: &str) -> Result<String, (&'static str, String)> {
         let failed = |error: reqwest::Error| {
             let reason = if error.is_timeout() { "timeout" } else { "unreachable" };
-            (reason, with_causes(&error.without_url()))
+            let is_refused = error.is_connect() && url.starts_with("https:");
+            let remedy = if is_refused { "; check the TLS settings under collector.epp" } else { "" };
+            (reason, format!("{}{remedy}", with_causes(&error.without_url())))
         };
-        let mut request = self.http.get(url);
+        let mut request = if let Some(client) = self.clients.shared() {
+            client.get(url)
+        } else {
+            let parsed = url.parse().map_err(|error| ("unreachable", format!("{url} is no URL: {error}")))?;
+            let (client, url) = self.clients.reach(&parsed).map_err(|message| ("unreachable", message))?;
+            client.get(url)
+        };
         if let Some(token) = &self.token {
             let authorization = bearer::authorization(token).await;
             let authorization =
@@ -320,6 +337,7 @@ impl ScrapeCollector {
     }
 
     async fn scrape_all(&self) -> Result<(), CollectorError> {
+        self.reload();
         let targets: HashSet<ScrapeTarget> = self.targets.scrape_targets().into_iter().collect();
         let answered: Vec<bool> = stream::iter(targets.clone())
             .map(async |target| self.scrape_once(&target).await)
@@ -334,6 +352,17 @@ impl ScrapeCollector {
         let message = self.state().failure().unwrap_or_default();
         Err(CollectorError::Unreachable { source_name: self.name().to_owned(), message })
     }
+}
+
+/// Clients of targets that `trust` says how to trust, and that may take `timeout`.
+fn clients(trust: ServerTrust, timeout: Duration) -> Result<TrustedClients, InvalidCollectorConfig> {
+    TrustedClients::new(trust, "collector.epp", move || {
+        reqwest::Client::builder()
+            .timeout(timeout)
+            .connect_timeout(timeout)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+    })
 }
 
 impl Readings {
@@ -351,11 +380,13 @@ impl MetricsCollector for ScrapeCollector {
         model: &'a ModelKey,
     ) -> BoxFuture<'a, Result<Vec<ReplicaMetrics>, CollectorError>> {
         Box::pin(async move {
+            // Before anything is asked of the pods: what changes in between is asked again the next time.
+            let revision = self.pods.revision();
             let state = self.state();
             if state.last_success.is_none() {
                 return Err(CollectorError::NotReadYet { source_name: self.name().to_owned() });
             }
-            Ok(state.history.replica_metrics(model, |target| {
+            Ok(state.history.replica_metrics_at(model, revision, |target| {
                 self.pods.identify(&target.namespace, &target.pod).filter(|pod| pod.ready)?.variant
             }))
         })
@@ -382,11 +413,10 @@ impl MetricsCollector for ScrapeCollector {
 
     fn validate_metrics_availability<'a>(&'a self, model: &'a ModelKey) -> BoxFuture<'a, Result<(), CollectorError>> {
         Box::pin(async move {
-            if matches!(self.kind, ScrapedKind::Gateways) {
-                return Ok(());
-            }
-            let state = self.state();
-            availability::check(model, &state.history, &state.outcomes, self.clock.now(), self.options.signal_age_limit)
+            let ScrapedKind::Engines(catalog) = &self.kind else { return Ok(()) };
+            let (state, now) = (self.state(), self.clock.now());
+            let limit = self.options.signal_age_limit;
+            availability::check(model, catalog, &state.history, &state.outcomes, now, limit)
         })
     }
 

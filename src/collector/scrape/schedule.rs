@@ -27,7 +27,8 @@ const PER_PERIOD: usize = 500;
 const LOOKS_PER_PERIOD: u32 = 4;
 /// A target that fails is asked less often, down to once in this many periods.
 const GREATEST_STRETCH: u32 = 8;
-/// That targets fail, or answer again, is told at every so many looks: a pod that ends fails once or twice.
+/// That targets fail, or answer again, is told at every so many looks: a pod that ends fails once or twice. Rotated files
+/// are taken up then too.
 const LOOKS_TO_TELL: u32 = 20;
 /// Where targets stay the same, engines that fell silent behind one are forgotten at every so many looks.
 const LOOKS_TO_FORGET: u32 = 240;
@@ -76,6 +77,7 @@ pub(super) async fn run(
                     collector.keep_only(&targets);
                 }
                 if looks.is_multiple_of(LOOKS_TO_TELL) {
+                    collector.reload();
                     is_failing = collector.log_failures(is_failing);
                 }
                 let recorded = collector.recorded();

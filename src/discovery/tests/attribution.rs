@@ -187,7 +187,8 @@ fn the_ready_pods_of_variants_are_scraped_where_they_say() {
     let exposing = |name: &str, owner: &str, ready: bool, address: &str| {
         let Object::Pod(mut value) = pod(name, "ReplicaSet", owner, ready, 1) else { panic!("not a pod") };
         value["status"]["podIP"] = json!(address);
-        value["metadata"]["annotations"] = json!({"prometheus.io/port": "9000"});
+        value["metadata"]["annotations"] =
+            json!({"prometheus.io/port": "9000", "wva.llmd.ai/kv-cache-tokens": "64000"});
         Object::Pod(value)
     };
     let state = state_of([
@@ -206,9 +207,11 @@ fn the_ready_pods_of_variants_are_scraped_where_they_say() {
         address: "10.0.0.1".parse().unwrap(),
         ports: [9000].into(),
         path: None,
-        kv_cache_tokens: None,
+        kv_cache_tokens: Some(64_000),
     };
     assert_eq!(state.endpoints(), [expected]);
+    assert_eq!(state.declared_model(NAMESPACE, "llama-0"), Some("meta/llama".into()));
+    assert_eq!(state.declared_model(NAMESPACE, "other-0"), None);
 }
 
 #[test]

@@ -113,9 +113,9 @@ fn upstreams_variables_set_their_keys() {
     .unwrap()
     .config;
     assert_eq!(config.prometheus.bearer_token, Some(BearerToken::File("/token".into())));
-    assert_eq!(config.prometheus.client_certificate.as_ref().unwrap().key.as_os_str(), "/tls.key");
-    assert_eq!(config.prometheus.ca_cert_path.as_ref().unwrap().as_os_str(), "/ca.crt");
-    assert_eq!(config.prometheus.server_name.as_deref(), Some("thanos"));
+    assert_eq!(config.prometheus.trust.client_certificate.as_ref().unwrap().key.as_os_str(), "/tls.key");
+    assert_eq!(config.prometheus.trust.ca_cert_path.as_ref().unwrap().as_os_str(), "/ca.crt");
+    assert_eq!(config.prometheus.trust.server_name.as_deref(), Some("thanos"));
     assert_eq!(config.engine.interval, Duration::from_secs(15));
     assert_eq!(config.controller_instance.as_deref(), Some("blue"));
     assert_eq!(config.pod_namespace.as_deref(), Some("wva-system"));

@@ -1,10 +1,11 @@
 //! Every fault of what `wva` senses with, in one table: what remains of what was known, what is said, and how many looks
-//! (scrapes of a pod, fetches of Prometheus, requests to kube-apiserver) after its end all is as before.
+//! (scrapes of a pod or an endpoint picker, fetches of Prometheus, requests to kube-apiserver) after its end all is as before.
 //!
 //! A look is counted and not timed: how long it takes is `collector.scrape.interval`, `collector.fetchInterval` and the
 //! backoff of a watch.
 
 mod apiserver;
+mod pickers;
 mod pods;
 mod prometheus;
 
@@ -22,7 +23,10 @@ struct Fault {
 /// Whose fault it is.
 enum Subject {
     Pod(pods::Answer),
+    /// An engine that starts again: its counters begin at zero.
+    Restart,
     Prometheus(prometheus::Fault),
+    Picker(pickers::Fault),
     ApiServer(apiserver::Fault),
 }
 
@@ -47,11 +51,14 @@ struct Episode {
 
 fn faults() -> Vec<Fault> {
     use State::{Fresh, Kept, Missing};
+    use pickers::Fault as Picker;
     use pods::Answer;
     use prometheus::Fault as Query;
     let pod = |name, answer, state, message| Fault { name, subject: Subject::Pod(answer), state, message, recovery: 1 };
     let query =
         |name, fault, state, message| Fault { name, subject: Subject::Prometheus(fault), state, message, recovery: 1 };
+    let picker =
+        |name, fault, state, message| Fault { name, subject: Subject::Picker(fault), state, message, recovery: 1 };
     let server = |name, fault, message, recovery| Fault {
         name,
         subject: Subject::ApiServer(fault),
@@ -77,6 +84,14 @@ fn faults() -> Vec<Fault> {
         // What it has instead is told per model, by validate_metrics_availability.
         pod("a pod answers with a page for people", Answer::Text("<html>welcome</html>".to_owned()), Kept, None),
         pod("a pod has another clock", Answer::TextOfYesterday(pods::page(0.6)), Fresh(0.6), None),
+        // 10 tokens a second, but for the second of the restart.
+        Fault {
+            name: "the counters of a pod start again",
+            subject: Subject::Restart,
+            state: Fresh(8.4),
+            message: None,
+            recovery: 1,
+        },
         query("Prometheus is down", Query::Down, Kept, Some("cannot be reached")),
         query("Prometheus is slow", Query::Slow, Kept, Some("cannot be reached: no answer within 300ms")),
         query("Prometheus answers 503", Query::Status(503), Kept, Some("503 Service Unavailable")),
@@ -88,7 +103,27 @@ fn faults() -> Vec<Fault> {
         query("an answer ends midway", Query::EndsMidway, Kept, Some("EOF")),
         query("Prometheus says NaN", Query::NotANumber, Missing, None),
         query("Prometheus says each series twice", Query::Twice, Fresh(0.6123), None),
+        query(
+            "Prometheus answers in part",
+            Query::InPart,
+            Kept,
+            Some("no store holds replica=\"a\"; what it leaves out"),
+        ),
+        query("Prometheus has labels of 10 kB with odd characters", Query::OddLabels, Fresh(0.6123), None),
+        query("the clock of Prometheus is ahead", Query::Clock(3_600), Fresh(0.6123), None),
+        query("the clock of Prometheus is behind", Query::Clock(-3_600), Fresh(0.6123), None),
         query("Prometheus has 100,000 series", Query::Foreign(100_000), Fresh(0.6123), None),
+        picker("an endpoint picker is down", Picker::Down, Kept, Some("endpoint picker prod/127.0.0.1: ")),
+        picker("an endpoint picker is slow", Picker::Slow, Kept, Some("timed out")),
+        picker("an endpoint picker answers 503", Picker::Status(503), Kept, Some("it answered 503")),
+        picker("an endpoint picker has another authority", Picker::WrongAuthority, Kept, Some("under collector.epp")),
+        picker(
+            "the token for endpoint pickers has expired",
+            Picker::ExpiredToken,
+            Kept,
+            Some("collector.epp.bearerToken"),
+        ),
+        picker("an endpoint picker says NaN", Picker::NotANumber, Missing, None),
         server("kube-apiserver restarts", apiserver::Fault::Restart, Some("check that the API server is reachable"), 1),
         server("a watch has expired", apiserver::Fault::Gap, None, 2),
         server(
@@ -107,7 +142,9 @@ async fn each_fault_leaves_what_it_should_is_told_and_is_over_as_soon_as_its_cau
     for Fault { name, subject, state, message, recovery } in faults() {
         let episode = match subject {
             Subject::Pod(answer) => pods::suffer(name, answer).await,
+            Subject::Restart => pods::restart().await,
             Subject::Prometheus(fault) => prometheus::suffer(name, fault).await,
+            Subject::Picker(fault) => pickers::suffer(name, fault).await,
             Subject::ApiServer(fault) => apiserver::suffer(name, fault),
         };
         let is_said = match message {

@@ -43,6 +43,12 @@ pub(super) enum Fault {
     WrongAuthority,
     /// It takes another token than the file holds.
     ExpiredToken,
+    /// It leaves a pod out, and says so.
+    InPart,
+    /// Its clock is ahead of ours by these seconds, or behind.
+    Clock(i64),
+    /// Every series has a label of 10 kB with odd characters.
+    OddLabels,
     /// There is no file.
     NoToken,
     /// The query that asks for this metric fails.
@@ -65,16 +71,30 @@ struct Asked {
 }
 
 /// What the server makes of each query.
-#[derive(Clone, Default)]
-struct Server(Arc<Mutex<Option<Fault>>>);
+#[derive(Clone)]
+struct Server {
+    fault: Arc<Mutex<Option<Fault>>>,
+    clock: Arc<SimulatedClock>,
+}
 
 impl Server {
     fn fails(&self, fault: Option<Fault>) {
-        *self.0.lock().unwrap() = fault;
+        *self.fault.lock().unwrap() = fault;
+    }
+
+    /// The recorded answer, told by a clock that is `ahead` of ours.
+    fn by_clock(&self, answer: &str, ahead: i64) -> Response<Body> {
+        let now = self.clock.now().as_millisecond() as f64 / 1e3;
+        changed(answer, |series| {
+            let mut series = series.clone();
+            let sampled_at: f64 = series["value"][1].as_str().unwrap().parse().unwrap();
+            series["value"] = json!([now + ahead as f64, (sampled_at + ahead as f64).to_string()]);
+            vec![series]
+        })
     }
 
     async fn answer(&self, headers: &HeaderMap, promql: &str) -> Response<Body> {
-        let fault = *self.0.lock().unwrap();
+        let fault = *self.fault.lock().unwrap();
         let token = if fault == Some(Fault::ExpiredToken) { "Bearer second" } else { "Bearer first" };
         let known = headers.get(header::AUTHORIZATION).is_some_and(|value| value == token || value == "Bearer second");
         if !known {
@@ -93,10 +113,25 @@ impl Server {
                 series["value"][1] = json!("NaN");
                 vec![series]
             }),
+            Some(Fault::InPart) => {
+                let answer = changed_value(sound, |series| {
+                    if series["metric"]["pod"] == "new-0" { Vec::new() } else { vec![series.clone()] }
+                });
+                respond(200, warned(answer, "no store holds replica=\"a\"").to_string())
+            }
+            Some(Fault::Clock(ahead)) if promql.contains("timestamp(") => self.by_clock(sound, ahead),
+            Some(Fault::OddLabels) => changed(sound, |series| {
+                let mut series = series.clone();
+                series["metric"]["adapter"] = format!("a\"b\\c\n{}\u{1f600}", "x".repeat(10_000)).into();
+                vec![series]
+            }),
             Some(Fault::Twice) => changed(sound, |series| vec![series.clone(), series.clone()]),
-            Some(Fault::Foreign(count)) if promql.contains("requests_waiting") && !promql.contains("label_replace") => {
+            Some(Fault::Foreign(count))
+                if promql.contains("requests_waiting") && !promql.starts_with("label_replace") =>
+            {
                 respond(200, with_foreign_series(sound, count))
             }
+            _ if promql.contains("timestamp(") => self.by_clock(sound, 0),
             _ => respond(200, sound.to_owned()),
         }
     }
@@ -107,10 +142,19 @@ fn respond(status: u16, body: String) -> Response<Body> {
 }
 
 fn changed(answer: &str, change: impl Fn(&Value) -> Vec<Value>) -> Response<Body> {
+    respond(200, changed_value(answer, change).to_string())
+}
+
+fn changed_value(answer: &str, change: impl Fn(&Value) -> Vec<Value>) -> Value {
     let mut answer: Value = serde_json::from_str(answer).unwrap();
     let series: Vec<Value> = answer["data"]["result"].as_array().unwrap().iter().flat_map(change).collect();
     answer["data"]["result"] = series.into();
-    respond(200, answer.to_string())
+    answer
+}
+
+fn warned(mut answer: Value, warning: &str) -> Value {
+    answer["warnings"] = json!([warning]);
+    answer
 }
 
 fn with_foreign_series(answer: &str, count: usize) -> String {
@@ -125,7 +169,9 @@ fn with_foreign_series(answer: &str, count: usize) -> String {
 
 /// What a fault of Prometheus does to a KV-cache usage.
 pub(super) async fn suffer(name: &str, fault: Fault) -> Episode {
-    let (authority, stranger, files, server) = (Authority::new(), Authority::new(), Files::new(), Server::default());
+    let (authority, stranger, files) = (Authority::new(), Authority::new(), Files::new());
+    let clock = Arc::new(SimulatedClock::new(Timestamp::from_second(RECORDED).unwrap()));
+    let server = Server { fault: Arc::default(), clock: clock.clone() };
     let answers = server.clone();
     let handler = move |headers: HeaderMap, Query(Asked { query }): Query<Asked>| {
         let answers = answers.clone();
@@ -137,7 +183,6 @@ pub(super) async fn suffer(name: &str, fault: Fault) -> Episode {
     config.prometheus.query_timeout = if fault == Fault::Slow { SHORT } else { Duration::from_secs(2) };
     let token = files.write("token", "first".to_owned());
     config.prometheus.bearer_token = Some(BearerToken::File(token.clone()));
-    let clock = Arc::new(SimulatedClock::new(Timestamp::from_second(RECORDED).unwrap()));
     let collecting = Collecting::at(&config, &(clock.clone() as Arc<dyn Clock>)).unwrap();
     let usage = async || {
         let model = ModelKey::new("chat", "meta-llama/Llama-3.1-8B-Instruct");
@@ -161,11 +206,11 @@ pub(super) async fn suffer(name: &str, fault: Fault) -> Episode {
     }
     clock.advance(Duration::from_secs(5));
     let refreshed = collecting.collector.refresh().await.is_ok();
-    let found = usage().await;
+    let found = usage().await.fresh(clock.now(), config.signal_age_limit);
     let state = match found.value() {
         None => State::Missing,
-        Some(value) if refreshed => State::Fresh(*value),
-        Some(_) if found == before => State::Kept,
+        // The answers were recorded: what is fetched anew is the same, but for a fault that leaves the pod out.
+        Some(_) if found == before && (!refreshed || fault == Fault::InPart) => State::Kept,
         Some(value) => State::Fresh(*value),
     };
     let said = collecting.collector.health().last_error;

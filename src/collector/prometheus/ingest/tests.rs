@@ -3,9 +3,22 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::collector::prometheus::response;
+use crate::{
+    collector::prometheus::{InfoLabels, queries::fact_tag, response},
+    interfaces::{EngineKind, LoraAdapters},
+};
 
 const WINDOW: Duration = Duration::from_secs(60);
+
+fn ingested(results: &QueryResults) -> Ingested {
+    let reading = Reading {
+        catalog: &EngineCatalog::default(),
+        window: WINDOW,
+        ahead: SignedDuration::ZERO,
+        model_of: &|_, pod| (pod == "of-a-variant").then(|| "declared".into()),
+    };
+    ingest(results, &reading)
+}
 
 /// When Prometheus scraped `new-0` in the recorded answers.
 const SCRAPED: i64 = 1_795_473_822_498;
@@ -22,10 +35,10 @@ fn recorded() -> QueryResults {
         (Query::QueueLength, answer!("queue_length")),
         (Query::Running, answer!("running")),
         (Query::RequestRate, answer!("request_rate")),
-        (Query::CacheConfig, answer!("cache_config")),
+        (Query::Engines, answer!("engines")),
         (Query::SampleTime, answer!("sample_time")),
     ];
-    answers.into_iter().map(|(query, body)| (query, response::parse(body).unwrap().unwrap())).collect()
+    answers.into_iter().map(|(query, body)| (query, response::parse(body).unwrap().unwrap().series)).collect()
 }
 
 fn llama(namespace: &str) -> ModelKey {
@@ -53,7 +66,7 @@ fn series(labels: SeriesLabels, value: f64) -> Vec<Series> {
 
 /// The one engine instance in `results`.
 fn only(results: &QueryResults) -> ReplicaMetrics {
-    let ingested = ingest(results, WINDOW);
+    let ingested = ingested(results);
     let mut all = ingested.models.into_values().flatten();
     let replica = all.next().unwrap();
     assert_eq!(all.next(), None);
@@ -62,7 +75,7 @@ fn only(results: &QueryResults) -> ReplicaMetrics {
 
 #[test]
 fn an_instance_of_current_vllm_has_all_its_signals_at_the_time_of_the_scrape() {
-    let ingested = ingest(&recorded(), WINDOW);
+    let ingested = ingested(&recorded());
     let at = Timestamp::from_millisecond(SCRAPED).unwrap();
     let expected = ReplicaMetrics {
         pod: "new-0".into(),
@@ -81,7 +94,7 @@ fn an_instance_of_current_vllm_has_all_its_signals_at_the_time_of_the_scrape() {
 
 #[test]
 fn old_metric_names_and_those_of_the_simulator_mean_the_same() {
-    let ingested = ingest(&recorded(), WINDOW);
+    let ingested = ingested(&recorded());
     let table = [
         // namespace, instance, KV-cache usage, waiting, running, capacity
         ("chat", "10.0.0.2:8000", 0.3125, 3.0, 12.0, 16.0 * 7281.0),
@@ -99,7 +112,7 @@ fn old_metric_names_and_those_of_the_simulator_mean_the_same() {
 
 #[test]
 fn data_parallel_ranks_are_instances_of_their_own_and_what_is_not_a_number_is_missing() {
-    let ingested = ingest(&recorded(), WINDOW);
+    let ingested = ingested(&recorded());
     let ranks = &ingested.models[&ModelKey::new("chat", "deepseek-ai/DeepSeek-V3")];
     let names: Vec<_> = ranks.iter().map(|rank| (&*rank.pod, &*rank.instance)).collect();
     assert_eq!(names, [("ranks-0", "10.0.0.3:8000"), ("ranks-0", "10.0.0.3:8000/1")]);
@@ -112,7 +125,7 @@ fn data_parallel_ranks_are_instances_of_their_own_and_what_is_not_a_number_is_mi
 
 #[test]
 fn instances_without_a_pod_are_left_out_and_counted_once_with_a_remedy() {
-    let ingested = ingest(&recorded(), WINDOW);
+    let ingested = ingested(&recorded());
     assert_eq!(
         ingested.unattributable,
         Unattributable { instances: 1, example: Some(("10.0.0.5:8000".to_owned(), "pod")) }
@@ -125,15 +138,13 @@ fn instances_without_a_pod_are_left_out_and_counted_once_with_a_remedy() {
 fn a_value_whose_sample_time_is_unknown_is_missing() {
     let mut results = recorded();
     results.remove(&Query::SampleTime);
-    for replica in ingest(&results, WINDOW).models.values().flatten() {
+    for replica in ingested(&results).models.values().flatten() {
         assert_eq!(replica.kv_cache_usage, Signal::Missing);
         assert_eq!(replica.kv_cache_tokens, Signal::Missing);
     }
     results.insert(Query::SampleTime, series(labels("chat", "a", "0"), f64::NAN));
     results.insert(Query::KvCacheUsage, series(labels("chat", "a", "0"), 0.5));
-    assert!(
-        ingest(&results, WINDOW).models.values().flatten().all(|replica| replica.kv_cache_usage == Signal::Missing)
-    );
+    assert!(ingested(&results).models.values().flatten().all(|replica| replica.kv_cache_usage == Signal::Missing));
 }
 
 #[test]
@@ -145,23 +156,28 @@ fn labels_that_the_scrape_renamed_stand_in_only_for_those_it_did_not_set() {
         pod: None,
         ..labels("", "", "0")
     };
-    let found = ingest(&HashMap::from([(Query::KvCacheUsage, series(renamed.clone(), 0.5))]), WINDOW);
+    let found = ingested(&HashMap::from([(Query::KvCacheUsage, series(renamed.clone(), 0.5))]));
     assert_eq!(found.models[&ModelKey::new("theirs", "model")][0].pod, "their-pod".into());
     let both = SeriesLabels { namespace: Some("ours".into()), pod: Some("our-pod".into()), ..renamed };
-    let found = ingest(&HashMap::from([(Query::KvCacheUsage, series(both, 0.5))]), WINDOW);
+    let found = ingested(&HashMap::from([(Query::KvCacheUsage, series(both, 0.5))]));
     assert_eq!(found.models[&ModelKey::new("ours", "model")][0].pod, "our-pod".into());
 }
 
 #[test]
 fn capacity_joins_by_engine_index_or_by_place_where_one_side_has_none() {
-    let geometry = |engine: &str, blocks: &str| Series {
+    let told = |engine: &str, quantity, info: InfoLabels| Series {
         labels: SeriesLabels {
             model_name: None,
-            block_size: Some("16".into()),
-            num_gpu_blocks: Some(blocks.into()),
+            quantity: Some(fact_tag(0, quantity).into()),
+            info: Some(info.into()),
             ..labels("chat", "a", engine)
         },
         value: 1.0,
+    };
+    let geometry = |engine: &str, blocks: &str| {
+        let size = InfoLabels { block_size: Some("16".into()), ..InfoLabels::default() };
+        let blocks = InfoLabels { num_gpu_blocks: Some(blocks.into()), ..InfoLabels::default() };
+        [told(engine, Quantity::KvCacheBlockSize, size), told(engine, Quantity::KvCacheBlocks, blocks)]
     };
     let table = [
         ("same index", "1", vec![geometry("0", "10"), geometry("1", "20")], Some(320.0)),
@@ -175,7 +191,7 @@ fn capacity_joins_by_engine_index_or_by_place_where_one_side_has_none() {
         let results = HashMap::from([
             (Query::KvCacheUsage, series(labels("chat", "a", engine), 0.5)),
             (Query::SampleTime, series(labels("chat", "a", engine), 1.0)),
-            (Query::CacheConfig, geometries),
+            (Query::Engines, geometries.into_iter().flatten().collect()),
         ]);
         assert_eq!(only(&results).kv_cache_tokens.value().copied(), expected, "{case}");
     }
@@ -184,18 +200,122 @@ fn capacity_joins_by_engine_index_or_by_place_where_one_side_has_none() {
 #[test]
 fn only_unanswered_queries_keep_their_earlier_signals() {
     let at = |second| Timestamp::from_second(second).unwrap();
-    let mut earlier = ingest(&recorded(), WINDOW).models[&llama("chat")].clone();
+    let mut earlier = ingested(&recorded()).models[&llama("chat")].clone();
     for replica in &mut earlier {
         replica.running = Signal::present(5.0, at(10));
         replica.kv_cache_usage = Signal::present(0.9, at(10));
     }
     let mut results = recorded();
     results.remove(&Query::Running);
-    let mut current = ingest(&results, WINDOW).models[&llama("chat")].clone();
+    let mut current = ingested(&results).models[&llama("chat")].clone();
     carry_over(&mut current, &earlier, &HashSet::from([Query::Running]));
     for replica in current {
         assert_eq!(replica.running, Signal::present(5.0, at(10)));
         assert_ne!(replica.kv_cache_usage, Signal::present(0.9, at(10)));
+    }
+}
+
+/// A series of [`Query::Engines`] of the engine that is the `place`th in the table.
+fn fact(place: usize, quantity: Quantity, of: &SeriesLabels, value: f64) -> Series {
+    Series { labels: SeriesLabels { quantity: Some(fact_tag(place, quantity).into()), ..of.clone() }, value }
+}
+
+#[test]
+fn every_engine_is_known_by_what_it_exports_and_tells_its_capacity_in_its_own_way() {
+    let tokens = |place| vec![(place, Quantity::KvCacheTokens, 64_000.0)];
+    let blocks = |place| vec![(place, Quantity::KvCacheBlocks, 100.0), (place, Quantity::KvCacheBlockSize, 32.0)];
+    let table = [
+        (EngineKind::Vllm, 0, vec![], None),
+        (EngineKind::Sglang, 1, tokens(1), Some(64_000.0)),
+        (EngineKind::Sglang, 1, blocks(1), Some(3_200.0)),
+        (EngineKind::TensorRtLlm, 2, blocks(2), Some(3_200.0)),
+        (EngineKind::Triton, 3, blocks(3), Some(3_200.0)),
+        (EngineKind::Triton, 3, blocks(2), None),
+        (EngineKind::Tgi, 4, vec![], None),
+    ];
+    for (engine, place, told, capacity) in table {
+        let labels = labels("chat", "a", "");
+        let mut engines = vec![fact(place, Quantity::Waiting, &labels, 0.0)];
+        engines.extend(told.into_iter().map(|(place, quantity, value)| fact(place, quantity, &labels, value)));
+        let found = only(&HashMap::from([
+            (Query::QueueLength, series(labels.clone(), 1.0)),
+            (Query::SampleTime, series(labels.clone(), 1.0)),
+            (Query::Engines, engines),
+        ]));
+        assert_eq!((found.engine, found.kv_cache_tokens.value().copied()), (engine, capacity));
+        let usage = if engine == EngineKind::Tgi { Signal::NotDefined } else { Signal::Missing };
+        assert_eq!(found.kv_cache_usage, usage, "{engine:?}: TGI exports none");
+    }
+}
+
+#[test]
+fn an_engine_that_names_no_model_serves_what_its_variant_declares() {
+    let nameless = |pod| SeriesLabels { model_name: None, ..labels("chat", pod, "") };
+    let of = |pod| ingested(&HashMap::from([(Query::QueueLength, series(nameless(pod), 1.0))]));
+    let found = of("of-a-variant");
+    assert_eq!(found.models[&ModelKey::new("chat", "declared")].len(), 1);
+    assert_eq!(found.unattributable, Unattributable::default());
+    let found = of("of-nobody");
+    assert!(found.models.is_empty());
+    assert_eq!(found.unattributable.instances, 1);
+    assert!(found.unattributable.to_string().contains("needs a pod of a variant"), "{}", found.unattributable);
+}
+
+#[test]
+fn adapters_are_told_by_labels_for_all_ranks_of_a_pod() {
+    let info = InfoLabels {
+        running_lora_adapters: Some("a,b".into()),
+        waiting_lora_adapters: Some("c".into()),
+        max_lora: Some("4".into()),
+        ..InfoLabels::default()
+    };
+    let adapters = SeriesLabels {
+        model_name: None,
+        engine: None,
+        quantity: Some("adapters".into()),
+        info: Some(info.into()),
+        ..labels("chat", "a", "")
+    };
+    let ranks = || ["0", "1"].map(|rank| Series { labels: labels("chat", "a", rank), value: 1.0 }).to_vec();
+    let mean = |labels: SeriesLabels| SeriesLabels { quantity: Some("running".into()), ..labels };
+    let found = ingested(&HashMap::from([
+        (Query::QueueLength, ranks()),
+        (Query::SampleTime, ranks()),
+        (Query::Moments, ranks().into_iter().map(|s| Series { labels: mean(s.labels), ..s }).collect()),
+        (Query::Engines, series(adapters, 1.7e9)),
+    ]));
+    let at = Timestamp::from_second(1).unwrap();
+    let expected = Signal::present(LoraAdapters { running: 2, waiting: 1, max: 4 }, at);
+    let replicas = &found.models[&ModelKey::new("chat", "model")];
+    assert_eq!(replicas.len(), 2);
+    assert!(replicas.iter().all(|replica| replica.performance.lora == expected), "{replicas:?}");
+}
+
+#[test]
+fn what_waits_before_the_queue_waits_too() {
+    let before = SeriesLabels { quantity: Some("preallocating".into()), ..labels("chat", "a", "0") };
+    let both = [series(labels("chat", "a", "0"), 2.0), series(before, 3.0)].concat();
+    let results =
+        HashMap::from([(Query::QueueLength, both), (Query::SampleTime, series(labels("chat", "a", "0"), 1.0))]);
+    assert_eq!(only(&results).queue_length.value(), Some(&5.0));
+}
+
+#[test]
+fn the_clock_of_a_source_is_told_by_when_it_answered() {
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let hour = SignedDuration::from_hours(1);
+    for (evaluated_at, expected) in [
+        (None, SignedDuration::ZERO),
+        (Some(f64::NAN), SignedDuration::ZERO),
+        (Some(10_005.0), SignedDuration::ZERO),
+        (Some(9_990.0), SignedDuration::ZERO),
+        (Some(10_008.0 + 3600.0), hour),
+        (Some(10_000.0 - 3600.0), -hour),
+    ] {
+        let ahead = |known| clock_ahead(evaluated_at, at(10_000), at(10_008), known);
+        assert_eq!(ahead(SignedDuration::ZERO), expected, "{evaluated_at:?}");
+        let about = expected + SignedDuration::from_secs(3);
+        assert_eq!(ahead(about), about, "{evaluated_at:?}: as good as known");
     }
 }
 
@@ -212,7 +332,7 @@ proptest! {
             (Query::QueueLength, column(|sample| -sample.3)),
             (Query::SampleTime, column(|sample| sample.4)),
         ]);
-        let ingested = ingest(&results, WINDOW);
+        let ingested = ingested(&results);
         for replica in ingested.models.values().flatten() {
             for signal in [replica.kv_cache_usage, replica.queue_length] {
                 prop_assert!(signal.value().is_none_or(|value| value.is_finite() && *value >= 0.0));
