@@ -30,6 +30,8 @@ impl Population {
             return Ok(Self { empty: 1.0, ..Self::default() });
         }
         let pace = (1.0 - replica.prefill_share(rate)) / (replica.work.steps * stretch);
+        // More than all seats at once there cannot be.
+        let group = group.clamp(1.0, replica.seats());
         let seats = (replica.seats() / group).floor().max(1.0);
         let limit = replica.seat_limit() / group;
         let arrivals = rate / group;

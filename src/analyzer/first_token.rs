@@ -93,31 +93,25 @@ pub(super) struct SeatWait {
     pub(super) mean: f64,
 }
 
-/// How much the noise of prefill adds to the variance of the number of sequences while seats are free. It is the one
-/// number here that was fitted: to the simulated waits of long prompts.
-const PREFILL_NOISE: f64 = 1.6;
-
 /// Sizes and noise of sequences as groups that come and go together.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Groups {
     /// Room that a sequence takes varies: as if so many came at once (1 for seats, which are all alike).
     pub(super) size: f64,
-    /// The same with the noise that prefill adds to how long they stay.
+    /// The same with what prompts that hold the others back add.
     pub(super) arrivals: f64,
 }
 
 impl Groups {
-    /// The groups at a `utilization`, where `noise` is the squared coefficient of variation of the time that sequences
-    /// stay, as far as all have it in common.
-    pub(super) fn new(replica: &Replica, population: &Population, utilization: f64, noise: f64) -> Self {
+    /// The groups at a `utilization`, where the number of sequences varies `sway` times as much as one by one.
+    pub(super) fn new(replica: &Replica, utilization: f64, sway: f64) -> Self {
         let work = &replica.work;
         let size = match replica.seat_bottleneck() {
             Bottleneck::KvCache => 1.0 + work.context_variance() / work.context().powi(2),
             Bottleneck::Batch | Bottleneck::TokenBudget => 1.0,
         };
-        let dispersion = (population.variance / population.mean.max(1e-12)).max(1.0);
         // When seats are short, prompts wait outside and no longer disturb who decodes.
-        let common = PREFILL_NOISE * (1.0 - utilization).max(0.0) * population.mean * noise / dispersion;
+        let common = (sway - 1.0) * (1.0 - utilization).max(0.0);
         // More than all seats at once there cannot be.
         let most = replica.seats();
         Self { size: size.min(most), arrivals: (size * (1.0 + common)).min(most) }

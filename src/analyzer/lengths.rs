@@ -8,11 +8,11 @@ use crate::interfaces::LengthDistribution;
 const TOKENS: &str = "it must be a number of tokens from 1 to 1e7";
 /// Standard scores between which a lognormal is cut into slices; what lies beyond is a slice of its own on each side.
 const REACH: f64 = 4.0;
-/// Slices per standard deviation.
-const SLICES: u32 = 4;
+/// Slices per standard deviation. A percentile of a latency that hangs on the own length is no finer than they are: at 4,
+/// one slice near the 95th percentile held 2.7 % of the requests, and a rate that 95 % must meet was off by a quarter.
+const SLICES: u32 = 16;
 
-/// Token lengths as weighted values: fine enough for means, variances and the 99th percentile, few enough to sum over
-/// pairs of them.
+/// Token lengths as weighted values: fine enough for means, variances and the 99th percentile.
 ///
 /// ```
 /// use wva::analyzer::Lengths;

@@ -147,7 +147,8 @@ impl QueueAnalyzer {
         let outputs = &self.workload.outputs;
         let prompts = self.workload.computed();
 
-        let population = Population::new(replica, modelled, 1.0, 1.0)?;
+        let sway = replica.sway(modelled);
+        let population = Population::new(replica, modelled, sway, 1.0)?;
         let prefill = Prefill::new(replica, &prompts, modelled, &population);
         if replica.work.steps <= 0.0 {
             let first_token = prefill.first_token(&SeatWait::default());
@@ -156,14 +157,13 @@ impl QueueAnalyzer {
         let decoding = Decoding::new(replica, outputs, modelled, 1.0, &population, &prefill);
         // Sequences that decode for longer are more at a time, which is found in a second pass.
         let stretch = decoding.stretch;
-        let population = Population::new(replica, modelled, 1.0, stretch)?;
+        let population = Population::new(replica, modelled, sway, stretch)?;
         let decoding = Decoding::new(replica, outputs, modelled, stretch, &population, &prefill);
 
-        let noise = decoding.common_noise(replica.work.steps);
-        let groups = Groups::new(replica, &population, modelled / limit, noise);
+        let groups = Groups::new(replica, modelled / limit, sway);
         let full = Population::new(replica, modelled, groups.arrivals, stretch)?.full;
         let wait = SeatWait::new(replica, modelled, &groups, full);
-        let token_gaps = decoding.token_gaps(replica, outputs, &population);
+        let token_gaps = decoding.token_gaps(replica, outputs, &population, wait.share);
         Ok(self.analysis(rate, &population, wait.share, prefill.first_token(&wait), token_gaps))
     }
 

@@ -106,8 +106,9 @@ impl Targets {
     pub(super) fn missed(&self, analysis: &Analysis) -> Option<Target> {
         let first_token = self.time_to_first_token.map_or(1.0, |most| analysis.share_within_time_to_first_token(most));
         let token_gaps = self.inter_token_latency.map_or(1.0, |most| analysis.share_within_inter_token_latency(most));
-        // Both latencies are long at the same times, so that the worse share is close to the share that meets both.
-        if first_token.min(token_gaps) >= self.share {
+        // The first token hangs on the own prompt, the others on everybody's: as good as independent. In the simulator the
+        // share that meets both is 0 to 0.6 points above the product, and up to 1.3 points below the lesser.
+        if first_token * token_gaps >= self.share {
             None
         } else if first_token <= token_gaps {
             Some(Target::TimeToFirstToken)

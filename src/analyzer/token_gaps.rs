@@ -20,6 +20,8 @@ pub(super) struct Decoding {
     noise: f64,
     /// Variance of the extra time.
     extra_variance: f64,
+    /// Variance per iteration where prompts get in one by one, as room becomes free.
+    queued_noise: f64,
     /// How much longer a sequence decodes than its tokens take in the long run; at least 1.
     pub(super) stretch: f64,
 }
@@ -48,6 +50,8 @@ impl Decoding {
             // Prompts prolong iterations, which lets more prompts arrive: the variance of an M/G/1 busy period.
             noise: rate * per_token.powi(2) * work.prefill_squared / free.powi(3),
             extra_variance: (per_token / free).powi(2) * prefill.left_behind_variance,
+            // As many prompts as sequences leave, so that only their lengths vary.
+            queued_noise: rate * pace * per_token.powi(2) * (work.prefill_squared - work.prefill.powi(2)).max(0.0),
             stretch: 1.0,
         };
         let extra = outputs.expected(|tokens| decoding.extra_time(tokens - 1.0));
@@ -68,13 +72,15 @@ impl Decoding {
         (self.noise * self.steady * steps + self.extra_variance * self.drained(steps)) / (steps * steps)
     }
 
-    /// Squared coefficient of variation of the time that sequences stay, as far as all have it in common.
-    pub(super) fn common_noise(&self, steps: f64) -> f64 {
-        self.variance(steps) / self.pace.powi(2)
-    }
-
-    /// The distribution over requests of the mean time between their tokens.
-    pub(super) fn token_gaps(&self, replica: &Replica, outputs: &Lengths, population: &Population) -> GammaMixture {
+    /// The distribution over requests of the mean time between their tokens, where a share of `queued` waited for a seat:
+    /// these decode while the replica is full, and its prompts and sequences neither pile up nor vary in number.
+    pub(super) fn token_gaps(
+        &self,
+        replica: &Replica,
+        outputs: &Lengths,
+        population: &Population,
+        queued: f64,
+    ) -> GammaMixture {
         let work = &replica.work;
         let least = replica.decode_iteration(1.0).min(self.pace);
         // The number of sequences and their contexts vary slowly; a request averages over its own stay.
@@ -88,7 +94,8 @@ impl Decoding {
             if steps > 0.0 {
                 let mean = self.pace + self.extra_time(steps) / steps;
                 let variance = self.variance(steps) + slow * averaging(steps * self.pace / memory);
-                gaps.add(output.weight, least, mean, variance);
+                gaps.add(output.weight * (1.0 - queued), least, mean, variance);
+                gaps.add(output.weight * queued, least, self.pace, self.queued_noise / steps);
             }
         }
         gaps

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{QueueError, Workload, error::within};
+use super::{Lengths, QueueError, Weighted, Workload, error::within};
 use crate::interfaces::ServiceProfile;
 
 /// Moments of the work that one request brings.
@@ -18,6 +18,8 @@ pub(super) struct Work {
     pub(super) steps: f64,
     /// E[D²].
     pub(super) steps_squared: f64,
+    /// E[min(D, D')] of two requests.
+    steps_in_common: f64,
     /// Resident KV tokens summed over the iterations it decodes in.
     pub(super) resident: f64,
     /// Their squares, likewise summed.
@@ -40,6 +42,7 @@ impl Work {
             prefill_squared: computed.expected(|tokens| tokens * tokens),
             steps: d1,
             steps_squared: d2,
+            steps_in_common: shorter_of_two(&workload.outputs) - 1.0,
             // Σ (X + k) and Σ (X + k)² over k = 0 … D − 1.
             resident: x1 * d1 + (d2 - d1).max(0.0) / 2.0,
             resident_squared: (x2 * d1 + x1 * (d2 - d1) + (2.0 * d3 - 3.0 * d2 + d1) / 6.0).max(0.0),
@@ -62,6 +65,17 @@ impl Work {
     pub(super) fn steps_variation(&self) -> f64 {
         if self.steps > 0.0 { (self.steps_squared / self.steps.powi(2) - 1.0).max(0.0) } else { 0.0 }
     }
+}
+
+/// E[min(L, L')] of two lengths.
+fn shorter_of_two(lengths: &Lengths) -> f64 {
+    let mut longer = 1.0;
+    let part = |value: &Weighted| {
+        longer -= value.weight;
+        // One of them is this long and the other longer, either way round, or both are.
+        value.tokens * value.weight * (value.weight + 2.0 * longer)
+    };
+    lengths.values().iter().map(part).sum()
 }
 
 /// What bounds the throughput of a replica.
@@ -132,6 +146,21 @@ impl Replica {
     /// Prefill time per second at this rate: the share of the time that prompts take from decoding.
     pub(super) fn prefill_share(&self, rate: f64) -> f64 {
         rate * self.profile.per_prefill_token * self.work.prefill
+    }
+
+    /// Variance of the number of sequences over what it would be if prompts did not hold them back; at least 1.
+    ///
+    /// A prompt of X tokens stops all decoding for `per_token·X`, and as many sequences as would have left meanwhile,
+    /// `rate·per_token·X/free`, are there still. So each arrival weighs 1 + that, which fades as the sequences of that time
+    /// leave: Campbell's theorem with the tail of D for the own stay and its square for what all share,
+    /// ∫ P(D > v)² dv = E[min(D, D')].
+    pub(super) fn sway(&self, rate: f64) -> f64 {
+        if self.work.steps <= 0.0 {
+            return 1.0;
+        }
+        let per_token = rate * self.profile.per_prefill_token / (1.0 - self.prefill_share(rate)).max(1e-9);
+        let held = 2.0 * per_token * self.work.prefill + per_token.powi(2) * self.work.prefill_squared;
+        1.0 + held * self.work.steps_in_common / self.work.steps
     }
 
     /// Tokens computed in one iteration at most. Every sequence of a full batch can decode.

@@ -196,6 +196,7 @@ mod tests {
             ("llama-3.1-8b-h100", 0, 0.5),
             ("qwen3-32b-2xh100", 0, 0.7),
             ("llama-3.1-70b-4xh100", 1, 0.5),
+            ("llama-3.1-8b-h100", 1, 0.6),
             ("qwen3-32b-2xh100", 2, 0.6),
         ] {
             let profile = Profile::built_in(name).unwrap();

@@ -49,6 +49,32 @@ fn a_lone_request_takes_its_own_time_and_no_more() {
     assert!(analysis.utilization == 0.0 && analysis.concurrency < 0.01);
 }
 
+/// A first token at next to no load hangs on the own prompt alone: a little more time must let a few requests more in, and
+/// never a whole slice of the lengths at once.
+#[test]
+fn shares_near_the_95th_percentile_have_no_steps() {
+    let long = Workload::new(Lengths::lognormal(12_000.0, 0.95).unwrap(), Lengths::fixed(100.0).unwrap());
+    let analysis = QueueAnalyzer::new(h100(), long).unwrap().analyze(0.0).unwrap();
+    let p95 = analysis.time_to_first_token.p95;
+    let share = |part: f64| analysis.share_within_time_to_first_token(p95 * part);
+    for percent in 90..110_u32 {
+        let part = f64::from(percent) / 100.0;
+        let more = share(part + 0.01) - share(part);
+        assert!((0.0..0.01).contains(&more), "{percent} %: {more}");
+    }
+}
+
+/// Two targets that each are met by just enough requests are together met by too few.
+#[test]
+fn an_objective_of_two_targets_allows_less_than_either_alone() {
+    let at = replica().analyze(20.0).unwrap();
+    let (first_token, gap) = (at.time_to_first_token.p95, at.inter_token_latency.p95);
+    let rate = |targets: Targets| replica().size(&Targets { share: 0.95, ..targets }).unwrap().rate;
+    let (one, other) = (targets(first_token, 10.0), targets(10.0, gap));
+    let both = rate(targets(first_token, gap));
+    assert!(both < 0.99 * rate(one).min(rate(other)), "{both} {} {}", rate(one), rate(other));
+}
+
 /// Upstream books the time that its mean concurrency below one leaves out as time between tokens; ours counts a lone
 /// request's iterations as they are.
 #[test]
