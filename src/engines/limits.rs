@@ -51,10 +51,12 @@ fn cut<'d>(roster: &Roster<'_>, outcome: impl Fn(usize) -> Option<&'d Outcome>) 
         saturation_policy: limits.saturation_policy,
         fit_nodes: limits.fit_nodes,
     };
+    // Each replica carries one, of what was decided in replicas.
+    let one_each = CapacityCurve::linear(1.0);
     let (mut models, mut places) = (Vec::with_capacity(roster.groups.len()), Vec::with_capacity(roster.entries.len()));
     for group in &roster.groups {
         let offers = group.places.iter().filter_map(|&place| {
-            let offer = offer(&roster.entries[place], outcome(place))?;
+            let offer = offer(&roster.entries[place], outcome(place), &one_each)?;
             places.push(place);
             Some(offer)
         });
@@ -93,7 +95,7 @@ fn model(group: &Group<'_>, variants: Vec<Offer>) -> ModelDemand {
 }
 
 /// What was decided, as the demand of the variant alone. One without a decision holds what it has.
-fn offer(entry: &Entry<'_>, outcome: Option<&Outcome>) -> Option<Offer> {
+fn offer(entry: &Entry<'_>, outcome: Option<&Outcome>, one_each: &CapacityCurve) -> Option<Offer> {
     let scale = entry.scale()?;
     let variant = &entry.observation.variant;
     let replicas = match outcome {
@@ -103,7 +105,7 @@ fn offer(entry: &Entry<'_>, outcome: Option<&Outcome>) -> Option<Offer> {
     Some(Offer {
         variant: variant.key.clone(),
         cost: variant.cost,
-        capacity: CapacityCurve::linear(1.0),
+        capacity: one_each.clone(),
         bounds: ReplicaBounds { min: entry.bounds.range().min.min(replicas), max: Some(replicas) },
         keep: 0,
         spec: scale.spec,

@@ -3,6 +3,8 @@
 //! A curve takes a simulation to compute, so the decision never computes one: it asks ([`CapacityQuestion`]), somebody
 //! answers outside the cycle, and the answer ([`CapacityCurve`]) enters with a later snapshot.
 
+use std::sync::LazyLock;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -217,8 +219,8 @@ impl CapacityCurve {
         let Some(low) = above.checked_sub(1).map(|below| &self.misses[below]) else {
             return PoolMisses { low: Some(high), high: None };
         };
-        let (from, to) = (f64::from(low.replicas).ln(), f64::from(high.replicas).ln());
-        let part = if to > from { ((replicas.max(1.0).ln() - from) / (to - from)).clamp(0.0, 1.0) } else { 1.0 };
+        let (from, to) = (ln(f64::from(low.replicas)), ln(f64::from(high.replicas)));
+        let part = if to > from { ((ln(replicas.max(1.0)) - from) / (to - from)).clamp(0.0, 1.0) } else { 1.0 };
         PoolMisses { low: Some(low), high: Some((high, part)) }
     }
 
@@ -231,8 +233,8 @@ impl CapacityCurve {
         let above = self.points.iter().position(|point| f64::from(point.replicas) >= replicas);
         let Some(above) = above else { return value(last) };
         let (low, high) = (&self.points[above.saturating_sub(1)], &self.points[above]);
-        let (from, to) = (f64::from(low.replicas).ln(), f64::from(high.replicas).ln());
-        let share = if to > from { (replicas.ln() - from) / (to - from) } else { 1.0 };
+        let (from, to) = (ln(f64::from(low.replicas)), ln(f64::from(high.replicas)));
+        let share = if to > from { (ln(replicas) - from) / (to - from) } else { 1.0 };
         value(low) + share * (value(high) - value(low))
     }
 }
@@ -265,6 +267,16 @@ impl MissCurve {
         };
         let low = above.checked_sub(1).map_or(&ends[0], |below| &self.points[below]);
         between(low, &self.points[above], load).max(0.0)
+    }
+}
+
+/// The natural logarithm of a number of replicas: curves are asked for those of small whole numbers by the hundred thousand.
+fn ln(replicas: f64) -> f64 {
+    static KNOWN: LazyLock<[f64; 257]> = LazyLock::new(|| std::array::from_fn(|replicas| (replicas as f64).ln()));
+    let whole = replicas as usize;
+    match KNOWN.get(whole) {
+        Some(known) if whole as f64 == replicas => *known,
+        _ => replicas.ln(),
     }
 }
 

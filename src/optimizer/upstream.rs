@@ -1,9 +1,11 @@
 //! Upstream's optimizers, defects included, for their published vectors, for comparison and for migration. Nothing of ours
 //! decides by them.
 
+mod enforcer;
 mod greedy_by_score;
 mod rescale;
 
+pub use enforcer::enforce;
 pub use greedy_by_score::{ScoredModel, greedy_by_score};
 pub use rescale::{Contender, rescale};
 

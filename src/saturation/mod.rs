@@ -3,11 +3,12 @@
 //! Two analyzers share one contract ([`SaturationAnalyzer`](crate::interfaces::SaturationAnalyzer)):
 //! [`PercentageAnalyzer`] is ours; [`UpstreamV1Analyzer`] repeats the Go project's version 1, defects included, for
 //! comparison and migration. [`tokens`] counts KV-cache tokens instead, and [`upstream_v2`] repeats the Go project's
-//! version of that. Pure: no I/O, no clock.
+//! version of that, [`upstream_throughput`] what it could add to it. Pure: no I/O, no clock.
 
 mod percentage;
 mod targets;
 pub mod tokens;
+pub mod upstream_throughput;
 mod upstream_v1;
 pub mod upstream_v2;
 

@@ -63,21 +63,22 @@ impl Replica {
 /// Engine instances joined to replicas. An instance that lacks a signal or a variant leaves its whole pod out: half a
 /// replica's load says nothing of the replica.
 pub fn replicas_of(metrics: &[ReplicaMetrics]) -> Vec<Replica> {
-    joined(metrics.iter().map(|instance| (&instance.pod, load_of(instance))))
+    joined(metrics.iter().map(|instance| (&instance.pod, load_of(instance))).collect())
 }
 
 /// Loads of engine instances, each with its pod, joined to replicas in the order of pods. An instance without a load leaves
 /// its whole pod out.
-pub(crate) fn joined<'a>(instances: impl Iterator<Item = (&'a Arc<str>, Option<Replica>)>) -> Vec<Replica> {
-    let mut instances: Vec<(&Arc<str>, Option<Replica>)> = instances.collect();
+pub(crate) fn joined(mut instances: Vec<(&Arc<str>, Option<Replica>)>) -> Vec<Replica> {
     instances.sort_by_key(|(pod, _)| *pod);
+    let mut replicas = Vec::with_capacity(instances.len());
     let pods = instances.chunk_by_mut(|(pod, _), (next, _)| pod == next);
-    let replica = |pod: &mut [(&'a Arc<str>, Option<Replica>)]| {
+    let replica = |pod: &mut [(&Arc<str>, Option<Replica>)]| {
         let mut loads = pod.iter_mut().map(|(_, load)| load.take());
         let first = loads.next().flatten()?;
         loads.try_fold(first, |replica, other| Some(join(replica, &other?)))
     };
-    pods.filter_map(replica).collect()
+    replicas.extend(pods.filter_map(replica));
+    replicas
 }
 
 fn load_of(instance: &ReplicaMetrics) -> Option<Replica> {

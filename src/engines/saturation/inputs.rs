@@ -13,12 +13,14 @@ use crate::{
 
 /// The replicas of a group that can be measured now, with what is yet to come.
 pub(in crate::engines) fn measured(case: &Case<'_, '_>) -> Vec<Replica> {
-    let loads = case.members.iter().flat_map(|member| {
-        member.replicas().map(|instance| {
+    let most = case.members.iter().map(|member| member.observation.replicas.len()).sum();
+    let mut loads = Vec::with_capacity(most);
+    for member in case.members {
+        loads.extend(member.replicas().map(|instance| {
             let load = load(case, instance);
             (&instance.pod, load.map(|load| Replica { variant: member.key().clone(), load }))
-        })
-    });
+        }));
+    }
     joined(loads)
 }
 

@@ -35,3 +35,17 @@ fn upstreams_rescale_vectors_hold() {
     assert_eq!(rescale(&[contender(0, 1.0, 8), contender(0, 3.0, 4)], 8), [4, 4]);
     assert_eq!(rescale(&[contender(1, 1.0, 0), contender(1, 1.0, 8)], 6), [1, 5]);
 }
+
+#[test]
+fn upstreams_enforcer_vectors_hold() {
+    let variants = [variant("b", 5.0, 1.0, 1), variant("a", 5.0, 1.0, 2), variant("c", 9.0, 1.0, 3)];
+    let with_minimum = [variant("b", 5.0, 1.0, 1), UpstreamVariant { min: 1, ..variant("a", 5.0, 1.0, 2) }];
+    assert_eq!(enforce(&variants, &[1, 2, 3], true, Some(0.0)), [0, 0, 0], "no requests");
+    assert_eq!(enforce(&variants, &[1, 2, 3], true, Some(7.0)), [1, 2, 3], "requests");
+    assert_eq!(enforce(&variants, &[1, 2, 3], true, None), [1, 2, 3], "the query failed");
+    assert_eq!(enforce(&variants, &[0, 0, 0], false, Some(0.0)), [0, 1, 0], "the cheapest, the first by name");
+    assert_eq!(enforce(&variants, &[0, 0, 1], false, Some(0.0)), [0, 0, 1], "one is left");
+    assert_eq!(enforce(&with_minimum, &[1, 2], true, Some(0.0)), [1, 2], "a minimum");
+    assert_eq!(enforce(&with_minimum, &[0, 0], false, None), [0, 0], "a minimum");
+    assert_eq!(enforce(&[], &[], false, None), [0_u32; 0]);
+}
