@@ -47,16 +47,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => {}
         ["--export", directory] => return export(Path::new(directory)),
-        ["--cycle"] => {
-            cycles();
-            return Ok(());
-        }
+        ["--cycle"] => return Ok(cycles()?),
         _ => return Err("usage: bench_solver [--cycle | --export DIRECTORY]".into()),
     }
     program()?;
     greedy()?;
-    cycles();
-    Ok(())
+    Ok(cycles()?)
 }
 
 fn export(directory: &Path) -> Result<(), Box<dyn std::error::Error>> {
@@ -148,41 +144,58 @@ enum Deciding {
     Objectives,
 }
 
-fn cycles() {
+fn cycles() -> serde_json::Result<()> {
     use AcceleratorMode::{Limited, Unlimited};
-    cycle("saturation by percentages", Deciding::Percentages, Unlimited);
-    cycle("saturation by percentages, limited accelerators", Deciding::Percentages, Limited);
-    cycle("saturation by tokens", Deciding::Tokens, Unlimited);
-    cycle("service objectives, curves warm, a question per variant", Deciding::Objectives, Unlimited);
-    cycle("service objectives, limited accelerators", Deciding::Objectives, Limited);
+    cycle("saturation by percentages", Deciding::Percentages, Unlimited)?;
+    cycle("saturation by percentages, limited accelerators", Deciding::Percentages, Limited)?;
+    cycle("saturation by tokens", Deciding::Tokens, Unlimited)?;
+    cycle("service objectives, curves warm, a question per variant", Deciding::Objectives, Unlimited)?;
+    cycle("service objectives, limited accelerators", Deciding::Objectives, Limited)?;
     println!("goal: 10,000 variants and 50,000 replicas in 100 ms, linear");
+    Ok(())
 }
 
 /// A cycle's decision, from snapshot to decisions, once everything is known that is remembered.
-fn cycle(name: &str, deciding: Deciding, mode: AcceleratorMode) {
+fn cycle(name: &str, deciding: Deciding, mode: AcceleratorMode) -> serde_json::Result<()> {
     println!("decision cycle by {name}; {REPLICAS} replicas per variant, {VARIANTS_PER_MODEL} variants per model");
     println!("{:>9} {:>9} {:>12} {:>14}", "variants", "replicas", "core time", "per variant");
     for variants in VARIANTS {
         let mut state = State::default();
-        let mut cycle = |number: i64| {
-            let snapshot = world(variants, number * CYCLE_SECONDS, deciding, mode, &state);
+        let cycle = |state: &mut State, number: i64| {
+            let snapshot = world(variants, number * CYCLE_SECONDS, deciding, mode, state);
             let started = on_core();
-            let (next, decisions) = step(&state, &snapshot);
+            let (next, decisions) = step(state, &snapshot);
             let elapsed = on_core() - started;
             assert_eq!(decisions.len(), variants, "every variant is decided on");
-            state = next;
+            *state = next;
             elapsed
         };
         for number in 0..WARM_UP {
-            cycle(number);
+            cycle(&mut state, number);
         }
+        state = with_hours_of_arrivals(&state)?;
         // The kernel counts in ticks: many short cycles together, or a few long ones.
         let cycles = i64::try_from(VARIANTS_TIMED / variants).unwrap_or(LEAST_TIMED).max(LEAST_TIMED);
-        let mean = (WARM_UP..WARM_UP + cycles).map(&mut cycle).sum::<f64>() / cycles as f64;
+        let timed = (WARM_UP..WARM_UP + cycles).map(|number| cycle(&mut state, number));
+        let mean = timed.sum::<f64>() / cycles as f64;
         let replicas = variants * REPLICAS as usize;
         println!("{variants:>9} {replicas:>9} {:>9.2} ms {:>11.2} us", mean * 1e3, mean * 1e6 / variants as f64);
     }
     println!();
+    Ok(())
+}
+
+/// The state as it is once the arrivals of four hours are remembered, which vary by a fifth either way.
+fn with_hours_of_arrivals(state: &State) -> serde_json::Result<State> {
+    const STEPS: i64 = 480;
+    let mut state = serde_json::to_value(state)?;
+    let models = state["models"].as_array_mut().into_iter().flatten();
+    for arrivals in models.map(|model| &mut model[1]["arrivals"]) {
+        // Thousandths of the logarithm.
+        let Some(rate) = arrivals["rates"].as_array().and_then(|rates| rates.last()?.as_i64()) else { continue };
+        arrivals["rates"] = (0..STEPS).map(|step| rate + (step * 137) % 400 - 200).collect();
+    }
+    serde_json::from_value(state)
 }
 
 /// Seconds that this thread has run on a core, where the kernel tells: what waits for others is not the cycle's.

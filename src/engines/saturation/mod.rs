@@ -103,3 +103,6 @@ pub(super) fn why_not_this_one(member: &Member<'_>, first: &VariantKey) -> Strin
 fn percent(fraction: f64) -> String {
     format!("{:.0} %", fraction * 100.0)
 }
+
+#[cfg(test)]
+mod tests;
