@@ -35,10 +35,13 @@ struct Shape {
     outputs: (f64, f64, u32),
 }
 
-const SHAPES: [Shape; 3] = [
+const SHAPES: [Shape; 6] = [
     Shape { name: "chat", prompts: (1155.0, 0.9, 32_000), outputs: (211.0, 0.7, 8000) },
     Shape { name: "long prompt", prompts: (12_000.0, 0.8, 100_000), outputs: (343.0, 0.7, 8000) },
     Shape { name: "reasoning", prompts: (1250.0, 0.9, 32_000), outputs: (1524.0, 0.9, 16_000) },
+    Shape { name: "agent", prompts: (5000.0, 0.6, 60_000), outputs: (500.0, 0.8, 8000) },
+    Shape { name: "summary", prompts: (8000.0, 0.4, 60_000), outputs: (150.0, 0.4, 8000) },
+    Shape { name: "code", prompts: (2000.0, 1.1, 32_000), outputs: (60.0, 1.0, 4000) },
 ];
 
 impl Shape {

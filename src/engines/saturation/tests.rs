@@ -67,7 +67,9 @@ fn hour(seed: u64, rate: f64, config: &Arc<SaturationScalingConfig>) -> Vec<(i64
     let mut actions = Vec::new();
     for second in 0..3600 {
         let share = rate / replicas.len() as f64;
-        replicas.iter_mut().for_each(|replica| replica.second(share, &mut random));
+        for replica in &mut replicas {
+            replica.second(share, &mut random);
+        }
         let started = pending.iter().filter(|since| second - **since >= COLD_START).count();
         pending.drain(..started);
         replicas.extend((0..started).map(|_| Replica(VecDeque::new())));
