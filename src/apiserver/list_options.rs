@@ -91,7 +91,8 @@ fn decoded(text: &str) -> Cow<'_, str> {
     if text.contains('+') {
         return Cow::Owned(percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned());
     }
-    percent_decode_str(text).decode_utf8_lossy()
+    let decoded = percent_decode_str(text);
+    decoded.clone().decode_utf8().unwrap_or_else(|_| decoded.decode_utf8_lossy())
 }
 
 /// The parameters that are looked at; of each the first value, as Go takes it.

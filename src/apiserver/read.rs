@@ -256,8 +256,8 @@ fn with_warnings(mut response: Response, warnings: &[String]) -> Result<Response
 }
 
 fn is_person(headers: &HeaderMap) -> bool {
-    let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
-    PEOPLE.iter().any(|person| agent.starts_with(person))
+    let agent = headers.get(USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
+    PEOPLE.iter().any(|person| agent.starts_with(person.as_bytes()))
 }
 
 /// `299` is a warning that persists; `-` an agent that does not name itself.

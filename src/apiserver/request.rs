@@ -12,17 +12,6 @@ use crate::auth::{Attributes, ResourceAttributes};
 /// Segments of the deepest path that names something: `apis`, group, version, `namespaces`, namespace, resource, name and
 /// subresource.
 const DEEPEST: usize = 8;
-/// Bytes that most names are made of alone.
-const PLAIN: [bool; 256] = {
-    let mut plain = [false; 256];
-    let mut byte = 0;
-    while byte < plain.len() {
-        let of = byte as u8;
-        plain[byte] = of.is_ascii_alphanumeric() || matches!(of, b'-' | b'_' | b'.');
-        byte += 1;
-    }
-    plain
-};
 
 /// The attributes of a request, by the rules of `k8s.io/apiserver`: `/apis/<group>/<version>/…` with anything behind it
 /// is about a resource, everything else about a path.
@@ -30,10 +19,12 @@ const PLAIN: [bool; 256] = {
 /// # Errors
 /// When the path cannot be read in one way only.
 pub(super) fn attributes(method: &Method, uri: &Uri) -> Result<Attributes, ApiError> {
+    let path = uri.path();
+    let is_plain = is_plain(path);
     let mut decoded = [const { Cow::Borrowed("") }; DEEPEST + 1];
     let mut depth = 0;
-    for raw in segments(uri.path()) {
-        let segment = segment(raw)?;
+    for raw in segments(path) {
+        let segment = if is_plain && !raw.starts_with('.') { Cow::Borrowed(raw) } else { segment(raw)? };
         if let Some(place) = decoded.get_mut(depth) {
             *place = segment;
             depth += 1;
@@ -46,7 +37,7 @@ pub(super) fn attributes(method: &Method, uri: &Uri) -> Result<Attributes, ApiEr
         }
         _ => {
             let verb = method.as_str().to_ascii_lowercase();
-            Ok(Attributes::NonResource { path: uri.path().to_owned(), verb: Cow::Owned(verb) })
+            Ok(Attributes::NonResource { path: path.to_owned(), verb: Cow::Owned(verb) })
         }
     }
 }
@@ -65,11 +56,19 @@ pub(super) fn segments(path: &str) -> impl Iterator<Item = &str> {
     iter::from_fn(next).filter(|part| !part.is_empty())
 }
 
+/// Whether nothing in `path` needs to be decoded or could be odd, as in most.
+fn is_plain(path: &str) -> bool {
+    let is_plain = |byte: u8| {
+        let is_letter = (byte | 0x20).wrapping_sub(b'a') < 26;
+        let is_digit = byte.wrapping_sub(b'0') < 10;
+        is_letter || is_digit || byte == b'/' || byte == b'-' || byte == b'_' || byte == b'.'
+    };
+    // To the end in any case, so that it is done for many bytes at a time.
+    path.bytes().fold(true, |all, byte| all & is_plain(byte))
+}
+
 /// Decodes one segment; one that would read differently once decoded again or joined is refused.
 fn segment(raw: &str) -> Result<Cow<'_, str>, ApiError> {
-    if raw.bytes().all(|byte| PLAIN[usize::from(byte)]) && !raw.starts_with('.') {
-        return Ok(Cow::Borrowed(raw));
-    }
     let refused = || ApiError::BadRequest(format!("path segment {raw:?} cannot be a name"));
     let decoded = percent_decode_str(raw).decode_utf8().map_err(|_| refused())?;
     let odd = decoded.contains(['/', '%', '\\']) || decoded.chars().any(char::is_control);

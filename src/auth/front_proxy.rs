@@ -127,7 +127,8 @@ fn decoded(key: &str) -> String {
 }
 
 fn text(value: &HeaderValue) -> String {
-    value.to_str().map_or_else(|_| String::from_utf8_lossy(value.as_bytes()).into_owned(), str::to_owned)
+    let bytes = value.as_bytes();
+    str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes).into_owned(), str::to_owned)
 }
 
 #[cfg(test)]
