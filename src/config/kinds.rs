@@ -9,6 +9,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use jiff::Timestamp;
 use url::Url;
 
+pub use self::parse::log_targets;
 use self::parse::{
     at_least, backends, fraction, gateway, groups, host_name, label, list, log_level, object_name, parts,
     qualified_name, requests, show_list, show_text, unless_none, url, within,

@@ -37,6 +37,7 @@ pub use document::Document;
 pub use engines::{CustomEngine, CustomFamily, LabelValue};
 pub use error::{ConfigError, ConfigErrors};
 pub use flags::ConfigFlags;
+pub use kinds::log_targets;
 pub use layer::{Layer, Source};
 pub use live::{Documents, LiveConfig, ReloadError, ReloadStatus, RestartNeeded};
 pub use locations::{ConfigLocations, Location, Locations};

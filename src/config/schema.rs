@@ -413,7 +413,7 @@ pub struct LeaderElectionSettings {
 /// What is logged, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggingSettings {
-    /// A level, or directives of [`tracing_subscriber::EnvFilter`]; valid.
+    /// A level, or directives of [`tracing_subscriber::filter::Targets`]; valid.
     pub level: String,
     /// Form of a line.
     pub format: LogFormat,

@@ -5,7 +5,8 @@ use std::{env, io, io::IsTerminal};
 use thiserror::Error;
 use tracing::Subscriber;
 use tracing_subscriber::{
-    EnvFilter, Layer, Registry,
+    Layer, Registry,
+    filter::Targets,
     fmt::{self, MakeWriter},
     layer::SubscriberExt,
     registry::LookupSpan,
@@ -13,14 +14,14 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::config::{LogFormat, LoggingSettings};
+use crate::config::{LogFormat, LoggingSettings, log_targets};
 
 /// Why logging could not be set up or changed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum LoggingError {
     /// The level does not parse.
-    #[error("logging.level {level} is not usable: {message}; write a level such as info, or directives")]
+    #[error("logging.level {level} is not usable: {message}")]
     Level {
         /// The level.
         level: String,
@@ -34,10 +35,10 @@ pub enum LoggingError {
 
 /// Changes the level of a running process.
 #[derive(Clone, Debug)]
-pub struct LoggingHandle(reload::Handle<EnvFilter, Registry>);
+pub struct LoggingHandle(reload::Handle<Targets, Registry>);
 
 impl LoggingHandle {
-    /// Logs at this level from now on: a level, or directives of [`EnvFilter`].
+    /// Logs at this level from now on: a level, or directives of [`Targets`].
     ///
     /// # Errors
     /// When it does not parse; the level stays.
@@ -90,15 +91,10 @@ where
 /// asked logs the same once, with the object and the remedy. Other levels, and directives, are taken as they are.
 const TOLD_BY_US: &str = ",kube_client::client=off,kube_runtime::watcher=off";
 
-fn filter(level: &str) -> Result<EnvFilter, LoggingError> {
-    let error = |message: String| LoggingError::Level { level: level.to_owned(), message };
-    // EnvFilter cuts its text between bytes and panics on what is not ASCII.
-    if !level.is_ascii() {
-        return Err(error("it holds characters that are not ASCII".to_owned()));
-    }
+fn filter(level: &str) -> Result<Targets, LoggingError> {
     let is_told_by_us = ["warn", "info"].iter().any(|bare| level.trim().eq_ignore_ascii_case(bare));
     let directives = if is_told_by_us { format!("{level}{TOLD_BY_US}") } else { level.to_owned() };
-    EnvFilter::builder().parse(directives).map_err(|unreadable| error(unreadable.to_string()))
+    log_targets(&directives).map_err(|message| LoggingError::Level { level: level.to_owned(), message })
 }
 
 #[cfg(test)]

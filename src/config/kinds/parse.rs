@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::fmt::friendly::{Spacing, SpanParser, SpanPrinter};
 use serde::{Serialize, de::DeserializeOwned};
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use url::Url;
 
 use super::{LONGEST, Rule};
@@ -122,16 +122,24 @@ pub(super) fn groups(text: &str) -> Result<Vec<MetricsGroup>, Rule> {
     Ok(groups)
 }
 
-/// A bare word that is no level would be read as a target, at its most verbose: a typo must not turn on everything.
+/// Text that [`log_targets`] reads.
 pub(super) fn log_level(text: &str) -> Result<String, Rule> {
+    log_targets(text).map(|_| text.to_owned())
+}
+
+/// What is logged, by a level or by directives: `info,kube=warn`. A bare word that is no level would be read as a target,
+/// at its most verbose: a typo must not turn on everything.
+///
+/// # Errors
+/// When a part is neither a level nor a target with its level.
+pub fn log_targets(text: &str) -> Result<Targets, String> {
     let is_level = |part: &str| !part.is_empty() && part.parse::<LevelFilter>().is_ok();
-    let is_directive = |part: &str| part.contains('=') || is_level(part.trim());
-    // EnvFilter cuts its text between bytes and panics on what is not ASCII.
-    if text.is_ascii() && text.split(',').all(is_directive) && EnvFilter::builder().parse(text).is_ok() {
-        Ok(text.to_owned())
-    } else {
-        Err("it must be a level (off, error, warn, info, debug, trace) or directives such as info,kube=warn".to_owned())
-    }
+    let is_directive = |part: &&str| is_level(part.split_once('=').map_or(part, |(_, level)| level));
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    let targets = parts.iter().all(is_directive).then(|| parts.join(",").parse().ok()).flatten();
+    targets.ok_or_else(|| {
+        "it must be a level (off, error, warn, info, debug, trace) or directives such as info,kube=warn".to_owned()
+    })
 }
 
 pub(super) fn url(text: &str) -> Result<Option<Url>, Rule> {
