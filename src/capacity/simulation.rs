@@ -2,7 +2,7 @@
 
 use super::{
     approximation,
-    workload::{self, Sample},
+    workload::{Sample, Stream},
 };
 use crate::{
     fleet::{Objective, Picoseconds, Pool, PoolOptions, Profile, Request, VariantSpec},
@@ -48,7 +48,7 @@ const SPELL: f64 = 120.0;
 
 /// The curve of `question`.
 pub fn simulated(question: &CapacityQuestion, effort: &Effort) -> CapacityCurve {
-    let bench = Bench::new(question, effort);
+    let mut bench = Bench::new(question, effort);
     let mut points: Vec<CapacityPoint> = Vec::with_capacity(effort.sizes.len());
     let mut guess = 0.8 * approximation::mean_value(question);
     for &replicas in &effort.sizes {
@@ -72,6 +72,7 @@ struct Bench<'a> {
     objective: Objective,
     /// Share of the requests that may miss.
     allowance: f64,
+    stream: Stream,
 }
 
 /// What one rate came to.
@@ -91,7 +92,14 @@ impl<'a> Bench<'a> {
                 .inter_token_latency_us
                 .map_or(Picoseconds::MAX, |target| Picoseconds::new(u64::from(target) * 1_000_000)),
         };
-        let mut bench = Self { question, effort, profile: profile(question), objective, allowance: 0.0 };
+        let mut bench = Self {
+            question,
+            effort,
+            profile: profile(question),
+            objective,
+            allowance: 0.0,
+            stream: Stream::new(question),
+        };
         let wanted = 1.0 - f64::from(question.target_share_milli) / 1e3;
         // Some requests miss however many replicas there are, such as prompts that take too long on their own. Where they
         // leave less than half of the allowance, half of it is granted to the others all the same: beyond that replicas
@@ -103,7 +111,7 @@ impl<'a> Bench<'a> {
     }
 
     /// The highest rate per replica that a pool of `replicas` carries, searched around `guess`.
-    fn search(&self, replicas: u32, guess: f64) -> CapacityPoint {
+    fn search(&mut self, replicas: u32, guess: f64) -> CapacityPoint {
         const WIDEN: f64 = 1.3;
         const MOST_STEPS: u32 = 24;
         let (mut low, mut high) = (None::<(f64, Run)>, None::<f64>);
@@ -128,12 +136,12 @@ impl<'a> Bench<'a> {
     }
 
     /// Shares of misses beside the capacity found, for each size of pool.
-    fn misses(&self, points: &[CapacityPoint]) -> Vec<MissCurve> {
+    fn misses(&mut self, points: &[CapacityPoint]) -> Vec<MissCurve> {
         let able = points.iter().filter(|point| point.rate > 0.0);
         able.map(|point| MissCurve { replicas: point.replicas, points: self.misses_of(point) }).collect()
     }
 
-    fn misses_of(&self, point: &CapacityPoint) -> Vec<MissPoint> {
+    fn misses_of(&mut self, point: &CapacityPoint) -> Vec<MissPoint> {
         /// Beyond this more load changes nothing that matters.
         const ALL: f64 = 0.95;
         let mut least = 0.0_f64;
@@ -150,16 +158,16 @@ impl<'a> Bench<'a> {
     }
 
     /// Share of requests that miss their targets in a spell of `rate` per replica, after a time at `usual`.
-    fn spell(&self, replicas: u32, usual: f64, rate: f64) -> f64 {
+    fn spell(&mut self, replicas: u32, usual: f64, rate: f64) -> f64 {
         let warm_up = (5.0 * approximation::residence(self.question, usual)).max(60.0);
         let (usual, rate) = (usual * f64::from(replicas), rate * f64::from(replicas));
         let before = (usual * warm_up) as usize;
         let count = before + ((rate * SPELL) as usize).max(self.effort.requests / 2);
-        let samples = workload::samples(self.question, count + 1);
+        let mut pool = self.pool(replicas);
+        let samples = self.stream.first(count + 1);
         let began = samples[before].arrival;
         let from = began / usual;
         let mut account = Account { judged: (from, f64::INFINITY), objective: self.objective, misses: 0, stay: 0.0 };
-        let mut pool = self.pool(replicas);
         for sample in &samples[..count] {
             let into = (sample.arrival - began).max(0.0) / rate;
             let arrival = sample.arrival.min(began) / usual + into;
@@ -170,16 +178,16 @@ impl<'a> Bench<'a> {
         (account.misses as f64 / (count - before) as f64).min(1.0)
     }
 
-    fn run(&self, replicas: u32, rate: f64) -> Run {
+    fn run(&mut self, replicas: u32, rate: f64) -> Run {
         let pool_rate = rate * f64::from(replicas);
         let residence = approximation::residence(self.question, rate);
         let count = self.effort.requests.max((self.effort.residences * residence * pool_rate) as usize);
-        let samples = workload::samples(self.question, count);
+        let mut pool = self.pool(replicas);
+        let samples = self.stream.first(count);
         let at = |share: f64| samples[((share * count as f64) as usize).min(count - 1)].arrival / pool_rate;
         let judged = (at(WARM_UP), at(1.0 - COOL_DOWN));
         let most_misses = (self.allowance * (1.0 - WARM_UP - COOL_DOWN) * count as f64) as usize;
 
-        let mut pool = self.pool(replicas);
         let mut account = Account { judged, objective: self.objective, misses: 0, stay: 0.0 };
         for stride in samples.chunks(STRIDE) {
             for sample in stride {

@@ -67,7 +67,8 @@ fn the_closed_form_is_of_the_right_order() {
 #[test]
 fn lengths_are_drawn_with_the_measured_mean_within_the_measured_bounds() {
     let question = question(1.0, 0.05);
-    let samples = workload::samples(&question, 20_000);
+    let mut stream = workload::Stream::new(&question);
+    let samples = stream.first(20_000);
     let mean = samples.iter().map(|sample| f64::from(sample.prompt)).sum::<f64>() / samples.len() as f64;
     assert!((mean / 1000.0 - 1.0).abs() < 0.05, "{mean}");
     assert!(samples.is_sorted_by(|a, b| a.arrival < b.arrival));

@@ -16,23 +16,45 @@ pub(super) struct Sample {
     pub(super) output: u32,
 }
 
-/// `count` requests; the first ones are the same whatever the count.
-pub(super) fn samples(question: &CapacityQuestion, count: usize) -> Vec<Sample> {
-    const SEED: u64 = 0x5eed;
-    let mut random = StdRng::seed_from_u64(SEED);
-    let (prompts, outputs) = (Lengths::new(&question.prompts), Lengths::new(&question.outputs));
-    let mut arrival = 0.0;
-    let sample = |_| {
-        let gap: f64 = Exp1.sample(&mut random);
-        arrival += gap;
-        Sample { arrival, prompt: prompts.draw(random.random()), output: outputs.draw(random.random()) }
-    };
-    (0..count).map(sample).collect()
+/// The stream of one question, drawn as far as it was asked for: the many runs of a search play the same requests.
+#[derive(Debug)]
+pub(super) struct Stream {
+    random: StdRng,
+    prompts: Lengths,
+    outputs: Lengths,
+    drawn: Vec<Sample>,
+}
+
+impl Stream {
+    pub(super) fn new(question: &CapacityQuestion) -> Self {
+        const SEED: u64 = 0x5eed;
+        Self {
+            random: StdRng::seed_from_u64(SEED),
+            prompts: Lengths::new(&question.prompts),
+            outputs: Lengths::new(&question.outputs),
+            drawn: Vec::new(),
+        }
+    }
+
+    /// The first `count` requests.
+    pub(super) fn first(&mut self, count: usize) -> &[Sample] {
+        self.drawn.reserve(count.saturating_sub(self.drawn.len()));
+        let mut arrival = self.drawn.last().map_or(0.0, |sample| sample.arrival);
+        while self.drawn.len() < count {
+            let gap: f64 = Exp1.sample(&mut self.random);
+            arrival += gap;
+            let prompt = self.prompts.draw(self.random.random());
+            let output = self.outputs.draw(self.random.random());
+            self.drawn.push(Sample { arrival, prompt, output });
+        }
+        &self.drawn[..count]
+    }
 }
 
 /// Draws lengths: log-uniform within a bucket, scaled so that the mean is the measured one.
-struct Lengths<'a> {
-    shape: &'a LengthShape,
+#[derive(Debug)]
+struct Lengths {
+    shape: LengthShape,
     total: f64,
     scale: f64,
 }
@@ -40,10 +62,10 @@ struct Lengths<'a> {
 /// Strata of the distribution over which its mean is taken.
 const STRATA: u32 = 2000;
 
-impl<'a> Lengths<'a> {
-    fn new(shape: &'a LengthShape) -> Self {
+impl Lengths {
+    fn new(shape: &LengthShape) -> Self {
         let total = shape.per_mille.iter().map(|share| f64::from(*share)).sum::<f64>().max(1.0);
-        let unscaled = Self { shape, total, scale: 1.0 };
+        let unscaled = Self { shape: shape.clone(), total, scale: 1.0 };
         let strata = (0..STRATA).map(|i| (f64::from(i) + 0.5) / f64::from(STRATA));
         let mean = strata.map(|uniform| unscaled.quantile(uniform)).sum::<f64>() / f64::from(STRATA);
         // Coarse buckets may hide the mean, but not by more than a bucket's width.

@@ -1,6 +1,9 @@
 //! What an engine counts about itself: the content of its `/metrics`, without names or text.
 
-use super::{histogram::Histogram, sequence::Sequence};
+use super::{
+    histogram::{Bounds, Histogram},
+    sequence::Sequence,
+};
 use crate::fleet::{request::Request, time::Picoseconds};
 
 /// Counters and histograms of one engine since it started. Histograms of times are in picoseconds.
@@ -55,9 +58,9 @@ const LATENCY_MS: [u64; 21] = [
     240_000, 480_000, 960_000, 1_920_000, 7_680_000,
 ];
 /// 1, 2 and 5 times the powers of ten up to a context of 131,072 tokens.
-const REQUEST_TOKENS: [u64; 17] =
-    [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 131_072];
-const ITERATION_TOKENS: [u64; 13] = [1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16_384];
+static REQUEST_TOKENS: Bounds =
+    Bounds::new(&[1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 131_072]);
+static ITERATION_TOKENS: Bounds = Bounds::new(&[1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16_384]);
 
 const fn picoseconds<const N: usize>(milliseconds: [u64; N]) -> [u64; N] {
     let mut bounds = milliseconds;
@@ -69,9 +72,9 @@ const fn picoseconds<const N: usize>(milliseconds: [u64; N]) -> [u64; N] {
     bounds
 }
 
-static TTFT: [u64; 22] = picoseconds(TTFT_MS);
-static ITL: [u64; 19] = picoseconds(ITL_MS);
-static LATENCY: [u64; 21] = picoseconds(LATENCY_MS);
+static TTFT: Bounds = Bounds::new(&picoseconds(TTFT_MS));
+static ITL: Bounds = Bounds::new(&picoseconds(ITL_MS));
+static LATENCY: Bounds = Bounds::new(&picoseconds(LATENCY_MS));
 
 impl Default for EngineMetrics {
     fn default() -> Self {
