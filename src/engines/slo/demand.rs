@@ -17,6 +17,8 @@ const RECENT: f64 = 20.0;
 pub(super) struct Demand {
     /// Requests arriving per second; `None` where no source counts them.
     pub(super) arrivals: Option<f64>,
+    /// Requests per second by which these will have grown, as far as a trend shows.
+    pub(super) trend: f64,
     /// Requests waiting, at the gateway and at replicas.
     pub(super) waiting: f64,
     /// Requests in flight, waiting ones included; `None` where it is not measured.
@@ -52,6 +54,7 @@ pub(super) fn measure(
         (sum(|instance| instance.performance.arrival_rate), sum(|instance| instance.performance.recent_arrival_rate))
     };
     let arrivals = usual.value().map(|usual| surge(*usual, recent.value().copied()));
+    let trend = usual.value().map_or(0.0, |usual| trend(*usual, recent.value().copied()));
 
     let held = fresh(model.gateway_queue);
     let queued = sum(|instance| instance.performance.queue_length_now);
@@ -59,7 +62,7 @@ pub(super) fn measure(
     let waiting = held.value().unwrap_or(&0.0) + queued.value().unwrap_or(&0.0);
     let in_flight = running.value().map(|running| running + waiting);
     let used = [usual, recent, held, queued, running];
-    Demand { arrivals, waiting, in_flight, oldest: used.iter().filter_map(Signal::sampled_at).min() }
+    Demand { arrivals, trend, waiting, in_flight, oldest: used.iter().filter_map(Signal::sampled_at).min() }
 }
 
 /// Rates and counts beyond this are not measurements.
@@ -71,14 +74,20 @@ fn sound(signal: Signal<f64>) -> Signal<f64> {
 }
 
 /// The usual rate, or the recent one as far as it exceeds the usual by more than chance: one standard deviation of a
-/// Poisson count. What exceeds it by more than three is a trend and will go on for as long as it took to see; a jump looks
-/// the same at first, so no more than a quarter is put on it.
+/// Poisson count.
 fn surge(usual: f64, recent: Option<f64>) -> f64 {
-    const TREND: f64 = 3.0;
-    let Some(recent) = recent else { return usual };
-    let noise = (recent / RECENT).sqrt();
-    let trend = (recent - usual - TREND * noise).clamp(0.0, usual.max(0.0) / 4.0);
-    usual.max(recent - noise) + trend
+    recent.map_or(usual, |recent| usual.max(recent - noise(recent)))
+}
+
+/// What exceeds the usual rate by more than three standard deviations is a trend and will go on for as long as it took to
+/// see; a jump looks the same at first, so no more than a quarter is put on it.
+fn trend(usual: f64, recent: Option<f64>) -> f64 {
+    const CERTAIN: f64 = 3.0;
+    recent.map_or(0.0, |recent| (recent - usual - CERTAIN * noise(recent)).clamp(0.0, usual.max(0.0) / 4.0))
+}
+
+fn noise(recent: f64) -> f64 {
+    (recent / RECENT).sqrt()
 }
 
 /// The sum over instances, scaled up to replicas that are ready but not measured, as old as its oldest part.
@@ -96,4 +105,27 @@ fn total(instances: &[Instance<'_>], ready: u32, value: impl Fn(&Instance<'_>) -
     let pods = is_measured.iter().filter(|is_measured| **is_measured).count();
     let unmeasured = f64::from(ready) / pods.max(1) as f64;
     sum.map(|sum| sum * unmeasured.max(1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_arrives_is_what_was_measured_and_a_trend_is_told_apart() {
+        // usual, recent, arriving, trend
+        let table = [
+            (100.0, None, 100.0, 0.0),
+            (100.0, Some(80.0), 100.0, 0.0),
+            // Within chance: √(102/20) is 2.3.
+            (100.0, Some(102.0), 100.0, 0.0),
+            (100.0, Some(120.0), 120.0 - 6.0_f64.sqrt(), 20.0 - 3.0 * 6.0_f64.sqrt()),
+            (100.0, Some(400.0), 400.0 - 20.0_f64.sqrt(), 25.0),
+            (0.0, Some(5.0), 4.5, 0.0),
+        ];
+        for (usual, recent, arriving, growing) in table {
+            assert!((surge(usual, recent) - arriving).abs() < 1e-9, "{usual} {recent:?}");
+            assert!((trend(usual, recent) - growing).abs() < 1e-9, "{usual} {recent:?}");
+        }
+    }
 }

@@ -252,14 +252,18 @@ fn need(memory: &mut ModelMemory, snapshot: &Snapshot, allowed: f64, demand: &De
     let arrivals = demand.arrivals.or(by_flight)?;
     memory.arrivals.observe(snapshot.taken_at, arrivals);
     let present = if snapshot.engine.outlook {
-        let outlook = memory.arrivals.outlook(demand.rate(arrivals));
+        let outlook = memory.arrivals.outlook(arrivals);
+        // A trend is believed as far as nothing is remembered of what follows such a rate.
+        let coming = demand.rate(arrivals + outlook.supposed * demand.trend);
+        let outlook = outlook.scaled(coming / arrivals.max(1e-9));
         let replicas = outlook.replicas(&pool.reference.curve, |replicas| pool.capacity(replicas), pool.held, allowed);
         // A hair less than they carry: rounding must not ask for one more.
         (pool.capacity(f64::from(replicas)) * 1e6 - 1.0).floor().max(0.0) / 1e6
     } else {
-        demand.rate(arrivals * CONSTANT_HEADROOM)
+        demand.rate((arrivals + demand.trend) * CONSTANT_HEADROOM)
     };
-    memory.peaks.observe(snapshot.taken_at, present);
+    // What waits has arrived once, and is gone when it has been served: only arrivals come back.
+    memory.peaks.observe(snapshot.taken_at, present * arrivals / demand.rate(arrivals).max(1e-9));
     let kept = if snapshot.engine.peak_memory { memory.peaks.kept(snapshot.taken_at) } else { 0.0 };
     let why = if kept > present * 1.01 {
         format!("{kept:.2} req/s were provided for lately")

@@ -90,7 +90,10 @@ impl ArrivalHistory {
         }
         let total: f64 = weights.iter().sum();
         let rates = weights.iter().enumerate().filter(|(_, weight)| **weight > 1e-3 * total);
-        Outlook { rates: rates.map(|(bin, weight)| (rate * BINS[bin].factor, weight / total)).collect() }
+        Outlook {
+            rates: rates.map(|(bin, weight)| (rate * BINS[bin].factor, weight / total)).collect(),
+            supposed: (SUPPOSED.0 / total).min(1.0),
+        }
     }
 }
 
@@ -127,9 +130,17 @@ fn hopeless(curve: &CapacityCurve, size: f64, allowed: f64) -> f64 {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Outlook {
     rates: Vec<(f64, f64)>,
+    /// The part of it that is supposed and not remembered, 0 to 1.
+    pub(super) supposed: f64,
 }
 
 impl Outlook {
+    /// The same from another rate.
+    pub(super) fn scaled(mut self, factor: f64) -> Self {
+        self.rates.iter_mut().for_each(|(rate, _)| *rate *= factor);
+        self
+    }
+
     /// The number of replicas at which they and the requests that miss cost least, where a pool of n carries
     /// `capacity(n)` and `held` replicas are set, and a share of `allowed` requests may miss.
     pub(super) fn replicas(
@@ -267,6 +278,14 @@ mod tests {
         assert_eq!(history.rates.last(), Some(&quantised(500.0)), "each moment counts once, in order");
         history.observe(at(410 + KEPT + 1), 50.0);
         assert_eq!(history.rates.len(), 1);
+    }
+
+    #[test]
+    fn the_more_is_remembered_the_less_is_supposed_and_only_of_rates_like_the_present_one() {
+        let calm = history(|_| 50.0);
+        assert!((ArrivalHistory::default().outlook(50.0).supposed - 1.0).abs() < 0.01);
+        assert!(calm.outlook(50.0).supposed < 0.05);
+        assert!(calm.outlook(100.0).supposed > 0.95);
     }
 
     #[test]
