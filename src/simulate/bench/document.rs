@@ -10,8 +10,9 @@ use super::{
 };
 use crate::simulate::scenario::Scenario;
 
-/// The table of all policies by scenario: attainment and cost ratio in each cell.
-pub(super) fn table(scenarios: &[Scenario], entries: &[Entry]) -> String {
+/// The table of policies by scenario: attainment and cost ratio in each cell.
+pub(super) fn table<'a>(scenarios: &[Scenario], entries: impl Iterator<Item = &'a Entry>) -> String {
+    let entries: Vec<&Entry> = entries.collect();
     let mut text = String::from("| policy |");
     for scenario in scenarios {
         let _ = write!(text, " {} |", scenario.name);
@@ -19,9 +20,9 @@ pub(super) fn table(scenarios: &[Scenario], entries: &[Entry]) -> String {
     text.push_str(" ≥ 99 % | geometric mean | worst |\n|---|");
     text.push_str(&"---|".repeat(scenarios.len() + 3));
     text.push('\n');
-    for policy in in_order(entries) {
+    for policy in in_order(&entries) {
         let of = |scenario: &Scenario| {
-            entries.iter().find(|entry| entry.policy == policy && entry.scenario == scenario.name)
+            entries.iter().copied().find(|entry| entry.policy == policy && entry.scenario == scenario.name)
         };
         let cells: Vec<Option<&Entry>> = scenarios.iter().map(of).collect();
         let _ = write!(text, "| {policy} |");
@@ -33,7 +34,7 @@ pub(super) fn table(scenarios: &[Scenario], entries: &[Entry]) -> String {
     text
 }
 
-fn in_order(entries: &[Entry]) -> Vec<&str> {
+fn in_order<'a>(entries: &[&'a Entry]) -> Vec<&'a str> {
     let mut policies: Vec<&str> = Vec::new();
     for entry in entries {
         if !policies.contains(&entry.policy.as_str()) {

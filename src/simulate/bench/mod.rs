@@ -20,6 +20,9 @@ use super::{
     scenario::Scenario,
 };
 
+/// Names of policies that leave out a part of ours begin so; they have a table of their own.
+const ABLATION: &str = "wva-without-";
+
 /// Compare all policies on all scenarios of a folder, and put the results into the documents.
 #[derive(Clone, Debug, Args)]
 pub struct BenchDecisionsArgs {
@@ -29,8 +32,8 @@ pub struct BenchDecisionsArgs {
     /// Only scenarios whose name contains this.
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
-    /// Only policies whose name begins with one of these.
-    #[arg(long, value_delimiter = ',', value_name = "TEXT")]
+    /// Only these policies; `wva-*` are all that begin so. Ablations (`wva-without-*`) run only if they are named.
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
     pub policies: Vec<String>,
     /// Seeds that `wva` runs on.
     #[arg(long, default_value_t = 5, value_name = "NUMBER")]
@@ -100,13 +103,18 @@ fn beside_kept(
 }
 
 fn publish(args: &BenchDecisionsArgs, scenarios: &[Scenario], known: &Known, entries: &[Entry]) -> anyhow::Result<()> {
-    let (table, references) = (document::table(scenarios, entries), document::references(scenarios, known));
+    let is_ablation = |entry: &Entry| entry.policy.starts_with(ABLATION);
+    let compared = document::table(scenarios, entries.iter().filter(|entry| !is_ablation(entry)));
+    let ablations =
+        document::table(scenarios, entries.iter().filter(|entry| entry.policy == "wva" || is_ablation(entry)));
+    let references = document::references(scenarios, known);
     match &args.document {
         Some(file) => {
-            document::replace(file, "decisions", &table)?;
+            document::replace(file, "decisions", &compared)?;
+            document::replace(file, "ablations", &ablations)?;
             document::replace(file, "references", &references)?;
         }
-        None => print!("{table}\n{references}"),
+        None => print!("{compared}\n{ablations}\n{references}"),
     }
     if let Some(file) = &args.plot {
         std::fs::write(file, plot::overview(&marks(entries))?)?;
@@ -126,7 +134,7 @@ fn marks(entries: &[Entry]) -> Vec<Mark> {
             cost_ratio: entry.cost_ratio?,
         })
     };
-    entries.iter().filter_map(mark).collect()
+    entries.iter().filter(|entry| !entry.policy.starts_with(ABLATION)).filter_map(mark).collect()
 }
 
 /// The stored best setting of a rival, or the result of a search.

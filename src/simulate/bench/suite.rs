@@ -94,8 +94,8 @@ struct Job<'a> {
 
 type Result3 = (f64, f64, f64, f64);
 
-/// Runs the suite on as many threads as there are cores. `only` are beginnings of the names of the policies that run; all of
-/// them, if there is none.
+/// Runs the suite on as many threads as there are cores, for the policies that `only` names, with `*` at the end for all
+/// that begin so; for all but ablations, if it names none.
 pub(in crate::simulate) fn run(
     scenarios: &[Scenario],
     known: &Known,
@@ -105,7 +105,7 @@ pub(in crate::simulate) fn run(
     let mut jobs = Vec::new();
     for scenario in scenarios {
         for (label, policy) in policies(scenario, known) {
-            if !only.is_empty() && !only.iter().any(|beginning| label.starts_with(beginning.as_str())) {
+            if !is_asked_for(only, &label, policy.name) {
                 continue;
             }
             let is_ours = matches!(policy.name, PolicyName::Wva | PolicyName::WvaProfiled);
@@ -126,9 +126,16 @@ pub(in crate::simulate) fn run(
     Ok(entries)
 }
 
+fn is_asked_for(only: &[String], label: &str, name: PolicyName) -> bool {
+    if only.is_empty() {
+        return !name.is_ablation();
+    }
+    only.iter().any(|asked| asked.strip_suffix('*').map_or(label == asked, |beginning| label.starts_with(beginning)))
+}
+
 fn policies(scenario: &Scenario, known: &Known) -> Vec<(String, Named)> {
-    let mut policies: Vec<_> =
-        PolicyName::ALL.into_iter().map(|name| (name.as_str().to_owned(), Named { name, knob: None })).collect();
+    let names = PolicyName::ALL.into_iter().chain(PolicyName::ablations());
+    let mut policies: Vec<_> = names.map(|name| (name.as_str().to_owned(), Named { name, knob: None })).collect();
     for (name, tuning) in known.of(scenario).map(|searched| &searched.tunings).into_iter().flatten() {
         if let Ok(policy) = name.parse::<Named>() {
             policies.push((format!("{name}-tuned"), Named { knob: Some(tuning.knob), ..policy }));
@@ -198,6 +205,16 @@ fn entry(job: &Job<'_>, results: &[Result3], known: &Known) -> Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn policies_are_asked_for_by_name_or_beginning_and_ablations_only_so() {
+        let asked = |only: &[&str], policy: &str| {
+            let only: Vec<String> = only.iter().map(ToString::to_string).collect();
+            is_asked_for(&only, policy, policy.parse::<Named>().unwrap().name)
+        };
+        assert!(asked(&[], "wva") && asked(&["apa", "wva"], "wva") && asked(&["wva-*"], "wva-without-outlook"));
+        assert!(!asked(&["wva"], "wva-profiled") && !asked(&[], "wva-without-outlook") && !asked(&["wva-*"], "wva"));
+    }
 
     #[test]
     fn the_half_width_is_that_of_students_t() {

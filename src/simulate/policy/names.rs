@@ -6,13 +6,63 @@ use super::{
     Fixed, Policy, apa::Apa, dynamo::Dynamo, kpa::Kpa, on_gauges::OnGauges, upstream_v1::UpstreamV1,
     upstream_v2::UpstreamV2, wva::Wva,
 };
-use crate::simulate::scenario::Scenario;
+use crate::{interfaces::EngineOptions, simulate::scenario::Scenario};
+
+/// A part of the SLO engine that an ablation leaves out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(in crate::simulate) enum Part {
+    PercentileCapacity,
+    Pooling,
+    Outlook,
+    PeakMemory,
+    InFlight,
+    AnticipatedSupply,
+    MakeBeforeBreak,
+}
+
+impl Part {
+    const ALL: [Self; 7] = [
+        Self::PercentileCapacity,
+        Self::Pooling,
+        Self::Outlook,
+        Self::PeakMemory,
+        Self::InFlight,
+        Self::AnticipatedSupply,
+        Self::MakeBeforeBreak,
+    ];
+
+    fn policy(self) -> &'static str {
+        match self {
+            Self::PercentileCapacity => "wva-without-percentile-capacity",
+            Self::Pooling => "wva-without-pooling",
+            Self::Outlook => "wva-without-outlook",
+            Self::PeakMemory => "wva-without-peak-memory",
+            Self::InFlight => "wva-without-in-flight",
+            Self::AnticipatedSupply => "wva-without-anticipated-supply",
+            Self::MakeBeforeBreak => "wva-without-make-before-break",
+        }
+    }
+
+    fn left_out(self) -> EngineOptions {
+        let all = EngineOptions::default();
+        match self {
+            Self::PercentileCapacity => EngineOptions { percentile_capacity: false, ..all },
+            Self::Pooling => EngineOptions { pooling: false, ..all },
+            Self::Outlook => EngineOptions { outlook: false, ..all },
+            Self::PeakMemory => EngineOptions { peak_memory: false, ..all },
+            Self::InFlight => EngineOptions { in_flight: false, ..all },
+            Self::AnticipatedSupply => EngineOptions { anticipated_supply: false, ..all },
+            Self::MakeBeforeBreak => EngineOptions { make_before_break: false, ..all },
+        }
+    }
+}
 
 /// A policy that decides from what it sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::simulate) enum PolicyName {
     Wva,
     WvaProfiled,
+    WvaWithout(Part),
     Static,
     ProductionStack,
     KvQueue,
@@ -25,6 +75,7 @@ pub(in crate::simulate) enum PolicyName {
 }
 
 impl PolicyName {
+    /// All but ablations.
     pub(in crate::simulate) const ALL: [Self; 11] = [
         Self::Wva,
         Self::WvaProfiled,
@@ -44,10 +95,20 @@ impl PolicyName {
         Self::ALL.into_iter().filter(|name| !matches!(name, Self::Wva | Self::WvaProfiled))
     }
 
+    /// `wva` with one part left out each.
+    pub(in crate::simulate) fn ablations() -> impl Iterator<Item = Self> {
+        Part::ALL.into_iter().map(Self::WvaWithout)
+    }
+
+    pub(in crate::simulate) fn is_ablation(self) -> bool {
+        matches!(self, Self::WvaWithout(_))
+    }
+
     pub(in crate::simulate) fn as_str(self) -> &'static str {
         match self {
             Self::Wva => "wva",
             Self::WvaProfiled => "wva-profiled",
+            Self::WvaWithout(part) => part.policy(),
             Self::Static => "static",
             Self::ProductionStack => "production-stack",
             Self::KvQueue => "kv-queue",
@@ -63,7 +124,7 @@ impl PolicyName {
     /// The documented setting of the knob; `None` where there is none.
     fn documented(self) -> Option<f64> {
         match self {
-            Self::Wva | Self::WvaProfiled | Self::Static => None,
+            Self::Wva | Self::WvaProfiled | Self::WvaWithout(_) | Self::Static => None,
             Self::ProductionStack => Some(5.0),
             Self::KvQueue => Some(0.7),
             Self::Apa => Some(0.5),
@@ -78,7 +139,7 @@ impl PolicyName {
     /// Settings that a search tries.
     pub(in crate::simulate) fn settings(self) -> Vec<f64> {
         match self {
-            Self::Wva | Self::WvaProfiled => Vec::new(),
+            Self::Wva | Self::WvaProfiled | Self::WvaWithout(_) => Vec::new(),
             Self::Static => (1..=40).map(f64::from).collect(),
             Self::ProductionStack => vec![0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0],
             Self::KvQueue | Self::Apa => vec![0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7],
@@ -105,8 +166,11 @@ impl Named {
     pub(in crate::simulate) fn build<'a>(&self, scenario: &'a Scenario) -> Box<dyn Policy + 'a> {
         let knob = self.knob.or(self.name.documented()).unwrap_or(0.0);
         match self.name {
-            PolicyName::Wva => Box::new(Wva::new(scenario, None)),
-            PolicyName::WvaProfiled => Box::new(Wva::new(scenario, Some(scenario.profile_error))),
+            PolicyName::Wva => Box::new(Wva::new(scenario, None, EngineOptions::default())),
+            PolicyName::WvaProfiled => {
+                Box::new(Wva::new(scenario, Some(scenario.profile_error), EngineOptions::default()))
+            }
+            PolicyName::WvaWithout(part) => Box::new(Wva::new(scenario, None, part.left_out())),
             PolicyName::Static => Box::new(Fixed),
             PolicyName::ProductionStack => Box::new(OnGauges::production_stack(scenario, knob)),
             PolicyName::KvQueue => Box::new(OnGauges::kv_queue(scenario, knob)),
@@ -140,10 +204,15 @@ impl FromStr for Named {
     /// `name` or `name@knob`.
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, knob) = text.split_once('@').map_or((text, None), |(name, knob)| (name, Some(knob)));
-        let known = PolicyName::ALL.into_iter().find(|known| known.as_str() == name);
+        let known = PolicyName::ALL.into_iter().chain(PolicyName::ablations()).find(|known| known.as_str() == name);
         let name = known.ok_or_else(|| {
             let names: Vec<_> = PolicyName::ALL.into_iter().map(PolicyName::as_str).collect();
-            format!("policy {text:?} is unknown; there are clairvoyant, {} and their -tuned forms", names.join(", "))
+            let parts: Vec<_> = Part::ALL.iter().map(|part| part.policy().trim_start_matches("wva-without-")).collect();
+            format!(
+                "policy {text:?} is unknown; there are clairvoyant, {}, -tuned forms of the rivals, and wva-without-… ({})",
+                names.join(", "),
+                parts.join(", ")
+            )
         })?;
         let parse = |knob: &str| knob.parse().ok().filter(|knob: &f64| *knob > 0.0 && knob.is_finite());
         let knob =
@@ -157,8 +226,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_ablation_leaves_out_one_part_that_is_there_by_default() {
+        for part in Part::ALL {
+            let all = serde_json::to_value(EngineOptions::default()).unwrap();
+            let less = serde_json::to_value(part.left_out()).unwrap();
+            let differs = |(name, value): (&String, &serde_json::Value)| (less[name] != *value).then(|| value.clone());
+            let differences: Vec<_> = all.as_object().unwrap().iter().filter_map(differs).collect();
+            assert_eq!(differences, [true], "{part:?}");
+        }
+    }
+
+    #[test]
     fn a_policy_is_named_with_or_without_its_setting() {
-        for name in PolicyName::ALL {
+        for name in PolicyName::ALL.into_iter().chain(PolicyName::ablations()) {
             assert_eq!(name.as_str().parse(), Ok(Named { name, knob: None }));
         }
         assert_eq!("apa@0.4".parse(), Ok(Named { name: PolicyName::Apa, knob: Some(0.4) }));

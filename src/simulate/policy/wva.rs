@@ -15,8 +15,8 @@ use crate::{
     fleet::Profile,
     hpa::{Behavior, Policy as HpaPolicy, PolicyKind, ScalingRules, Select},
     interfaces::{
-        CollectorError, Decision, HpaObservation, HpaTarget, MetricsCollector, ModelKey, ModelMetrics, Outcome,
-        ReplicaBounds, ReplicaMetrics, Role, ScaleObservation, ServiceObjective, ServiceProfile, Snapshot,
+        CollectorError, Decision, EngineOptions, HpaObservation, HpaTarget, MetricsCollector, ModelKey, ModelMetrics,
+        Outcome, ReplicaBounds, ReplicaMetrics, Role, ScaleObservation, ServiceObjective, ServiceProfile, Snapshot,
         SourceHealth, TargetObservation, TargetReference, Variant, VariantKey, VariantObservation, age,
     },
     simulate::scenario::{Scenario, VariantScenario},
@@ -42,7 +42,7 @@ pub(in crate::simulate) struct Wva {
 
 impl Wva {
     /// `profile_error` is `None` for `wva`, which knows no profile.
-    pub(in crate::simulate) fn new(scenario: &Scenario, profile_error: Option<f64>) -> Self {
+    pub(in crate::simulate) fn new(scenario: &Scenario, profile_error: Option<f64>, engine: EngineOptions) -> Self {
         let keys: Vec<ModelKey> = scenario.models.iter().map(|model| ModelKey::new(NAMESPACE, &*model.name)).collect();
         let variants = scenario.variants().map(|(model, variant)| observation(&keys[model], variant, profile_error));
         let samples = Arc::new(Samples::new(keys.clone()));
@@ -64,7 +64,7 @@ impl Wva {
             cluster: Cluster { variants: variants.collect() },
             collectors: vec![samples.clone()],
             samples,
-            objectives: Objectives(objectives.collect()),
+            objectives: Objectives { engine, by_model: objectives.collect() },
             state: State::default(),
             curves: CurveCache::default(),
             decisions: Vec::new(),
@@ -216,11 +216,19 @@ impl ClusterObserver for Cluster {
 }
 
 /// Defaults, and the one thing that is told: the objective.
-struct Objectives(Vec<(ModelKey, Arc<ServiceObjective>)>);
+struct Objectives {
+    /// The defaults too, but in an ablation.
+    engine: EngineOptions,
+    by_model: Vec<(ModelKey, Arc<ServiceObjective>)>,
+}
 
 impl Parameters for Objectives {
+    fn engine(&self) -> EngineOptions {
+        self.engine
+    }
+
     fn objective_of(&self, model: &ModelKey) -> Option<Arc<ServiceObjective>> {
-        self.0.iter().find(|(key, _)| key == model).map(|(_, objective)| objective.clone())
+        self.by_model.iter().find(|(key, _)| key == model).map(|(_, objective)| objective.clone())
     }
 }
 
