@@ -80,12 +80,10 @@ impl ArrivalHistory {
         let present = quantised(rate);
         let mut weights = BINS.map(|bin| bin.supposed);
         let pairs = self.rates.iter().zip(self.rates.iter().skip(AHEAD));
+        let (likeness, bins_apart) = (&*LIKENESS, &*BINS_APART);
         for (&then, &later) in pairs.filter(|(then, later)| **then != UNKNOWN && **later != UNKNOWN) {
-            let apart = f64::from(then.abs_diff(present)) / RESOLUTION / ALIKE;
-            if apart < 1.0 {
-                let moved = (f64::from(later) - f64::from(then)) / RESOLUTION / WIDTH;
-                let bin = (moved.round() + REACH as f64).clamp(0.0, 2.0 * REACH as f64) as usize;
-                weights[bin] += 1.0 - apart * apart;
+            if let Some(weight) = likeness.get(usize::from(then.abs_diff(present))) {
+                weights[bin(then, later, bins_apart)] += weight;
             }
         }
         let total: f64 = weights.iter().sum();
@@ -99,6 +97,25 @@ impl ArrivalHistory {
 
 fn quantised(rate: f64) -> i16 {
     (rate.clamp(1e-6, 1e9).ln() * RESOLUTION).round() as i16
+}
+
+/// What a remembered rate tells of the present one, by how far apart they are in thousandths of the logarithm. Hours of rates
+/// are gone through in every cycle: they are looked up.
+static LIKENESS: LazyLock<Vec<f64>> = LazyLock::new(|| {
+    let apart = (0_u16..).map(|apart| f64::from(apart) / RESOLUTION / ALIKE);
+    apart.take_while(|apart| *apart < 1.0).map(|apart| 1.0 - apart * apart).collect()
+});
+
+/// Bins between two rates that are so many thousandths of the logarithm apart, as far as there are bins.
+static BINS_APART: LazyLock<Vec<usize>> = LazyLock::new(|| {
+    let moved = (0_u16..).map(|apart| (f64::from(apart) / RESOLUTION / WIDTH).round() as usize);
+    moved.take_while(|bins| *bins < REACH).collect()
+});
+
+/// The bin of a rate that went from `then` to `later`.
+fn bin(then: i16, later: i16, bins_apart: &[usize]) -> usize {
+    let bins = bins_apart.get(usize::from(then.abs_diff(later))).copied().unwrap_or(REACH);
+    if later < then { REACH - bins } else { REACH + bins }
 }
 
 /// A bin of rates to come.
