@@ -250,7 +250,8 @@ fn need(memory: &mut ModelMemory, snapshot: &Snapshot, allowed: f64, demand: &De
     // In flight is a stock, and noisy: it speaks only where arrivals cannot be seen.
     let by_flight = demand.in_flight.filter(|_| snapshot.engine.in_flight).map(|in_flight| pool.rate_of(in_flight));
     let arrivals = demand.arrivals.or(by_flight)?;
-    memory.arrivals.observe(snapshot.taken_at, arrivals);
+    // The trend too: what came that near once may come again.
+    memory.arrivals.observe(snapshot.taken_at, arrivals + demand.trend);
     let present = if snapshot.engine.outlook {
         let outlook = memory.arrivals.outlook(arrivals);
         // A trend is believed as far as nothing is remembered of what follows such a rate.
