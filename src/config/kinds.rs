@@ -452,7 +452,7 @@ mod tests {
         for text in ["info", "info,kube=warn", "off", "wva::engines=trace"] {
             assert!((LOG_LEVEL.parse)(text).is_ok(), "{text}");
         }
-        for text in ["", "infoo", "info,kube", "kube=loud", " Σ="] {
+        for text in ["", "infoo", "info,kube", "kube=loud", " Σ=", "wva[cycle]=debug", "wva[x{y=1}]=debug"] {
             assert!((LOG_LEVEL.parse)(text).is_err(), "{text}");
         }
     }

@@ -155,12 +155,18 @@ pub(super) fn parse(body: &[u8]) -> Result<Result<Answer, ApiError>, serde_json:
             Ok(Err(ApiError { kind: kind.into_owned(), message: answer.error.unwrap_or_default().into_owned() }))
         }
         (None, Some(data)) => Ok(Ok(Answer {
-            warning: answer.warnings.into_iter().next().map(Cow::into_owned),
+            warning: answer.warnings.into_iter().find(|warning| tells_of_a_gap(warning)).map(Cow::into_owned),
             evaluated_at: data.result.first().map(|raw| raw.value.0),
             series: data.result.into_iter().map(Series::from).collect(),
         })),
         (None, None) => Err(serde::de::Error::custom("neither data nor an error")),
     }
+}
+
+/// Whether a warning says that something is left out. Remarks on a query itself come in the same list, the harmless ones too
+/// before Prometheus 2.54.
+fn tells_of_a_gap(warning: &str) -> bool {
+    !warning.starts_with("PromQL ")
 }
 
 /// One shape for both outcomes: serde's tagged enums would buffer the whole body.
@@ -216,6 +222,20 @@ mod tests {
         assert_eq!(series[0].value, 0.25);
         assert!(series[1].value.is_nan());
         assert_eq!(series[2].value, f64::INFINITY);
+    }
+
+    #[test]
+    fn remarks_on_a_query_leave_its_answer_whole() {
+        let body = |warnings: &str| {
+            format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[]}},"warnings":{warnings}}}"#)
+        };
+        let info = "PromQL info: metric might not be a counter, name does not end in _total";
+        for (warnings, told) in
+            [(format!("[{info:?}]"), None), (format!("[{info:?},\"store b: timeout\"]"), Some("store b: timeout"))]
+        {
+            let answer = parse(body(&warnings).as_bytes()).unwrap().unwrap();
+            assert_eq!(answer.warning.as_deref(), told, "{warnings}");
+        }
     }
 
     #[test]

@@ -134,7 +134,9 @@ pub(super) fn log_level(text: &str) -> Result<String, Rule> {
 /// When a part is neither a level nor a target with its level.
 pub fn log_targets(text: &str) -> Result<Targets, String> {
     let is_level = |part: &str| !part.is_empty() && part.parse::<LevelFilter>().is_ok();
-    let is_directive = |part: &&str| is_level(part.split_once('=').map_or(part, |(_, level)| level));
+    // Spans and their fields, in brackets, are not told apart here.
+    let is_directive =
+        |part: &&str| !part.contains('[') && is_level(part.split_once('=').map_or(part, |(_, level)| level));
     let parts: Vec<&str> = text.split(',').map(str::trim).collect();
     let targets = parts.iter().all(is_directive).then(|| parts.join(",").parse().ok()).flatten();
     targets.ok_or_else(|| {
