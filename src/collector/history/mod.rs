@@ -124,7 +124,7 @@ impl ScrapeHistory {
             let Some(model_id) = named.or(target.model_id.as_ref()) else { continue };
             let model = ModelKey { namespace: target.namespace.clone(), model_id: model_id.clone() };
             let history = self.models.entry(model).or_default();
-            history.newest = history.newest.max(Some(at));
+            history.newest = Some(at);
             let instances = &mut history.instances;
             let key = (target.clone(), reading.rank.clone());
             if let Some(instance) = instances.get_mut(&key) {
@@ -215,7 +215,7 @@ impl ModelHistory {
         let Some(newest) = self.newest else { return Distributions::default() };
         let mut known = self.distributions();
         if let Some((at, distributions)) = &*known
-            && age(newest, *at) < SAME_LENGTHS
+            && age(newest, *at).max(age(*at, newest)) < SAME_LENGTHS
         {
             return distributions.clone();
         }

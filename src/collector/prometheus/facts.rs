@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     collector::mapping::{EngineCatalog, adapters},
-    interfaces::{LoraAdapters, Quantity, ReplicaMetrics},
+    interfaces::{LoraAdapters, Quantity, ReplicaMetrics, Signal},
 };
 
 /// What [`Query::Engines`] told.
@@ -114,10 +114,12 @@ fn number(series: &Series, labels: &[Option<&'static str>]) -> Option<f64> {
     number.filter(|number| number.is_finite() && *number > 0.0)
 }
 
-/// Keeps what an earlier fetch told where the query was `unanswered`.
-pub(super) fn carry_over(replica: &mut ReplicaMetrics, earlier: &ReplicaMetrics, unanswered: &HashSet<Query>) {
-    if unanswered.contains(&Query::Engines) {
+/// Keeps what an earlier fetch told where the query has gaps: what an engine is does not change while it runs.
+pub(super) fn carry_over(replica: &mut ReplicaMetrics, earlier: &ReplicaMetrics, gaps: &HashSet<Query>) {
+    if gaps.contains(&Query::Engines) {
         replica.engine = earlier.engine;
-        Arc::make_mut(&mut replica.performance).lora = earlier.performance.lora;
+        if replica.performance.lora == Signal::Missing && earlier.performance.lora != Signal::Missing {
+            Arc::make_mut(&mut replica.performance).lora = earlier.performance.lora;
+        }
     }
 }

@@ -58,19 +58,29 @@ impl Reading<'_> {
 /// Answers take time, and ages are judged in minutes: a difference between two clocks that changed by less is the same.
 const SAME_CLOCK: SignedDuration = SignedDuration::from_secs(15);
 
-/// How far a source's clock is ahead of ours, given that it evaluated a query at `evaluated_at`, in seconds since 1970,
-/// between `asked` and `answered`. It stays as it was `known` where it hardly changed, so that a sample keeps its time from
-/// fetch to fetch.
-pub(super) fn clock_ahead(
+/// What is known of a source's clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct SourceClock {
+    /// How far it is ahead of ours.
+    pub(super) ahead: SignedDuration,
+    /// When it last evaluated a query, by itself, in seconds since 1970.
     evaluated_at: Option<f64>,
-    asked: Timestamp,
-    answered: Timestamp,
-    known: SignedDuration,
-) -> SignedDuration {
-    let milliseconds = evaluated_at.filter(|at| at.is_finite()).map(|at| (at * 1e3) as i64);
-    let Some(there) = milliseconds.and_then(|at| Timestamp::from_millisecond(at).ok()) else { return known };
-    let ahead = there.duration_since(there.clamp(asked, answered.max(asked)));
-    if (ahead - known).abs() <= SAME_CLOCK { known } else { ahead }
+}
+
+impl SourceClock {
+    /// What is known after it evaluated a query at `evaluated_at`, in seconds since 1970, between `asked` and `answered`. How
+    /// far it is ahead stays where it hardly changed, so that a sample keeps its time from fetch to fetch; and where it
+    /// evaluated at the very moment of the last answer, which is a replay by something in between: that must grow old.
+    pub(super) fn after(self, evaluated_at: Option<f64>, asked: Timestamp, answered: Timestamp) -> Self {
+        let Some(at) = evaluated_at.filter(|at| at.is_finite()) else { return self };
+        let is_replay = self.evaluated_at == Some(at);
+        let Some(there) = Timestamp::from_millisecond((at * 1e3) as i64).ok().filter(|_| !is_replay) else {
+            return self;
+        };
+        let ahead = there.duration_since(there.clamp(asked, answered.max(asked)));
+        let is_same = (ahead - self.ahead).abs() <= SAME_CLOCK;
+        Self { ahead: if is_same { self.ahead } else { ahead }, evaluated_at: Some(at) }
+    }
 }
 
 /// Queries whose value is a signal of its own.
@@ -105,13 +115,16 @@ pub fn ingest(results: &QueryResults, reading: &Reading<'_>) -> Ingested {
     let mut replicas = HashMap::<InstanceKey<'_>, ReplicaMetrics>::new();
     let mut unattributable = HashMap::new();
     for query in SIGNALS {
-        for series in results.get(&query).into_iter().flatten() {
+        let all = || results.get(&query).into_iter().flatten();
+        // What a part is added to comes first, in whatever order they were answered.
+        let parts = all().filter(|series| is_part(&series.labels));
+        for series in all().filter(|series| !is_part(&series.labels)).chain(parts) {
             match InstanceKey::of(&series.labels) {
                 Ok(key) => {
                     let replica = replicas.entry(key).or_insert_with(|| key.replica());
                     if let (Some(signal), Some(at)) = (signal_of(replica, query), sampled_at.get(&key)) {
-                        let more = is_part(&series.labels).then(|| signal.value().copied()).flatten();
-                        *signal = Signal::from_sample(more.unwrap_or(0.0) + series.value, *at);
+                        let whole = if is_part(&series.labels) { signal.value().copied() } else { Some(0.0) };
+                        *signal = whole.map_or(Signal::Missing, |whole| Signal::from_sample(whole + series.value, *at));
                     }
                 }
                 Err(label) => {
@@ -168,15 +181,35 @@ fn mark_not_defined(replica: &mut ReplicaMetrics, not_defined: Quantities) {
     }
 }
 
-/// Keeps the signals of queries that were `unanswered` from an earlier fetch; their sample times tell their age.
-pub(super) fn carry_over(current: &mut [ReplicaMetrics], earlier: &[ReplicaMetrics], unanswered: &HashSet<Query>) {
-    for replica in current {
-        let same = |old: &&ReplicaMetrics| old.pod == replica.pod && old.instance == replica.instance;
-        let Some(mut old) = earlier.iter().find(same).cloned() else { continue };
-        performance::carry_over(replica, &old, unanswered);
-        facts::carry_over(replica, &old, unanswered);
-        for query in unanswered {
-            if let (Some(signal), Some(earlier)) = (signal_of(replica, *query), signal_of(&mut old, *query)) {
+/// Keeps from an earlier fetch what queries with `gaps`, which were answered in part or not at all, leave out of instances
+/// that are there; sample times tell its age.
+pub(super) fn carry_over(
+    current: &mut HashMap<ModelKey, Vec<ReplicaMetrics>>,
+    earlier: &HashMap<ModelKey, Arc<[ReplicaMetrics]>>,
+    gaps: &HashSet<Query>,
+) {
+    // Without its sample time nothing of an instance is known.
+    let gaps: HashSet<Query> =
+        if gaps.contains(&Query::SampleTime) { Query::ALL.into() } else { gaps.iter().copied().collect() };
+    for (model, replicas) in current {
+        let Some(earlier) = earlier.get(model) else { continue };
+        for replica in replicas {
+            let same = |old: &&ReplicaMetrics| old.pod == replica.pod && old.instance == replica.instance;
+            if let Some(old) = earlier.iter().find(same).cloned() {
+                fill(replica, old, &gaps);
+            }
+        }
+    }
+}
+
+fn fill(replica: &mut ReplicaMetrics, mut old: ReplicaMetrics, gaps: &HashSet<Query>) {
+    performance::carry_over(replica, &old, gaps);
+    facts::carry_over(replica, &old, gaps);
+    for query in Query::ALL {
+        if let (Some(signal), Some(earlier)) = (signal_of(replica, query), signal_of(&mut old, query)) {
+            // That an engine has no such thing is known of the engine alone.
+            let is_by_engine = *earlier == Signal::NotDefined && gaps.contains(&Query::Engines);
+            if *signal == Signal::Missing && (is_by_engine || gaps.contains(&query)) {
                 *signal = *earlier;
             }
         }

@@ -25,9 +25,10 @@ use futures::{
     FutureExt,
     future::{BoxFuture, join_all},
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::Mutex;
 
+use ingest::SourceClock;
 pub use ingest::{Ingested, QueryResults, Reading, Unattributable, ingest};
 pub use queries::Query;
 pub use response::{InfoLabels, Series, SeriesLabels};
@@ -76,14 +77,13 @@ struct State {
     models: Arc<Models>,
     gateways: Arc<HashMap<ModelKey, ModelMetrics>>,
     learned: Arc<Learned>,
-    /// How far the clock of Prometheus is ahead of ours.
-    ahead: SignedDuration,
+    clock: SourceClock,
     /// Lengths of requests, and when they were asked for.
     lengths: Option<(Timestamp, Arc<models::Lengths>)>,
     last_success: Option<Timestamp>,
     /// Why the last fetch failed.
     failure: Option<CollectorError>,
-    /// Why a supplementary query of the last fetch was left unanswered.
+    /// Why queries of the last fetch were answered in part or not at all.
     incomplete: Option<CollectorError>,
 }
 
@@ -139,19 +139,22 @@ impl PrometheusCollector {
         let began = self.clock.now();
         let outcomes = join_all(asked.iter().map(|(query, promql)| self.ask(*query, promql))).await;
         let mut results = QueryResults::new();
-        let mut unanswered = HashSet::new();
+        // Queries answered in part or not at all.
+        let mut gaps = HashSet::new();
         let mut incomplete = None;
         let mut is_partial = false;
-        let mut ahead = self.state.load().ahead;
+        let before = self.state.load_full();
+        let mut clock = before.clock;
         for (query, outcome) in asked.iter().map(|(query, _)| *query).zip(outcomes) {
             match outcome {
                 Ok(Answer { series, evaluated_at, warning }) => {
                     if let Some(warning) = warning {
                         is_partial = true;
+                        gaps.insert(query);
                         incomplete = Some(self.partial(query, &warning));
                     }
                     if query == Query::SampleTime {
-                        ahead = ingest::clock_ahead(evaluated_at, began, self.clock.now(), ahead);
+                        clock = clock.after(evaluated_at, began, self.clock.now());
                     }
                     results.insert(query, series);
                 }
@@ -160,24 +163,23 @@ impl PrometheusCollector {
                     return Err(failure);
                 }
                 Err(failure) => {
-                    unanswered.insert(query);
+                    gaps.insert(query);
                     incomplete = Some(failure);
                 }
             }
         }
-        let lengths = models::lengths(&results).map(Arc::new);
+        let lengths = models::lengths(&results);
         let model_of = |namespace: &str, pod: &str| self.pods.declared_model(namespace, pod);
-        let reading = Reading { catalog: &self.catalog, window: self.window, ahead, model_of: &model_of };
+        let reading = Reading { catalog: &self.catalog, window: self.window, ahead: clock.ahead, model_of: &model_of };
         let mut ingested = ingest(&results, &reading);
-        if is_partial {
-            ingest::keep_absent(
-                &mut ingested.models,
-                &self.state.load().models,
-                self.clock.now(),
-                self.signal_age_limit,
-            );
+        if !gaps.is_empty() {
+            ingest::carry_over(&mut ingested.models, &before.models, &gaps);
         }
-        self.store(ingested, ahead, lengths, &unanswered, incomplete);
+        if is_partial {
+            ingest::keep_absent(&mut ingested.models, &before.models, self.clock.now(), self.signal_age_limit);
+        }
+        self.log_clock(before.clock, clock);
+        self.store(ingested, clock, lengths, &gaps, incomplete);
         Ok(())
     }
 
@@ -213,13 +215,23 @@ impl PrometheusCollector {
         }
     }
 
-    /// Puts a fetch into the cache. `incomplete` says why supplementary queries were left `unanswered`.
+    fn log_clock(&self, before: SourceClock, now: SourceClock) {
+        if now.ahead != before.ahead {
+            tracing::warn!(
+                source = %self.source_name,
+                ahead_seconds = now.ahead.as_secs(),
+                "the clock of this source differs from ours; ages of its samples are judged by its own: check time synchronisation"
+            );
+        }
+    }
+
+    /// Puts a fetch into the cache. `incomplete` says why queries have `gaps`.
     fn store(
         &self,
         ingested: Ingested,
-        ahead: SignedDuration,
-        lengths: Option<Arc<models::Lengths>>,
-        unanswered: &HashSet<Query>,
+        clock: SourceClock,
+        lengths: Option<models::Lengths>,
+        gaps: &HashSet<Query>,
         incomplete: Option<CollectorError>,
     ) {
         let now = self.clock.now();
@@ -227,10 +239,7 @@ impl PrometheusCollector {
         let mut models = Models::new();
         let before = self.state.load_full();
         let mut learned = Learned::new();
-        for (model, mut replicas) in ingested.models {
-            if let Some(earlier) = self.earlier(&model, unanswered) {
-                ingest::carry_over(&mut replicas, &earlier, unanswered);
-            }
+        for (model, replicas) in ingested.models {
             let capacities = learn(&replicas, before.learned.get(&model));
             if !capacities.is_empty() {
                 learned.insert(model.clone(), capacities);
@@ -248,25 +257,22 @@ impl PrometheusCollector {
         self.tracker.unattributable(catalog.unattributable.instances);
         let catalog = Arc::new(catalog);
         let models = Arc::new(models);
-        let lengths = lengths.map(|lengths| (now, lengths)).or_else(|| before.lengths.clone());
-        let gateways =
-            if unanswered.contains(&Query::Gateways) { before.gateways.clone() } else { Arc::new(ingested.gateways) };
+        let known_lengths = before.lengths.as_ref().map(|(_, lengths)| &**lengths);
+        let lengths = lengths.map(|lengths| (now, over(known_lengths, lengths, gaps.contains(&Query::Lengths))));
+        let lengths = lengths.or_else(|| before.lengths.clone());
+        let gateways = over(Some(&before.gateways), ingested.gateways, gaps.contains(&Query::Gateways));
         let last_success = Some(now);
         self.state.store(Arc::new(State {
             catalog,
             models,
             gateways,
             learned: Arc::new(learned),
-            ahead,
+            clock,
             lengths,
             last_success,
             failure: None,
             incomplete,
         }));
-    }
-
-    fn earlier(&self, model: &ModelKey, unanswered: &HashSet<Query>) -> Option<Arc<[ReplicaMetrics]>> {
-        if unanswered.is_empty() { None } else { self.cache.get(model) }
     }
 
     /// Engine instances of `model` as cached; as last fetched, where the cache is off or too small. A read never asks the
@@ -412,6 +418,18 @@ fn complete_capacity(replica: &mut ReplicaMetrics, tokens: Option<f64>) {
     {
         replica.kv_cache_tokens = Signal::from_sample(tokens, at);
     }
+}
+
+/// What is known now, over what was known before where the answer may have left something out.
+fn over<T: Clone>(
+    before: Option<&HashMap<ModelKey, T>>,
+    now: HashMap<ModelKey, T>,
+    has_gaps: bool,
+) -> Arc<HashMap<ModelKey, T>> {
+    let Some(before) = before.filter(|_| has_gaps) else { return Arc::new(now) };
+    let mut all = before.clone();
+    all.extend(now);
+    Arc::new(all)
 }
 
 fn log_unattributable(before: &Unattributable, now: &Unattributable) {

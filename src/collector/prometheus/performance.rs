@@ -163,9 +163,31 @@ impl Values<'_> {
     }
 }
 
-/// Keeps the signals of an earlier fetch where one of the queries behind them was `unanswered`.
-pub(super) fn carry_over(replica: &mut ReplicaMetrics, earlier: &ReplicaMetrics, unanswered: &HashSet<Query>) {
-    if unanswered.iter().any(|query| query.is_of_performance()) {
+/// Keeps the signals of an earlier fetch, all of one time, where queries with `gaps` left out what that had.
+pub(super) fn carry_over(replica: &mut ReplicaMetrics, earlier: &ReplicaMetrics, gaps: &HashSet<Query>) {
+    if gaps.iter().any(|query| query.is_of_performance()) && lacks(&replica.performance, &earlier.performance) {
         replica.performance = Arc::clone(&earlier.performance);
     }
+}
+
+/// Whether `earlier` has a signal that `now` has not.
+fn lacks(now: &PerformanceSignals, earlier: &PerformanceSignals) -> bool {
+    fn is_lost<T: PartialEq>(now: &Signal<T>, earlier: &Signal<T>) -> bool {
+        *now == Signal::Missing && *earlier != Signal::Missing
+    }
+    let numbers: [fn(&PerformanceSignals) -> &Signal<f64>; 8] = [
+        |signals| &signals.arrival_rate,
+        |signals| &signals.recent_arrival_rate,
+        |signals| &signals.kv_cache_usage_now,
+        |signals| &signals.queue_length_now,
+        |signals| &signals.prompt_tokens,
+        |signals| &signals.output_tokens,
+        |signals| &signals.prompt_token_rate,
+        |signals| &signals.generation_token_rate,
+    ];
+    let latencies: [fn(&PerformanceSignals) -> &Signal<Latency>; 3] =
+        [|signals| &signals.time_to_first_token, |signals| &signals.inter_token_latency, |signals| &signals.queue_time];
+    numbers.iter().any(|of| is_lost(of(now), of(earlier)))
+        || latencies.iter().any(|of| is_lost(of(now), of(earlier)))
+        || is_lost(&now.finished, &earlier.finished)
 }

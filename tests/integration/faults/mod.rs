@@ -105,7 +105,13 @@ fn faults() -> Vec<Fault> {
         query("Prometheus says each series twice", Query::Twice, Fresh(0.6123), None),
         query(
             "Prometheus answers in part",
-            Query::InPart,
+            Query::InPart(""),
+            Kept,
+            Some("no store holds replica=\"a\"; what it leaves out"),
+        ),
+        query(
+            "Prometheus answers one query in part",
+            Query::InPart("kv_cache_usage"),
             Kept,
             Some("no store holds replica=\"a\"; what it leaves out"),
         ),

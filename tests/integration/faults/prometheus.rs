@@ -43,8 +43,8 @@ pub(super) enum Fault {
     WrongAuthority,
     /// It takes another token than the file holds.
     ExpiredToken,
-    /// It leaves a pod out, and says so.
-    InPart,
+    /// It leaves a pod out of the answers to queries that ask for this, of all if it is empty, and says so.
+    InPart(&'static str),
     /// Its clock is ahead of ours by these seconds, or behind.
     Clock(i64),
     /// Every series has a label of 10 kB with odd characters.
@@ -113,7 +113,7 @@ impl Server {
                 series["value"][1] = json!("NaN");
                 vec![series]
             }),
-            Some(Fault::InPart) => {
+            Some(Fault::InPart(part)) if promql.contains(part) => {
                 let answer = changed_value(sound, |series| {
                     if series["metric"]["pod"] == "new-0" { Vec::new() } else { vec![series.clone()] }
                 });
@@ -210,7 +210,7 @@ pub(super) async fn suffer(name: &str, fault: Fault) -> Episode {
     let state = match found.value() {
         None => State::Missing,
         // The answers were recorded: what is fetched anew is the same, but for a fault that leaves the pod out.
-        Some(_) if found == before && (!refreshed || fault == Fault::InPart) => State::Kept,
+        Some(_) if found == before && (!refreshed || matches!(fault, Fault::InPart(_))) => State::Kept,
         Some(value) => State::Fresh(*value),
     };
     let said = collecting.collector.health().last_error;

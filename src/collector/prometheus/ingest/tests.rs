@@ -207,9 +207,9 @@ fn only_unanswered_queries_keep_their_earlier_signals() {
     }
     let mut results = recorded();
     results.remove(&Query::Running);
-    let mut current = ingested(&results).models[&llama("chat")].clone();
-    carry_over(&mut current, &earlier, &HashSet::from([Query::Running]));
-    for replica in current {
+    let mut current = ingested(&results).models;
+    carry_over(&mut current, &HashMap::from([(llama("chat"), earlier.into())]), &HashSet::from([Query::Running]));
+    for replica in &current[&llama("chat")] {
         assert_eq!(replica.running, Signal::present(5.0, at(10)));
         assert_ne!(replica.kv_cache_usage, Signal::present(0.9, at(10)));
     }
@@ -294,10 +294,17 @@ fn adapters_are_told_by_labels_for_all_ranks_of_a_pod() {
 #[test]
 fn what_waits_before_the_queue_waits_too() {
     let before = SeriesLabels { quantity: Some("preallocating".into()), ..labels("chat", "a", "0") };
-    let both = [series(labels("chat", "a", "0"), 2.0), series(before, 3.0)].concat();
-    let results =
-        HashMap::from([(Query::QueueLength, both), (Query::SampleTime, series(labels("chat", "a", "0"), 1.0))]);
-    assert_eq!(only(&results).queue_length.value(), Some(&5.0));
+    let (queue, before) = (series(labels("chat", "a", "0"), 2.0), series(before, 3.0));
+    for (answer, expected) in [
+        ([queue.clone(), before.clone()].concat(), Some(&5.0)),
+        ([before.clone(), queue].concat(), Some(&5.0)),
+        // A part is no whole.
+        (before, None),
+    ] {
+        let results =
+            HashMap::from([(Query::QueueLength, answer), (Query::SampleTime, series(labels("chat", "a", "0"), 1.0))]);
+        assert_eq!(only(&results).queue_length.value(), expected);
+    }
 }
 
 #[test]
@@ -312,10 +319,42 @@ fn the_clock_of_a_source_is_told_by_when_it_answered() {
         (Some(10_008.0 + 3600.0), hour),
         (Some(10_000.0 - 3600.0), -hour),
     ] {
-        let ahead = |known| clock_ahead(evaluated_at, at(10_000), at(10_008), known);
+        let ahead =
+            |known| SourceClock { ahead: known, evaluated_at: None }.after(evaluated_at, at(10_000), at(10_008)).ahead;
         assert_eq!(ahead(SignedDuration::ZERO), expected, "{evaluated_at:?}");
         let about = expected + SignedDuration::from_secs(3);
         assert_eq!(ahead(about), about, "{evaluated_at:?}: as good as known");
+    }
+}
+
+#[test]
+fn an_answer_that_is_replayed_does_not_set_the_clock_back() {
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let first = SourceClock::default().after(Some(10_000.0), at(10_000), at(10_001));
+    assert_eq!(first.ahead, SignedDuration::ZERO);
+    let replayed = first.after(Some(10_000.0), at(10_600), at(10_601));
+    assert_eq!(replayed.ahead, SignedDuration::ZERO, "what it holds grows old");
+    // A clock that is set back goes on from there.
+    assert_eq!(replayed.after(Some(9_000.0), at(10_660), at(10_661)).ahead, SignedDuration::from_secs(-1_660));
+}
+
+#[test]
+fn what_a_partial_answer_leaves_out_of_an_instance_that_is_there_stays_as_it_was() {
+    let earlier = ingested(&recorded());
+    let shared = earlier.models.iter().map(|(model, replicas)| (model.clone(), Arc::from(replicas.clone()))).collect();
+    let known: &HashMap<ModelKey, Arc<[ReplicaMetrics]>> = &shared;
+    for query in Query::ALL.into_iter().filter(|query| !matches!(query, Query::Gateways | Query::Lengths)) {
+        let mut results = recorded();
+        results.insert(query, Vec::new());
+        let mut current = ingested(&results).models;
+        let without = current.clone();
+        let counts = recorded().get(&query).is_some_and(|series| !series.is_empty());
+        assert_eq!(without != earlier.models, counts, "{query:?}: what the recording says of it is missed");
+        carry_over(&mut current, known, &HashSet::from([query]));
+        assert_eq!(current, earlier.models, "{query:?}");
+        let mut unchanged = without.clone();
+        carry_over(&mut unchanged, known, &HashSet::new());
+        assert_eq!(unchanged, without, "{query:?}: without gaps nothing is kept");
     }
 }
 
