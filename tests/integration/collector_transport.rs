@@ -3,14 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use wiremock::{
-    Mock, MockServer, Request, Respond, ResponseTemplate,
-    matchers::{method, path},
-};
+use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate, matchers::path};
 use wva::{
     clock::{Clock, SimulatedClock},
-    config::{BearerToken, Secret},
-    interfaces::{CollectorError, ModelKey, Signal},
+    config::{BearerToken, CustomEngine, CustomFamily, Secret},
+    interfaces::{CollectorError, ModelKey, Quantity, Signal},
 };
 
 use crate::collector_support::{Collecting, configuration};
@@ -28,7 +25,8 @@ struct Recorded {
 
 impl Respond for Recorded {
     fn respond(&self, request: &Request) -> ResponseTemplate {
-        let promql = request.url.query_pairs().find(|(name, _)| name == "query").unwrap().1;
+        let in_body = url::form_urlencoded::parse(&request.body);
+        let promql = request.url.query_pairs().chain(in_body).find(|(name, _)| name == "query").unwrap().1;
         if !self.broken.is_empty() && promql.contains(self.broken) {
             let body = r#"{"status":"error","errorType":"execution","error":"too many samples"}"#;
             return ResponseTemplate::new(422).set_body_raw(body, "application/json");
@@ -73,7 +71,7 @@ async fn answering(response: impl Respond + 'static) -> MockServer {
 /// Answers every query with `response` from now on.
 async fn answer(server: &MockServer, response: impl Respond + 'static) {
     server.reset().await;
-    Mock::given(method("GET")).and(path("/api/v1/query")).respond_with(response).mount(server).await;
+    Mock::given(path("/api/v1/query")).respond_with(response).mount(server).await;
 }
 
 async fn requests(server: &MockServer) -> u64 {
@@ -136,11 +134,47 @@ async fn an_outage_is_tried_again_until_the_timeout_and_its_page_ends_up_in_the_
     assert!(requests > QUERIES, "{requests}");
 }
 
+/// An engine of one's own with a family for everything that has a long name.
+fn own_engine(number: usize) -> CustomEngine {
+    let family = |quantity| CustomFamily {
+        quantity,
+        name: format!("engine_{number}_of_the_house:{quantity:?}_as_we_measure_it").into(),
+        label: None,
+    };
+    let quantities = [Quantity::Waiting, Quantity::Running, Quantity::KvCacheUsage, Quantity::Finished];
+    CustomEngine {
+        name: format!("own-{number}").into(),
+        model_label: Some("served".into()),
+        rank_label: None,
+        families: quantities.map(family).into(),
+    }
+}
+
+#[tokio::test]
+async fn a_query_that_no_url_holds_is_posted_and_any_other_is_not() {
+    let server = answering(SOUND).await;
+    let mut config = configuration(&server.uri());
+    config.collector.engines = (0..100).map(own_engine).collect();
+    let collecting = Collecting::new(&config).unwrap();
+    collecting.collector.refresh().await.unwrap();
+    let requests = server.received_requests().await.unwrap();
+    assert_eq!(requests.len() as u64, QUERIES);
+    let (got, posted): (Vec<_>, Vec<_>) = requests.iter().partition(|request| request.method == "GET");
+    assert!(!got.is_empty() && !posted.is_empty(), "{} got, {} posted", got.len(), posted.len());
+    assert!(got.iter().all(|request| request.url.as_str().len() < 8_192));
+    assert!(posted.iter().all(|request| request.body.len() > 7_500));
+}
+
 #[tokio::test]
 async fn a_passing_outage_goes_unnoticed() {
     let server = answering(SOUND).await;
     let outage = ResponseTemplate::new(503).set_body_string("restarting");
-    Mock::given(method("GET")).respond_with(outage).up_to_n_times(QUERIES).with_priority(1).mount(&server).await;
+    Mock::given(path("/api/v1/query"))
+        .respond_with(outage)
+        .up_to_n_times(QUERIES)
+        .with_priority(1)
+        .mount(&server)
+        .await;
     let collecting = Collecting::new(&configuration(&server.uri())).unwrap();
     assert_eq!(collecting.fetch(&model()).await.len(), 2);
     assert_eq!(requests(&server).await, 2 * QUERIES);

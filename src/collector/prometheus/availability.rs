@@ -3,7 +3,7 @@
 //! A model name that differs a little from what the engine exports makes an autoscaler silently inert; hence the names
 //! that do exist, nearest first.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -29,7 +29,19 @@ pub(super) fn found(
         [] => what_exists(model, catalog, source_name),
         _ => what_is_wrong_with(replicas, missing.newest(replicas), now),
     };
-    if catalog.unattributable.instances > 0 { format!("{found}; {}", catalog.unattributable) } else { found }
+    let lacking = (catalog.unattributable.instances > 0).then(|| format!("; {}", catalog.unattributable));
+    let nameless = catalog.nameless.get(&model.namespace).and_then(nameless);
+    found + &lacking.unwrap_or_default() + &nameless.unwrap_or_default()
+}
+
+/// Engines of another team may name no model either; hence only those of the model's own namespace are told.
+fn nameless(addresses: &BTreeSet<Arc<str>>) -> Option<String> {
+    let example = addresses.first()?;
+    Some(format!(
+        "; {} engine instance(s) there, such as {example}, name no model and are of no variant; check \
+         spec.scaleTargetRef, and that relabelling does not drop model_name",
+        addresses.len()
+    ))
 }
 
 fn what_is_wrong_with(replicas: &[ReplicaMetrics], newest: Option<Timestamp>, now: Timestamp) -> String {
@@ -121,7 +133,7 @@ mod tests {
                 .iter()
                 .map(|(namespace, models)| ((*namespace).into(), names(models)))
                 .collect::<BTreeMap<_, _>>(),
-            unattributable: Unattributable::default(),
+            ..Catalog::default()
         }
     }
 
@@ -181,8 +193,12 @@ mod tests {
             unattributable: Unattributable { instances: 3, example: Some(("10.0.0.9:8000".to_owned(), "pod")) },
             ..catalog(&[])
         };
+        let nameless = |namespace: &str| Catalog {
+            nameless: BTreeMap::from([(namespace.into(), BTreeSet::from(["10.0.0.8:8000".into()]))]),
+            ..catalog(&[])
+        };
         let many: Vec<_> = ["a", "b", "c", "d", "e", "f", "g"].to_vec();
-        let table: [(&str, Vec<ReplicaMetrics>, Catalog, &str); 7] = [
+        let table: [(&str, Vec<ReplicaMetrics>, Catalog, &str); 9] = [
             ("elsewhere", vec![], catalog(&[("prod", &["llama"])]), "namespace prod has series of the model"),
             (
                 "nothing here",
@@ -197,6 +213,18 @@ mod tests {
                 "Prometheus at http://p has no engine series that belong to a pod",
             ),
             ("no pod labels", vec![], unattributable, "such as 10.0.0.9:8000, cannot be attributed"),
+            (
+                "no model named",
+                vec![],
+                nameless("chat"),
+                "1 engine instance(s) there, such as 10.0.0.8:8000, name no model",
+            ),
+            (
+                "no model named elsewhere",
+                vec![],
+                nameless("prod"),
+                "belong to a pod; check that it scrapes the engines, for example through a PodMonitor",
+            ),
             ("many", vec![], catalog(&[("chat", &many)]), "and 2 more"),
             (
                 "only one of two",
@@ -209,6 +237,7 @@ mod tests {
         for (case, replicas, catalog, expected) in table {
             let message = checked("llama", &replicas, &catalog).unwrap_err();
             assert!(message.contains(expected), "{case}: {message}");
+            assert_eq!(message.contains("name no model"), case == "no model named", "{case}: {message}");
         }
     }
 }

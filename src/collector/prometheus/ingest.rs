@@ -1,7 +1,7 @@
 //! Query results in, signals per engine instance out. Pure: the simulator feeds the same function.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt,
     sync::Arc,
     time::Duration,
@@ -95,7 +95,12 @@ pub struct Ingested {
     pub gateways: HashMap<ModelKey, ModelMetrics>,
     /// Engine instances that cannot be told apart or attributed.
     pub unattributable: Unattributable,
+    /// Engine instances whose model nobody tells.
+    pub nameless: Nameless,
 }
+
+/// By namespace, the addresses of engine instances that name no model, in pods whose variant declares none either.
+pub(super) type Nameless = BTreeMap<Arc<str>, BTreeSet<Arc<str>>>;
 
 /// Engine instances whose series lack a label that is needed to attribute them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -158,8 +163,8 @@ pub fn ingest(results: &QueryResults, reading: &Reading<'_>) -> Ingested {
         mark_not_defined(replica, not_defined);
     }
     let (models, nameless) = by_model(replicas, reading.model_of);
-    let unattributable = Unattributable::new(&unattributable, &nameless);
-    Ingested { models, gateways: models::gateways(results, reading), unattributable }
+    let unattributable = Unattributable::new(&unattributable);
+    Ingested { models, gateways: models::gateways(results, reading), unattributable, nameless }
 }
 
 /// Whether the series adds to the one without the label.
@@ -241,12 +246,11 @@ pub(super) fn keep_absent(
 }
 
 impl Unattributable {
-    /// Of instances by what they lack, and of others that name no model.
-    fn new(lacking: &HashMap<&SeriesLabels, &'static str>, nameless: &[&str]) -> Self {
+    /// Of instances by what they lack.
+    fn new(lacking: &HashMap<&SeriesLabels, &'static str>) -> Self {
         let address = |labels: &SeriesLabels| labels.instance.as_deref().unwrap_or("an unknown address").to_owned();
-        let lacking_one = lacking.iter().map(|(labels, label)| (address(labels), *label)).min();
-        let nameless_one = nameless.iter().min().map(|address| ((*address).to_owned(), MODEL_NAME));
-        Self { instances: lacking.len() + nameless.len(), example: lacking_one.or(nameless_one) }
+        let example = lacking.iter().map(|(labels, label)| (address(labels), *label)).min();
+        Self { instances: lacking.len(), example }
     }
 }
 
@@ -255,26 +259,13 @@ impl fmt::Display for Unattributable {
         let Some((instance, label)) = &self.example else { return write!(f, "every engine instance is attributable") };
         write!(
             f,
-            "{} engine instance(s), such as {instance}, cannot be attributed: their series have no `{label}` label; ",
+            "{} engine instance(s), such as {instance}, cannot be attributed: their series have no `{label}` label; scrape \
+             them through a PodMonitor or ServiceMonitor, or relabel __meta_kubernetes_pod_name to pod and \
+             __meta_kubernetes_namespace to namespace",
             self.instances
-        )?;
-        match *label {
-            MODEL_NAME => {
-                write!(
-                    f,
-                    "check that relabelling does not drop it; an engine that names no model needs a pod of a variant"
-                )
-            }
-            _ => write!(
-                f,
-                "scrape them through a PodMonitor or ServiceMonitor, or relabel __meta_kubernetes_pod_name to pod and \
-                 __meta_kubernetes_namespace to namespace"
-            ),
-        }
+        )
     }
 }
-
-const MODEL_NAME: &str = "model_name";
 
 /// One engine instance, by the labels of its series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -352,14 +343,14 @@ fn sample_times<'r>(results: &'r QueryResults, reading: &Reading<'_>) -> HashMap
     series.filter_map(|series| Some((InstanceKey::of(&series.labels).ok()?, reading.moment(series.value)?))).collect()
 }
 
-/// Instances by the model they serve, and the addresses of those that serve an unknown one.
-fn by_model<'r>(
-    replicas: HashMap<InstanceKey<'r>, ReplicaMetrics>,
+/// Instances by the model they serve, and by namespace the addresses of those that serve an unknown one.
+fn by_model(
+    replicas: HashMap<InstanceKey<'_>, ReplicaMetrics>,
     model_of: &dyn Fn(&str, &str) -> Option<Arc<str>>,
-) -> (HashMap<ModelKey, Vec<ReplicaMetrics>>, Vec<&'r str>) {
+) -> (HashMap<ModelKey, Vec<ReplicaMetrics>>, Nameless) {
     let mut named = HashMap::<(&str, &str), Vec<ReplicaMetrics>>::new();
     let mut models = HashMap::<ModelKey, Vec<ReplicaMetrics>>::new();
-    let mut nameless = Vec::new();
+    let mut nameless = Nameless::new();
     for (key, replica) in replicas {
         let Place { namespace, pod, instance } = key.place;
         if !key.model.is_empty() {
@@ -367,7 +358,7 @@ fn by_model<'r>(
         } else if let Some(model) = model_of(namespace, pod) {
             models.entry(ModelKey::new(namespace, model)).or_default().push(replica);
         } else {
-            nameless.push(instance);
+            nameless.entry(namespace.into()).or_default().insert(instance.into());
         }
     }
     let mut namespaces = HashMap::<&str, Arc<str>>::new();

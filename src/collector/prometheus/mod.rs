@@ -93,6 +93,7 @@ struct Catalog {
     /// Model names by namespace.
     models: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
     unattributable: Unattributable,
+    nameless: ingest::Nameless,
 }
 
 type Models = HashMap<ModelKey, Arc<[ReplicaMetrics]>>;
@@ -235,7 +236,8 @@ impl PrometheusCollector {
         incomplete: Option<CollectorError>,
     ) {
         let now = self.clock.now();
-        let mut catalog = Catalog { models: BTreeMap::new(), unattributable: ingested.unattributable };
+        let mut catalog =
+            Catalog { models: BTreeMap::new(), unattributable: ingested.unattributable, nameless: ingested.nameless };
         let mut models = Models::new();
         let before = self.state.load_full();
         let mut learned = Learned::new();

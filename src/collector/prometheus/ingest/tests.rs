@@ -254,11 +254,12 @@ fn an_engine_that_names_no_model_serves_what_its_variant_declares() {
     let of = |pod| ingested(&HashMap::from([(Query::QueueLength, series(nameless(pod), 1.0))]));
     let found = of("of-a-variant");
     assert_eq!(found.models[&ModelKey::new("chat", "declared")].len(), 1);
-    assert_eq!(found.unattributable, Unattributable::default());
+    assert!(found.nameless.is_empty());
     let found = of("of-nobody");
     assert!(found.models.is_empty());
-    assert_eq!(found.unattributable.instances, 1);
-    assert!(found.unattributable.to_string().contains("needs a pod of a variant"), "{}", found.unattributable);
+    assert_eq!(found.unattributable, Unattributable::default(), "it may be another team's");
+    let addresses: Vec<_> = found.nameless.into_iter().collect();
+    assert_eq!(addresses, [("chat".into(), ["of-nobody:8000".into()].into())]);
 }
 
 #[test]
@@ -378,7 +379,8 @@ proptest! {
             }
         }
         let distinct: HashSet<_> = samples.iter().map(|s| (&s.0, &s.1, &s.2)).collect();
-        let attributed: usize = ingested.models.values().map(Vec::len).sum();
+        let named: usize = ingested.models.values().map(Vec::len).sum();
+        let attributed = named + ingested.nameless.values().map(BTreeSet::len).sum::<usize>();
         prop_assert!(attributed + ingested.unattributable.instances <= distinct.len());
         prop_assert!(attributed + ingested.unattributable.instances > 0 || samples.is_empty());
     }
