@@ -1,9 +1,16 @@
 //! Compiles KEDA's protocol, without a protoc on the machine; links smaller where the machine can run that.
 
-use std::{env, error::Error, process::Command};
+use std::{
+    env,
+    error::Error,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 /// Set to anything, it makes a binary that also runs on systems older than the one that builds it.
 const PORTABLE: &str = "PORTABLE_BUILD";
+/// Which functions run in `wva serve`, by `hack/order-functions`.
+const FUNCTIONS_OF_SERVE: &str = "hack/functions-of-serve.txt";
 
 fn main() -> Result<(), Box<dyn Error>> {
     const PROTOCOL: &str = "proto/externalscaler.proto";
@@ -16,7 +23,32 @@ fn main() -> Result<(), Box<dyn Error>> {
         // A hundredth of the size, all of which is read at start and stays in memory.
         println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
+    // The list is not watched, because another would have the library compiled anew; its script has the binary linked anew.
+    if links_with_lld() {
+        // What runs lies side by side, or each of its pages would bring pages that nobody needs. Names that are not there
+        // are passed over: those of another profile, compiler or version of a library.
+        let list = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join(FUNCTIONS_OF_SERVE);
+        println!("cargo::rustc-link-arg-bins=-Wl,--symbol-ordering-file={}", list.display());
+        println!("cargo::rustc-link-arg-bins=-Wl,--no-warn-symbol-ordering");
+    }
     Ok(())
+}
+
+/// Whether the linker is the one that comes with the compiler: the default on x86-64 Linux, unless somebody chose another.
+fn links_with_lld() -> bool {
+    const TARGET: &str = "x86_64-unknown-linux-gnu";
+    let is_target = env::var("TARGET").is_ok_and(|target| target == TARGET);
+    let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    let is_chosen =
+        env::var_os("RUSTC_LINKER").is_some() || ["link", "fuse-ld"].iter().any(|word| flags.contains(word));
+    is_target && !is_chosen && has_lld(TARGET)
+}
+
+fn has_lld(target: &str) -> bool {
+    let compiler = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let answer = Command::new(compiler).args(["--print", "sysroot"]).output();
+    let root = answer.ok().and_then(|answer| String::from_utf8(answer.stdout).ok());
+    root.is_some_and(|root| Path::new(root.trim()).join("lib/rustlib").join(target).join("bin/gcc-ld/ld.lld").exists())
 }
 
 /// Whether the C library of this machine reads packed relocations: glibc from 2.36 on.
