@@ -2,7 +2,13 @@
 //! who asks, and whether they may. One function and no stack of layers: a value is read in fewer steps than a stack of six
 //! would take to be set up.
 
-use std::{any::Any, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use axum::{
     BoxError, Router,
@@ -11,16 +17,21 @@ use axum::{
 };
 use futures::FutureExt as _;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri,
     header::{CACHE_CONTROL, CONTENT_LENGTH},
     request::Parts,
 };
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
 use tower::ServiceExt as _;
 
 use super::{
     accept::{JSON, PLAIN, negotiate},
+    admission::{Admission, Admissions},
     audit,
+    list_options::ListOptions,
     read::{self, Reads},
     request::attributes,
     request_metrics::{RequestMetrics, Verdict},
@@ -28,8 +39,8 @@ use super::{
     status::{ApiError, Failure, Forbidden},
 };
 use crate::{
-    auth::{AccessVerdict, Attributes, Authenticator, Authorizer, Identity, ResourceAttributes},
-    serving::Peer,
+    auth::{AccessVerdict, Attributes, Authenticated, Authenticator, Authorizer, Judgement, ResourceAttributes},
+    serving::{Peer, panic_message},
 };
 
 /// Joins our log with kube-apiserver's audit log.
@@ -59,7 +70,7 @@ pub(super) struct Gate {
 impl Gate {
     /// Answers a request: names it in log and answer by its audit id, counts it, writes failures as the client accepts
     /// them, and keeps answers out of caches unless they say otherwise.
-    pub(super) async fn pass<B>(&self, peer: Option<&Peer>, request: Request<B>) -> Response
+    pub(super) async fn pass<B>(&self, peer: Option<&Peer>, memory: &Admissions, request: Request<B>) -> Response
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
@@ -70,7 +81,8 @@ impl Gate {
         let of = attributes(&parts.method, &parts.uri).map(Arc::new);
 
         let answered = {
-            let mut answer = pin!(AssertUnwindSafe(self.answer(peer, &parts, body, of.clone(), &id)).catch_unwind());
+            let answer = self.answer(peer, memory, &parts, body, of.clone(), &id);
+            let mut answer = pin!(AssertUnwindSafe(answer).catch_unwind());
             // Most need not wait, and so no timer.
             match answer.as_mut().now_or_never() {
                 Some(answered) => Ok(answered),
@@ -86,21 +98,47 @@ impl Gate {
         if parts.method == Method::HEAD {
             *response.body_mut() = Body::empty();
         }
-        let (method, path, status) = (&parts.method, parts.uri.path(), response.status());
-        tracing::debug!(correlation_id = ?id, %method, path, status = status.as_u16(), "request");
-        self.metrics.end(&in_flight, of.as_deref().ok(), status, response.body().size_hint().exact());
-        let headers = response.headers_mut();
-        let mut id = id;
-        // Not a secret, but never the same twice: it would push what is out of HTTP/2's table of known headers.
-        id.set_sensitive(true);
-        headers.insert(AUDIT_ID, id);
-        headers.entry(CACHE_CONTROL).or_insert_with(|| HeaderValue::from_static("no-cache, private"));
-        response
+        let size = response.body().size_hint().exact();
+        self.metrics.end(&in_flight, of.as_deref().ok(), response.status(), size);
+        signed(response, id, &parts.method, parts.uri.path())
+    }
+
+    /// As [`Self::pass`], for a read that was let in before on the same connection: that needs not wait for anything.
+    pub(super) fn at_once<B>(&self, peer: &Peer, memory: &Admissions, request: &Request<B>) -> Option<Response> {
+        let (headers, uri) = (request.headers(), request.uri());
+        // Those who were refused stand in line.
+        if request.method() != Method::GET || peer.conduct.is_refused() {
+            return None;
+        }
+        let admission = memory.find(uri)?;
+        let options = ListOptions::from_uri(uri).ok().filter(|options| !options.watch)?;
+        let (reads, of) = self.reads(&admission.attributes)?;
+        if !read::is_about_few(reads.version, of, &options)
+            || !admission.counts(&self.authenticator, headers, Instant::now())
+        {
+            return None;
+        }
+        let in_flight = self.metrics.begin();
+        self.metrics.authenticated(Verdict::Good);
+        self.metrics.authorized(Verdict::Good);
+        let id = audit::id(headers.get(AUDIT_ID));
+        let read = || written(read::read_own(reads, &admission.identity, of, (uri, headers), options), headers);
+        let response = catch_unwind(AssertUnwindSafe(read));
+        let response = response.unwrap_or_else(|panic| written(panicked(&*panic, &id), headers));
+        let size = response.body().size_hint().exact();
+        if response.status() == StatusCode::OK {
+            let cells = admission.cells.get_or_init(|| self.metrics.cells(&admission.attributes, StatusCode::OK));
+            in_flight.end_in(cells, size);
+        } else {
+            self.metrics.end(&in_flight, Some(&admission.attributes), response.status(), size);
+        }
+        Some(signed(response, id, request.method(), uri.path()))
     }
 
     async fn answer<B>(
         &self,
         peer: Option<&Peer>,
+        memory: &Admissions,
         parts: &Parts,
         body: B,
         of: Result<Arc<Attributes>, ApiError>,
@@ -126,47 +164,55 @@ impl Gate {
             (Some(peer), Err(_)) => peer.conduct.refused(),
             (None, _) => {}
         }
-        let (identity, attributes) = match admitted {
+        let admitted = match admitted {
             Ok(admitted) => admitted,
             Err(error) => return error.into_response(),
         };
         let Ok(_slot) = self.slots.try_acquire() else { return ApiError::TooManyRequests.into_response() };
+        let (identity, attributes) = (Arc::clone(&admitted.by.identity), Arc::clone(&admitted.attributes));
         match self.reads(&attributes) {
-            Some((reads, of)) => read::read(reads, &identity, of, parts).await,
+            Some((reads, of)) => {
+                if parts.method == Method::GET && of.verb != "watch" && reads.are_own(of, &parts.uri) {
+                    admitted.keep(memory, &parts.uri);
+                }
+                read::read(reads, &identity, of, parts).await
+            }
             // Boxed, because it is large and values, which are read most, do not come here.
             None => Box::pin(self.rest(parts, body)).await,
         }
     }
 
-    /// Who asks ([`crate::auth::Identity`]) and for what ([`crate::auth::Attributes`]), if they may.
+    /// Who asks and for what, if they may.
     async fn admit(
         &self,
         request: &Parts,
         peer: Option<&Peer>,
         of: Result<Arc<Attributes>, ApiError>,
         id: &HeaderValue,
-    ) -> Result<(Arc<Identity>, Arc<Attributes>), ApiError> {
+    ) -> Result<Admitted, ApiError> {
         if request.headers.keys().any(|name| name.as_str().starts_with("impersonate-")) {
             return Err(ApiError::BadRequest(
                 "impersonation is not supported here: send the request through kube-apiserver".to_owned(),
             ));
         }
         let address = peer.map(|peer| peer.address);
-        let identity = self.authenticator.authenticate(peer, &request.headers).await.map_err(|reasons| {
+        let by = self.authenticator.authenticate(peer, &request.headers).await.map_err(|reasons| {
             self.metrics.authenticated(Verdict::Bad);
             tracing::info!(correlation_id = ?id, ?address, %reasons, "unauthenticated request");
             ApiError::Unauthorized
         })?;
         self.metrics.authenticated(Verdict::Good);
-        let (identity, attributes) = (Arc::new(identity), of?);
-        match self.authorizer.authorize(Arc::clone(&identity), Arc::clone(&attributes)).await {
+        let attributes = of?;
+        let Judgement { verdict, until } =
+            self.authorizer.authorize(Arc::clone(&by.identity), Arc::clone(&attributes)).await;
+        match verdict {
             AccessVerdict::Allowed => {
                 self.metrics.authorized(Verdict::Good);
-                Ok((identity, attributes))
+                Ok(Admitted { by, attributes, until })
             }
             AccessVerdict::Denied { reason } => {
                 self.metrics.authorized(Verdict::Bad);
-                let refusal = Forbidden::new(&identity, &attributes, reason);
+                let refusal = Forbidden::new(&by.identity, &attributes, reason);
                 tracing::info!(correlation_id = ?id, ?address, %refusal, "unauthorised request");
                 Err(ApiError::Forbidden(Box::new(refusal)))
             }
@@ -192,6 +238,36 @@ impl Gate {
     }
 }
 
+/// Who asks for what, and may.
+struct Admitted {
+    by: Authenticated,
+    attributes: Arc<Attributes>,
+    /// When that must be asked again; `None`: at once.
+    until: Option<Instant>,
+}
+
+impl Admitted {
+    /// Remembers it for further requests with the path of `uri`, where that is safe.
+    fn keep(self, memory: &Admissions, uri: &Uri) {
+        let Self { by: Authenticated { identity, vouched }, attributes, until } = self;
+        if let (Some(vouched), Some(until)) = (vouched, until) {
+            memory.keep(uri, Admission { identity, attributes, vouched, until, cells: OnceLock::new() });
+        }
+    }
+}
+
+/// The response with what all have: the request's audit id, which its line in the log carries too, and no cache.
+fn signed(mut response: Response, mut id: HeaderValue, method: &Method, path: &str) -> Response {
+    let status = response.status().as_u16();
+    tracing::debug!(correlation_id = ?id, %method, path, status, "request");
+    let headers = response.headers_mut();
+    // Not a secret, but never the same twice: it would push what is out of HTTP/2's table of known headers.
+    id.set_sensitive(true);
+    headers.insert(AUDIT_ID, id);
+    headers.entry(CACHE_CONTROL).or_insert_with(|| HeaderValue::from_static("no-cache, private"));
+    response
+}
+
 /// The response itself, or the failure that it stands for in an encoding that the `request` accepts; in JSON if there is
 /// none.
 fn written(mut response: Response, request: &HeaderMap) -> Response {
@@ -211,11 +287,6 @@ fn written(mut response: Response, request: &HeaderMap) -> Response {
 
 /// The answer to a request whose handler panicked.
 fn panicked(panic: &(dyn Any + Send), id: &HeaderValue) -> Response {
-    let message = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("unknown");
-    tracing::error!(correlation_id = ?id, message, "a request handler panicked");
+    tracing::error!(correlation_id = ?id, message = panic_message(panic), "a request handler panicked");
     ApiError::Internal("a request handler panicked; see the log".to_owned()).into_response()
 }

@@ -3,7 +3,7 @@
 //! It knows nothing of engines: values come through [`MetricsProvider`], from memory. [`ApiServer::api`] puts it together:
 //!
 //! ```text
-//!  request ─► Gate: audit id, log, metrics ─► panics, time limit ─► who, may they ─┐
+//!  request ─► Gate: audit id, log, metrics ─► panics, time limit ─► who, may they ─┐  (or remembered: Admissions)
 //!        ┌──────────────────────────────────────────────────────────────────────────┘
 //!        ├─► read        provider ─► values ─► JSON, YAML, protobuf, table
 //!        ├─► discovery   constant
@@ -13,6 +13,7 @@
 //! Errors are one enum everywhere; only `status` knows their HTTP codes.
 
 mod accept;
+mod admission;
 mod audit;
 mod custom;
 mod delegate;
@@ -52,6 +53,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 pub use self::{
+    admission::Admissions,
     delegate::Delegate,
     health::{Readiness, ReadinessCheck},
     provider::{
@@ -171,13 +173,31 @@ impl Api {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        self.0.pass(peer, request).await
+        self.0.pass(peer, &Admissions::default(), request).await
+    }
+
+    /// The answer to `request` on the connection of `peer`, of which `memory` is kept.
+    pub async fn answer_on<B>(&self, peer: &Peer, memory: &Admissions, request: Request<B>) -> Response
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        match self.0.at_once(peer, memory, &request) {
+            Some(response) => response,
+            None => self.0.pass(Some(peer), memory, request).await,
+        }
     }
 }
 
 impl Handler for Api {
-    async fn handle(&self, peer: &Peer, request: Request<Incoming>) -> http::Response<Body> {
-        self.answer(Some(peer), request).await
+    type Memory = Admissions;
+
+    fn at_once(&self, peer: &Peer, memory: &Admissions, request: &Request<Incoming>) -> Option<http::Response<Body>> {
+        self.0.at_once(peer, memory, request)
+    }
+
+    async fn handle(&self, peer: &Peer, memory: &Admissions, request: Request<Incoming>) -> http::Response<Body> {
+        self.0.pass(Some(peer), memory, request).await
     }
 }
 

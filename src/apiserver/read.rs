@@ -25,13 +25,15 @@ use super::{
 };
 use crate::{
     auth::{Identity, ResourceAttributes},
-    constants::{LABEL_EXPORTED_NAMESPACE, LABEL_NAMESPACE},
+    constants::{LABEL_EXPORTED_NAMESPACE, LABEL_NAMESPACE, LABEL_VARIANT_NAME},
 };
 
 /// User agents of people: they get indented JSON, as in `k8s.io/apiserver`.
 const PEOPLE: [&str; 3] = ["curl", "Wget", "Mozilla"];
 /// Below a variant: how its values came about.
 const EXPLAIN: &str = "explain";
+/// Variants that are few.
+const FEW: usize = 8;
 /// Stands for every object of a kind.
 const ANY_NAME: &str = "*";
 
@@ -67,6 +69,44 @@ pub(super) async fn read(
     }
     let request = Request { reads, identity, uri, headers };
     request.respond(method, attributes).unwrap_or_else(ApiError::into_response)
+}
+
+/// Answers a `GET` of one of our metrics ([`Reads::are_own`]), not to watch, as [`read`] does, without waiting for anything.
+pub(super) fn read_own(
+    reads: &Reads,
+    identity: &Identity,
+    attributes: &ResourceAttributes,
+    (uri, headers): (&Uri, &HeaderMap),
+    options: ListOptions,
+) -> Response {
+    let request = Request { reads, identity, uri, headers };
+    let asked = Asked::of(reads.version.form, attributes).ok_or(ApiError::NoSuchPath);
+    asked.and_then(|asked| request.answer(asked, options)).unwrap_or_else(ApiError::into_response)
+}
+
+impl Reads {
+    /// Whether `uri`, which `attributes` are the words of, is that of a metric of ours, which is never read elsewhere.
+    pub(super) fn are_own(&self, attributes: &ResourceAttributes, uri: &Uri) -> bool {
+        let ResourceAttributes { resource, subresource, .. } = attributes;
+        let metric = if self.version.form == Form::External { Some(resource) } else { subresource.as_ref() };
+        let is_known = metric.is_some_and(|metric| self.provider.metric_names().contains(&metric.as_str()));
+        is_known && asked(self.version.form, attributes, uri).is_ok()
+    }
+}
+
+/// Whether a read names the variant or object that it is about, as an HPA's does, and not all of a namespace: little work
+/// however many there are.
+pub(super) fn is_about_few(version: &GroupVersion, attributes: &ResourceAttributes, options: &ListOptions) -> bool {
+    let is_named = attributes.name.as_ref().is_some_and(|name| name != ANY_NAME);
+    let listed = options.selector.values_listed_for(LABEL_VARIANT_NAME);
+    is_named || version.form == Form::External && listed.is_some_and(|names| names.len() <= FEW)
+}
+
+/// What `attributes` ask for; anything deeper in `uri` than what was authorised is another path.
+fn asked<'a>(form: Form, attributes: &'a ResourceAttributes, uri: &Uri) -> Result<Asked<'a>, ApiError> {
+    Asked::of(form, attributes)
+        .filter(|_| segments(uri.path()).count() == depth(attributes))
+        .ok_or(ApiError::NoSuchPath)
 }
 
 /// The other adapter, where the read is for it.
@@ -133,10 +173,7 @@ impl<'a> Asked<'a> {
 
 impl Request<'_> {
     fn respond(&self, method: &Method, attributes: &ResourceAttributes) -> Result<Response, ApiError> {
-        // Anything deeper than what was authorised is another path.
-        let asked = Asked::of(self.reads.version.form, attributes)
-            .filter(|_| segments(self.uri.path()).count() == depth(attributes))
-            .ok_or(ApiError::NoSuchPath)?;
+        let asked = asked(self.reads.version.form, attributes, self.uri)?;
         if method != Method::GET {
             return Err(ApiError::MethodNotAllowed);
         }
@@ -144,6 +181,10 @@ impl Request<'_> {
         if options.watch {
             return Err(ApiError::WatchNotSupported { group: attributes.group.clone() });
         }
+        self.answer(asked, options)
+    }
+
+    fn answer(&self, asked: Asked<'_>, options: ListOptions) -> Result<Response, ApiError> {
         match asked {
             Asked::Series { namespace, metric } => self.series(namespace, metric, Of::Any, options),
             Asked::Variant { namespace, metric, name } => {

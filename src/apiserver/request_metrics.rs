@@ -60,8 +60,8 @@ struct Families {
 }
 
 /// Where an answer is counted.
-#[derive(Debug)]
-struct Cells {
+#[derive(Clone, Debug)]
+pub(super) struct Cells {
     total: Counter,
     duration: Histogram,
     size: Histogram,
@@ -209,21 +209,31 @@ impl RequestMetrics {
     /// A request was answered.
     pub(super) fn end(&self, request: &InFlightRequest, of: Option<&Attributes>, code: StatusCode, size: Option<u64>) {
         let duration = request.since.elapsed();
+        self.with_cells(of, code, |cells| cells.count(duration, size));
+    }
+
+    /// Where answers to requests `of` a kind with this `code` are counted.
+    pub(super) fn cells(&self, of: &Attributes, code: StatusCode) -> Cells {
+        self.with_cells(Some(of), code, Cells::clone)
+    }
+
+    fn with_cells<T>(&self, of: Option<&Attributes>, code: StatusCode, then: impl FnOnce(&Cells) -> T) -> T {
         let request = self.labels(of);
         let Request { verb, group, version, resource, subresource, scope, component } = request;
         let code = code.as_u16();
         let response = Response { verb, dry_run: "", group, version, resource, subresource, scope, component, code };
         let families = &self.families;
         if let Some(cells) = families.cells.read().unwrap_or_else(PoisonError::into_inner).get(&response) {
-            return cells.count(duration, size);
+            return then(cells);
         }
         let cells = Cells {
             total: families.total.get_or_create(&response).clone(),
             duration: families.duration.get_or_create(&request).clone(),
             size: families.size.get_or_create(&request).clone(),
         };
-        cells.count(duration, size);
+        let result = then(&cells);
         families.cells.write().unwrap_or_else(PoisonError::into_inner).insert(response, cells);
+        result
     }
 
     /// Credentials were judged.
@@ -277,6 +287,13 @@ impl RequestMetrics {
 pub(super) struct InFlightRequest {
     gauge: Gauge,
     since: Instant,
+}
+
+impl InFlightRequest {
+    /// It was answered, and is counted in `cells`.
+    pub(super) fn end_in(&self, cells: &Cells, size: Option<u64>) {
+        cells.count(self.since.elapsed(), size);
+    }
 }
 
 impl Drop for InFlightRequest {

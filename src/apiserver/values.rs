@@ -203,4 +203,4 @@ fn summarise(messages: &mut Vec<String>) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -5,10 +5,11 @@ use std::{fmt, sync::Arc};
 use http::HeaderMap;
 use rustls_pki_types::UnixTime;
 use thiserror::Error;
+use tokio::time::Instant;
 
 use super::{
     AuthMetrics, CertificateRejected, FrontProxyRejected, Identity, Subject, TokenAuthenticator, TokenRejected, Trust,
-    TrustBundle,
+    TrustBundle, Vouched,
 };
 use crate::serving::Peer;
 
@@ -18,6 +19,15 @@ pub struct Authenticator {
     trust: Trust,
     tokens: TokenAuthenticator,
     metrics: AuthMetrics,
+}
+
+/// Who a request is from.
+#[derive(Clone, Debug)]
+pub struct Authenticated {
+    /// Who.
+    pub identity: Arc<Identity>,
+    /// By which certificate and headers, where that may be kept. Tokens are not: their verdicts have a cache of their own.
+    pub vouched: Option<Vouched>,
 }
 
 /// Credentials were presented, and none of them is valid. One line per credential, for the log: the caller learns only
@@ -64,21 +74,36 @@ impl Authenticator {
     ///
     /// # Errors
     /// When it has credentials, but none that is valid.
-    pub async fn authenticate(&self, peer: Option<&Peer>, headers: &HeaderMap) -> Result<Identity, Unauthenticated> {
+    pub async fn authenticate(
+        &self,
+        peer: Option<&Peer>,
+        headers: &HeaderMap,
+    ) -> Result<Authenticated, Unauthenticated> {
         let mut rejections = Vec::new();
-        let found = self.by_certificate(peer, headers, &mut rejections);
-        let found = match found {
-            Some(identity) => Some(identity),
-            None => keep(self.tokens.identify(headers).await, &mut rejections),
+        let by_certificate = self.by_certificate(peer, headers, &mut rejections);
+        let found = match by_certificate {
+            Some((identity, vouched)) => Some((identity, vouched)),
+            None => keep(self.tokens.identify(headers).await, &mut rejections).map(|identity| (identity, None)),
         };
-        match found {
-            Some(identity) => {
+        let (identity, vouched) = match found {
+            Some((identity, vouched)) => {
                 self.metrics.authenticated(&identity.user);
-                Ok(identity.authenticated())
+                (identity.authenticated(), vouched)
             }
-            None if rejections.is_empty() => Ok(Identity::anonymous()),
-            None => Err(Unauthenticated(rejections)),
-        }
+            None if rejections.is_empty() => (Identity::anonymous(), None),
+            None => return Err(Unauthenticated(rejections)),
+        };
+        Ok(Authenticated { identity: Arc::new(identity), vouched })
+    }
+
+    /// Whether a request with `headers` is from `identity`, whom `vouched` was kept of on the same connection. If so, it is
+    /// counted as by [`Self::authenticate`]; if not, that must look.
+    pub fn recognises(&self, vouched: &Vouched, identity: &Identity, headers: &HeaderMap, now: Instant) -> bool {
+        let date = UnixTime::now();
+        let Some(subject) = vouched.holds(&self.trust, headers, now, date) else { return false };
+        self.metrics.certificate(subject.remaining(date));
+        self.metrics.authenticated(&identity.user);
+        true
     }
 
     /// Whether `peer` is a front proxy, which passes on the requests of others.
@@ -92,7 +117,7 @@ impl Authenticator {
         peer: Option<&Peer>,
         headers: &HeaderMap,
         rejections: &mut Vec<Rejection>,
-    ) -> Option<Identity> {
+    ) -> Option<(Identity, Option<Vouched>)> {
         let peer = peer.filter(|peer| !peer.certificates.is_empty())?;
         let trust = self.trust.current();
         let now = UnixTime::now();
@@ -100,11 +125,11 @@ impl Authenticator {
             && let Some((identity, subject)) = keep(front_proxy.passed_on(peer, headers, now), rejections)
         {
             self.metrics.certificate(subject.remaining(now));
-            return Some(identity);
+            return Some((identity, Vouched::new(&trust, &subject, headers)));
         }
         let (identity, subject) = keep(user_of(&trust, peer, now), rejections)?;
         self.metrics.certificate(subject.remaining(now));
-        Some(identity)
+        Some((identity, Vouched::new(&trust, &subject, headers)))
     }
 }
 
@@ -129,29 +154,14 @@ fn keep<T, E: Into<Rejection>>(attempt: Result<Option<T>, E>, rejections: &mut V
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use http::header::AUTHORIZATION;
     use prometheus_client::registry::Registry;
 
     use super::*;
     use crate::auth::{
         StaticTokenReviewer,
-        test_authority::{Authority, peer},
+        test_authority::{Authority, peer, trust_bundle},
     };
-
-    fn trust(client: &Authority, front_proxy: &Authority) -> TrustBundle {
-        let data = [
-            ("client-ca-file", client.pem.as_str()),
-            ("requestheader-client-ca-file", &front_proxy.pem),
-            ("requestheader-allowed-names", r#"["front-proxy-client"]"#),
-            ("requestheader-username-headers", r#"["X-Remote-User"]"#),
-            ("requestheader-group-headers", r#"["X-Remote-Group"]"#),
-            ("requestheader-extra-headers-prefix", r#"["X-Remote-Extra-"]"#),
-        ];
-        let data: BTreeMap<_, _> = data.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        TrustBundle::from_config_map(&data).unwrap()
-    }
 
     fn tokens() -> TokenAuthenticator {
         TokenAuthenticator::new(StaticTokenReviewer::new("secret", Identity::new("prometheus", ["monitoring"])))
@@ -172,7 +182,7 @@ mod tests {
     #[tokio::test]
     async fn credentials_are_tried_in_order_and_a_bad_one_alone_is_refused() {
         let (cluster, proxy, unknown) = (Authority::new("cluster"), Authority::new("proxy"), Authority::new("unknown"));
-        let authenticator = Authenticator::new(Trust::new(trust(&cluster, &proxy)), tokens());
+        let authenticator = Authenticator::new(Trust::new(trust_bundle(&cluster, &proxy)), tokens());
         let user = || peer([cluster.client("bob", Some("dev"))]);
         let front_proxy = || peer([proxy.client("front-proxy-client", None)]);
         let stranger = || peer([unknown.client("eve", None)]);
@@ -200,7 +210,8 @@ mod tests {
             ("front proxy", Some(front_proxy()), headers(None, Some("alice")), Some("alice")),
         ] {
             let identity = authenticator.authenticate(peer.as_ref(), &headers).await;
-            assert_eq!(identity.as_ref().map(|identity| identity.user.as_str()).ok(), expected, "{case}: {identity:?}");
+            let user = identity.as_ref().map(|found| found.identity.user.as_str()).ok();
+            assert_eq!(user, expected, "{case}: {identity:?}");
         }
     }
 
@@ -209,7 +220,8 @@ mod tests {
         let mut registry = Registry::default();
         let metrics = AuthMetrics::register(&mut registry);
         let (cluster, proxy) = (Authority::new("cluster"), Authority::new("proxy"));
-        let authenticator = Authenticator::new(Trust::new(trust(&cluster, &proxy)), tokens()).counted_by(&metrics);
+        let authenticator =
+            Authenticator::new(Trust::new(trust_bundle(&cluster, &proxy)), tokens()).counted_by(&metrics);
         let (user, front_proxy) =
             (peer([cluster.client("a@b", None)]), peer([proxy.client("front-proxy-client", None)]));
         for (peer, headers) in [
@@ -238,20 +250,20 @@ mod tests {
     #[tokio::test]
     async fn a_certificate_names_user_and_groups() {
         let (cluster, proxy) = (Authority::new("cluster"), Authority::new("proxy"));
-        let authenticator = Authenticator::new(Trust::new(trust(&cluster, &proxy)), tokens());
+        let authenticator = Authenticator::new(Trust::new(trust_bundle(&cluster, &proxy)), tokens());
         let bob = peer([cluster.client("bob", Some("dev"))]);
         let identity = authenticator.authenticate(Some(&bob), &HeaderMap::new()).await.unwrap();
-        assert_eq!(identity, Identity::new("bob", ["dev", "system:authenticated"]));
+        assert_eq!(*identity.identity, Identity::new("bob", ["dev", "system:authenticated"]));
     }
 
     #[tokio::test]
     async fn a_rotated_authority_changes_the_meaning_of_open_connections() {
         let (old, new, proxy) = (Authority::new("cluster"), Authority::new("cluster"), Authority::new("proxy"));
-        let trust_handle = Trust::new(trust(&old, &proxy));
+        let trust_handle = Trust::new(trust_bundle(&old, &proxy));
         let authenticator = Authenticator::new(trust_handle.clone(), tokens());
         let bob = peer([old.client("bob", None)]);
         assert!(authenticator.authenticate(Some(&bob), &HeaderMap::new()).await.is_ok());
-        trust_handle.replace(trust(&new, &proxy));
+        trust_handle.replace(trust_bundle(&new, &proxy));
         assert!(authenticator.authenticate(Some(&bob), &HeaderMap::new()).await.is_err());
     }
 
@@ -260,7 +272,11 @@ mod tests {
         let authenticator = Authenticator::new(Trust::default(), tokens());
         let stranger = peer([Authority::new("any").client("eve", None)]);
         let identity = authenticator.authenticate(Some(&stranger), &HeaderMap::new()).await.unwrap();
-        assert_eq!(identity, Identity::anonymous(), "a certificate is no credential where no authority is trusted");
+        assert_eq!(
+            *identity.identity,
+            Identity::anonymous(),
+            "a certificate is no credential where no authority is trusted"
+        );
         let error = authenticator.authenticate(None, &headers(Some("Bearer garbage"), None)).await.unwrap_err();
         assert_eq!(error.to_string(), "bearer token is not valid");
     }

@@ -11,10 +11,11 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, UnixTime, pem::PemObject};
 use thiserror::Error;
+use tokio::time::Instant;
 
 use crate::serving::Certificates;
 
-/// How long an accepted chain is not verified again. Bounds how long an expired certificate is still taken.
+/// How long an accepted chain is not verified again, unless a certificate of it expires before.
 const ACCEPTED_FOR: Duration = Duration::from_mins(1);
 /// Accepted chains remembered; a cluster has a handful of front proxies.
 const ACCEPTED_CHAINS: u64 = 256;
@@ -28,6 +29,8 @@ pub struct Subject {
     pub organizations: Vec<String>,
     /// When the certificate expires.
     pub not_after: UnixTime,
+    /// Until when the chain need not be verified again.
+    pub accepted_until: Instant,
 }
 
 impl Subject {
@@ -85,14 +88,19 @@ impl CertificateAuthority {
     /// # Errors
     /// When it is not.
     pub fn verify(&self, chain: &Certificates, now: UnixTime) -> Result<Arc<Subject>, CertificateRejected> {
-        if let Some(subject) = self.accepted.get(chain) {
+        if let Some(subject) = self.accepted.get(chain)
+            && Instant::now() < subject.accepted_until
+            && now <= subject.not_after
+        {
             return Ok(subject);
         }
         let [leaf, intermediates @ ..] = &**chain else {
             return Err(CertificateRejected::Invalid(rustls::Error::NoCertificatesPresented));
         };
         self.verifier.verify_client_cert(leaf, intermediates, now).map_err(CertificateRejected::Invalid)?;
-        let subject = Arc::new(subject(leaf)?);
+        let (common_name, organizations, not_after) = named(leaf)?;
+        let accepted_until = Instant::now() + ACCEPTED_FOR.min(time_left(chain, now));
+        let subject = Arc::new(Subject { common_name, organizations, not_after, accepted_until });
         self.accepted.insert(chain.clone(), Arc::clone(&subject));
         Ok(subject)
     }
@@ -104,7 +112,18 @@ impl fmt::Debug for CertificateAuthority {
     }
 }
 
-fn subject(leaf: &CertificateDer<'_>) -> Result<Subject, CertificateRejected> {
+/// Time until the first of those certificates of `chain` expires that have not yet: one that has was not needed.
+fn time_left(chain: &[CertificateDer<'_>], now: UnixTime) -> Duration {
+    let expirations = chain.iter().filter_map(|certificate| {
+        let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+        Some(expiration(&certificate))
+    });
+    let first = expirations.filter(|not_after| *not_after >= now).min();
+    first.map_or(Duration::ZERO, |not_after| Duration::from_secs(not_after.as_secs() - now.as_secs()))
+}
+
+/// Common name, organisations and expiration of a certificate.
+fn named(leaf: &CertificateDer<'_>) -> Result<(String, Vec<String>, UnixTime), CertificateRejected> {
     let unreadable = |reason: String| CertificateRejected::Subject(reason);
     let (_, certificate) = x509_parser::parse_x509_certificate(leaf).map_err(|error| unreadable(error.to_string()))?;
     let text = |attribute: &x509_parser::x509::AttributeTypeAndValue<'_>| {
@@ -112,7 +131,49 @@ fn subject(leaf: &CertificateDer<'_>) -> Result<Subject, CertificateRejected> {
     };
     let common_name = certificate.subject().iter_common_name().next().map(text).transpose()?.unwrap_or_default();
     let organizations = certificate.subject().iter_organization().map(text).collect::<Result<_, _>>()?;
+    Ok((common_name, organizations, expiration(&certificate)))
+}
+
+fn expiration(certificate: &x509_parser::certificate::X509Certificate<'_>) -> UnixTime {
     let not_after = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or_default();
-    let not_after = UnixTime::since_unix_epoch(Duration::from_secs(not_after));
-    Ok(Subject { common_name, organizations, not_after })
+    UnixTime::since_unix_epoch(Duration::from_secs(not_after))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::test_authority::Authority;
+
+    fn in_seconds(seconds: u64) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs(UnixTime::now().as_secs() + seconds))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_accepted_chain_is_not_taken_after_it_expired() {
+        let authority = Authority::new("ca");
+        let trusted = CertificateAuthority::from_pem(&authority.pem).unwrap();
+        let chain: Certificates = [authority.expiring("bob", Duration::from_secs(40))].into_iter().collect();
+        let now = UnixTime::now();
+        let subject = trusted.verify(&chain, now).unwrap();
+        let accepted_for = subject.accepted_until - Instant::now();
+        assert!(accepted_for <= Duration::from_secs(40), "{accepted_for:?}");
+        assert!(Arc::ptr_eq(&trusted.verify(&chain, now).unwrap(), &subject), "it is remembered");
+        let late = trusted.verify(&chain, in_seconds(42)).unwrap_err();
+        assert!(matches!(late, CertificateRejected::Invalid(_)), "{late}");
+        tokio::time::advance(Duration::from_secs(41)).await;
+        assert!(!Arc::ptr_eq(&trusted.verify(&chain, now).unwrap(), &subject), "it is verified again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_chain_is_verified_again_when_an_intermediate_expires_and_after_a_minute_at_the_latest() {
+        let root = Authority::new("ca");
+        let trusted = CertificateAuthority::from_pem(&root.pem).unwrap();
+        for (time_left, longest) in [(20, 20), (7200, 60)] {
+            let (intermediate, certificate) = root.intermediate("between", Duration::from_secs(time_left));
+            let chain: Certificates = [intermediate.client("bob", None), certificate].into_iter().collect();
+            let subject = trusted.verify(&chain, UnixTime::now()).unwrap();
+            let accepted_for = (subject.accepted_until - Instant::now()).as_secs();
+            assert!((longest - 2..=longest).contains(&accepted_for), "{accepted_for} of {longest}");
+        }
+    }
 }

@@ -95,6 +95,12 @@ impl FrontProxy {
         Ok(subject)
     }
 
+    /// Whether it tells anything of a user in the header `name`.
+    pub(super) fn speaks_in(&self, name: &HeaderName) -> bool {
+        let mut names = self.username_headers.iter().chain(&self.group_headers).chain(&self.uid_headers);
+        names.any(|of| of == name) || self.extra_header_prefixes.iter().any(|prefix| name.as_str().starts_with(prefix))
+    }
+
     fn extra(&self, headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {
         let mut extra = BTreeMap::<String, Vec<String>>::new();
         for prefix in &self.extra_header_prefixes {

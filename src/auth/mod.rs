@@ -23,16 +23,17 @@ mod kube_tests;
 mod metrics;
 mod static_policy;
 #[cfg(test)]
-mod test_authority;
+pub(crate) mod test_authority;
 mod token;
 mod trust;
 mod trust_watch;
+mod vouched;
 
 pub use access::{
     AccessRequest, AccessReviewer, AccessVerdict, Attributes, KubeAccessReviewer, ResourceAttributes, ReviewError,
 };
-pub use authenticator::{Authenticator, Rejection, Unauthenticated};
-pub use authorizer::Authorizer;
+pub use authenticator::{Authenticated, Authenticator, Rejection, Unauthenticated};
+pub use authorizer::{Authorizer, Judgement};
 pub use certificate_authority::{CertificateAuthority, CertificateRejected, Subject};
 pub use front_proxy::{FrontProxy, FrontProxyRejected};
 pub use identity::{
@@ -43,3 +44,4 @@ pub use static_policy::{StaticAccessReviewer, StaticTokenReviewer};
 pub use token::{KubeTokenReviewer, TokenAuthenticator, TokenRejected, TokenReviewer};
 pub use trust::{Trust, TrustBundle, TrustError};
 pub use trust_watch::{TrustWatchError, watch_trust};
+pub use vouched::Vouched;

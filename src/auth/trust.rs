@@ -23,7 +23,7 @@ pub struct Trust(Arc<ArcSwap<TrustBundle>>);
 impl Trust {
     /// Trusts `bundle` until it is replaced.
     pub fn new(bundle: TrustBundle) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(bundle)))
+        Self::from(Arc::new(bundle))
     }
 
     /// Trusts `bundle` from now on; requests on open connections are judged by it too.
@@ -34,6 +34,17 @@ impl Trust {
     /// What is trusted now.
     pub fn current(&self) -> Arc<TrustBundle> {
         self.0.load_full()
+    }
+
+    /// Whether `bundle` is what is trusted now; an equal one that replaced it is not.
+    pub(super) fn is_current(&self, bundle: &Arc<TrustBundle>) -> bool {
+        Arc::ptr_eq(&self.0.load(), bundle)
+    }
+}
+
+impl From<Arc<TrustBundle>> for Trust {
+    fn from(bundle: Arc<TrustBundle>) -> Self {
+        Self(Arc::new(ArcSwap::new(bundle)))
     }
 }
 

@@ -2,10 +2,13 @@
 //! kept.
 
 use std::{
+    future::poll_fn,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -40,7 +43,7 @@ pub struct Turn<'a>(#[expect(dead_code, reason = "held until the request is judg
 impl Conduct {
     /// Waits where the last request was refused.
     pub async fn turn(&self) -> Turn<'_> {
-        if !self.0.refused.load(Ordering::Relaxed) {
+        if !self.is_refused() {
             return Turn(None);
         }
         // Boxed, because few requests come here, and all are as large as this.
@@ -51,6 +54,11 @@ impl Conduct {
         let place = self.0.line.lock().await;
         sleep(PAUSE).await;
         Turn(Some(place))
+    }
+
+    /// Whether the last request was refused.
+    pub fn is_refused(&self) -> bool {
+        self.0.refused.load(Ordering::Relaxed)
     }
 
     /// The last request was refused.
@@ -66,10 +74,12 @@ impl Conduct {
 
     /// Ends when nothing was granted within `limit`; never, when something was.
     pub(super) async fn stays_strange(&self, limit: Duration) {
-        sleep(limit).await;
-        if self.0.known.load(Ordering::Relaxed) {
-            std::future::pending::<()>().await;
-        }
+        let mut pause = pin!(sleep(limit));
+        // Looked at whenever the connection does something, and so without the timer once it does not matter.
+        let is_over = |context: &mut Context<'_>| {
+            if self.0.known.load(Ordering::Relaxed) { Poll::Pending } else { pause.as_mut().poll(context) }
+        };
+        poll_fn(is_over).await;
     }
 }
 

@@ -1,12 +1,19 @@
 //! One connection: handshake, choice of protocol, requests.
 
-use std::{convert::Infallible, net::SocketAddr, pin::Pin, sync::Arc};
+use std::{
+    any::Any,
+    convert::Infallible,
+    net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
+use axum::body::Body;
 use futures::{
     FutureExt as _,
-    future::{Either, Ready, ready},
+    future::{Either, ready},
 };
-use http::Request;
+use http::{Request, Response, StatusCode};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -16,7 +23,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::graceful::Watcher,
 };
-use tokio::{io::AsyncBufReadExt as _, net::TcpStream, time::timeout};
+use tokio::{io::AsyncBufReadExt as _, net::TcpStream, task::coop, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
@@ -108,15 +115,17 @@ impl<H: Handler> Connections<H> {
         let certificates = session.peer_certificates().unwrap_or_default().iter().cloned().collect();
         // Fixed by ALPN, not sniffed.
         let http2 = session.alpn_protocol() == Some(b"h2");
-        let answers = Arc::new((Arc::clone(&self.handler), Peer { address, certificates, conduct }));
-        let has_certificate = !answers.1.certificates.is_empty();
+        let peer = Peer { address, certificates, conduct };
+        let has_certificate = !peer.certificates.is_empty();
+        let conversation =
+            Arc::new(Conversation { handler: Arc::clone(&self.handler), peer, memory: H::Memory::default() });
         let service = service_fn(move |request: Request<Incoming>| {
-            let answers = Arc::clone(&answers);
-            let answer = async move {
-                let (handler, peer) = &*answers;
-                Ok::<_, Infallible>(handler.handle(peer, request).await)
-            };
-            at_once(Box::pin(answer))
+            if has_time_left()
+                && let Some(answer) = conversation.at_once(&request)
+            {
+                return Either::Left(ready(Ok::<_, Infallible>(answer)));
+            }
+            Either::Right(Box::pin(Arc::clone(&conversation).answer(request).map(Ok)))
         });
         let stream = TokioIo::new(stream);
         let ended = if http2 {
@@ -132,12 +141,42 @@ impl<H: Handler> Connections<H> {
     }
 }
 
-/// `future`, or what it came to: most answers need not wait, and hyper then moves no more than the answer about.
-fn at_once<F: Future>(mut future: Pin<Box<F>>) -> Either<Ready<F::Output>, Pin<Box<F>>> {
-    match future.as_mut().now_or_never() {
-        Some(output) => Either::Left(ready(output)),
-        None => Either::Right(future),
+/// The requests of one connection and what answers them. A panic costs one request its answer, and not the others theirs.
+struct Conversation<H: Handler> {
+    handler: Arc<H>,
+    peer: Peer,
+    memory: H::Memory,
+}
+
+impl<H: Handler> Conversation<H> {
+    fn at_once(&self, request: &Request<Incoming>) -> Option<Response<Body>> {
+        let answer = || self.handler.at_once(&self.peer, &self.memory, request);
+        catch_unwind(AssertUnwindSafe(answer)).unwrap_or_else(|panic| Some(panicked(&self.peer, &*panic)))
     }
+
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        let answer = AssertUnwindSafe(self.handler.handle(&self.peer, &self.memory, request));
+        answer.catch_unwind().await.unwrap_or_else(|panic| panicked(&self.peer, &*panic))
+    }
+}
+
+fn panicked(peer: &Peer, panic: &(dyn Any + Send)) -> Response<Body> {
+    tracing::error!(address = %peer.address, message = panic_message(panic), "a request handler panicked");
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    response
+}
+
+/// What a panic said.
+pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown")
+}
+
+/// Whether the task that reads the requests of a connection may answer one more itself, by tokio's account of what a task does
+/// before others have their turn. HTTP/2 hands over hundreds at a time; the others are then answered in tasks of their own.
+fn has_time_left() -> bool {
+    coop::cooperative(ready(())).now_or_never().is_some()
 }
 
 fn http1_options(limits: &ConnectionLimits) -> http1::Builder {
@@ -162,4 +201,22 @@ fn http2_options(limits: &ConnectionLimits, has_certificate: bool) -> http2::Bui
         .keep_alive_interval(limits.keep_alive_interval)
         .keep_alive_timeout(limits.keep_alive_timeout);
     builder
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::yield_now;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_answered_at_once_is_bounded_until_others_had_their_turn() {
+        const AT_A_TIME: usize = 250;
+        for _ in 0..3 {
+            let answered = (0..AT_A_TIME).take_while(|_| has_time_left()).count();
+            assert!((1..AT_A_TIME).contains(&answered), "{answered}");
+            assert!(!has_time_left());
+            yield_now().await;
+        }
+    }
 }

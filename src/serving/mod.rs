@@ -24,6 +24,7 @@ mod server;
 
 pub use certificate::{CertificateError, CertificateHandle, CertificateSource};
 pub use conduct::{Conduct, Turn};
+pub use connection::panic_message;
 pub use handler::Handler;
 pub use metrics::ServingMetrics;
 pub use options::{ConnectionLimits, ServingOptions, default_certificate_names};

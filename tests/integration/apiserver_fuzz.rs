@@ -1,11 +1,19 @@
 //! Whatever is sent, the server answers: no panic, and no error that would be ours. Seeds are requests that real clients
 //! send and ones that broke other servers; each run bends them.
 
-use axum::{Router, body::Body};
-use http::{HeaderName, HeaderValue, Request};
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    response::Response,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
+use http_body_util::BodyExt as _;
 use proptest::{prelude::*, test_runner::TestRunner};
 use rustls_pki_types::CertificateDer;
-use wva::{apiserver::Api, serving::Peer};
+use wva::{
+    apiserver::{Admissions, Api},
+    serving::Peer,
+};
 
 use crate::apiserver_harness::{METRIC, api_for_tests};
 
@@ -165,12 +173,13 @@ fn request(sent: &Sent, peer: &Peer) -> Option<(Peer, Request<Body>)> {
         request = request.header(HeaderName::try_from(name).ok()?, value);
     }
     let mut request = request.body(Body::empty()).ok()?;
-    let mut peer = peer.clone();
-    match (&sent.certificate, sent.is_allowed) {
-        (_, true) => drop(request.headers_mut().insert("x-remote-user", HeaderValue::from_static("alice"))),
-        (Some(bytes), false) => peer.certificates = [CertificateDer::from(bytes.clone())].into_iter().collect(),
-        (None, false) => peer.certificates = [].into_iter().collect(),
-    }
+    let peer = if sent.is_allowed {
+        request.headers_mut().insert("x-remote-user", HeaderValue::from_static("alice"));
+        peer.clone()
+    } else {
+        let certificates = sent.certificate.iter().map(|bytes| CertificateDer::from(bytes.clone()));
+        Peer::new(peer.address, certificates.collect())
+    };
     Some((peer, request))
 }
 
@@ -182,6 +191,13 @@ fn encoded_segment(segment: &str) -> String {
 
 async fn status(api: &Api, (peer, request): (Peer, Request<Body>)) -> u16 {
     api.answer(Some(&peer), request).await.status().as_u16()
+}
+
+/// What a client sees of an answer, but for its own name.
+async fn told(response: Response) -> (StatusCode, HeaderMap, Bytes) {
+    let (mut parts, body) = response.into_parts();
+    parts.headers.remove("audit-id");
+    (parts.status, parts.headers, body.collect().await.unwrap().to_bytes())
 }
 
 #[test]
@@ -216,4 +232,26 @@ fn nothing_that_is_sent_breaks_the_server() {
         answered[usize::from(status / 100)] += 1;
     }
     assert!(answered[2] >= 4, "{answered:?} of {sent_on}");
+}
+
+#[test]
+fn what_a_connection_remembers_changes_no_answer() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (api, peer) = api_for_tests(Router::new());
+    let memory = Admissions::default();
+    let reads = prop_oneof![1 => bent(PATHS), 3 => Just(METRIC.to_owned())];
+    let mut runner =
+        TestRunner::new(ProptestConfig { cases: cases(2000), failure_persistence: None, ..ProptestConfig::default() });
+    runner
+        .run(&(sent(), reads, prop::bool::weighted(0.8)), |(sent, path, is_read)| {
+            let method = if is_read { "GET".to_owned() } else { sent.method };
+            let sent = Sent { method, path, is_allowed: true, ..sent };
+            let Some((peer, first)) = request(&sent, &peer) else { return Ok(()) };
+            let Some((_, second)) = request(&sent, &peer) else { return Ok(()) };
+            let remembered = runtime.block_on(async { told(api.answer_on(&peer, &memory, first).await).await });
+            let judged = runtime.block_on(async { told(api.answer(Some(&peer), second).await).await });
+            prop_assert_eq!(remembered, judged, "{:?}", sent);
+            Ok(())
+        })
+        .unwrap();
 }

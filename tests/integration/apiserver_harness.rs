@@ -30,7 +30,7 @@ use wva::{
         TokenAuthenticator, TokenReviewer, Trust, TrustBundle,
     },
     constants::MetricsGroup,
-    serving::{Bound, CertificateSource, Certificates, Peer, ServingOptions},
+    serving::{Bound, CertificateSource, Certificates, Handler, Peer, ServingOptions},
 };
 
 pub(crate) const HPA: &str = "system:serviceaccount:kube-system:horizontal-pod-autoscaler";
@@ -277,13 +277,29 @@ impl TestServer {
             ..ApiServer::new(Arc::new(Values), Authenticator::new(trust.clone(), tokens), authorizer)
         }
         .api();
+        Self::listen(api, (cluster, front_proxy), trust, readiness, change).await
+    }
+
+    /// With a handler of its own, whom no authority is of concern.
+    pub(crate) async fn start_handling(handler: impl Handler) -> Self {
+        let authorities = (Authority::new("kubernetes"), Authority::new("front-proxy-ca"));
+        Self::listen(handler, authorities, Trust::default(), Readiness::default(), |_| {}).await
+    }
+
+    async fn listen(
+        handler: impl Handler,
+        (cluster, front_proxy): (Authority, Authority),
+        trust: Trust,
+        readiness: Readiness,
+        change: impl FnOnce(&mut ServingOptions),
+    ) -> Self {
         let names = vec!["localhost".to_owned()];
         let mut options = ServingOptions::new((Ipv4Addr::LOCALHOST, 0).into(), CertificateSource::SelfSigned { names });
         change(&mut options);
         let bound = Bound::bind(options).await.unwrap();
         let (address, certificate) = (bound.local_address(), bound.certificate_chain());
         let shutdown = CancellationToken::new();
-        let served = tokio::spawn(bound.serve(api, shutdown.clone()));
+        let served = tokio::spawn(bound.serve(handler, shutdown.clone()));
         Self { address, cluster, front_proxy, trust, readiness, shutdown, served, certificate }
     }
 

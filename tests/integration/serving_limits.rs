@@ -9,9 +9,10 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, routing::get};
+use axum::{Router, body::Body, routing::get};
 use futures::future::join_all;
-use http::Method;
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -20,7 +21,7 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 use wva::{
-    serving::{ServingMetrics, ServingOptions},
+    serving::{Handler, Peer, ServingMetrics, ServingOptions},
     telemetry::MetricsRegistry,
 };
 
@@ -174,6 +175,79 @@ async fn connections_beyond_the_limit_wait_until_one_is_closed() {
     assert!(!asked.is_finished());
     drop(first);
     assert_eq!(asked.await.unwrap(), 200);
+}
+
+/// Answers `/at-once` where the requests of a connection are read and all else in a task of its own, and breaks where the
+/// path says so. Answers tell the port of the client.
+#[derive(Clone, Default)]
+struct Fragile {
+    at_once: Arc<AtomicUsize>,
+    handled: Arc<AtomicUsize>,
+}
+
+fn port_of(peer: &Peer) -> Response<Body> {
+    Response::new(Body::from(peer.address.port().to_string()))
+}
+
+impl Handler for Fragile {
+    type Memory = ();
+
+    fn at_once(&self, peer: &Peer, (): &(), request: &Request<Incoming>) -> Option<Response<Body>> {
+        assert!(request.uri().path() != "/break-at-once", "it broke");
+        (request.uri().path() == "/at-once").then(|| {
+            self.at_once.fetch_add(1, Ordering::SeqCst);
+            port_of(peer)
+        })
+    }
+
+    async fn handle(&self, peer: &Peer, (): &(), request: Request<Incoming>) -> Response<Body> {
+        self.handled.fetch_add(1, Ordering::SeqCst);
+        yield_now().await;
+        assert!(request.uri().path() != "/break", "it broke");
+        port_of(peer)
+    }
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_costs_its_request_an_answer_and_not_the_connection() {
+    let server = TestServer::start_handling(Fragile::default()).await;
+    for protocol in [&b"h2"[..], b"http/1.1"] {
+        let client = server.client_over(None, &[protocol]);
+        let port = client.get("/at-once", &[]).await.text;
+        for path in ["/break", "/break-at-once"] {
+            let waiting = client.get("/wait", &[]);
+            let (broken, other) = tokio::join!(client.get(path, &[]), waiting);
+            assert_eq!((broken.status, other.status), (500, 200), "{path}");
+            if protocol == b"h2" {
+                assert_eq!(other.text, port, "{path}: the connection stays");
+            }
+            assert_eq!(client.get("/at-once", &[]).await.status, 200, "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn requests_that_come_in_one_piece_are_not_all_answered_before_others_have_their_turn() {
+    const REQUESTS: u32 = 250;
+    let handler = Fragile::default();
+    let server = TestServer::start_handling(handler.clone()).await;
+    let certificate = server.front_proxy.client("front-proxy-client", "");
+    let mut stream = server.connect(Some(&certificate), b"h2").await.unwrap();
+    let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    // GET, https, the path as a literal, and localhost; each ends its stream.
+    let block = b"\x82\x87\x04\x08/at-once\x01\x09localhost";
+    for stream in 0..REQUESTS {
+        sent.extend_from_slice(&[0, 0, u8::try_from(block.len()).unwrap(), 1, 5]);
+        sent.extend_from_slice(&(stream * 2 + 1).to_be_bytes());
+        sent.extend_from_slice(block);
+    }
+    stream.write_all(&sent).await.unwrap();
+    let counts = || (handler.at_once.load(Ordering::SeqCst), handler.handled.load(Ordering::SeqCst));
+    while counts().0 + counts().1 < REQUESTS as usize {
+        yield_now().await;
+    }
+    let (at_once, handled) = counts();
+    assert!(at_once > 0 && handled > 0, "{at_once} at once, {handled} in tasks of their own");
 }
 
 #[tokio::test]

@@ -29,20 +29,19 @@ impl<'a> Token<'a> {
 /// Splits off the first token of `text`.
 fn token(text: &str) -> (Token<'_>, &str) {
     const SYMBOLS: [&str; 9] = ["==", "!=", "=", "!", ">", "<", "(", ")", ","];
-    let is_space = |c: char| matches!(c, ' ' | '\t' | '\r' | '\n');
-    let is_symbol = |c: char| matches!(c, '=' | '!' | '>' | '<' | '(' | ')' | ',');
+    let is_space = |byte: u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+    let is_symbol = |byte: u8| matches!(byte, b'=' | b'!' | b'>' | b'<' | b'(' | b')' | b',');
 
-    let text = text.trim_start_matches(is_space);
-    if text.is_empty() {
-        return (Token::End, text);
-    }
-    if text.starts_with(is_symbol)
+    // By bytes: all of them are ASCII, and no part of another character is.
+    let text = text.get(text.bytes().take_while(|byte| is_space(*byte)).count()..).unwrap_or_default();
+    let Some(first) = text.bytes().next() else { return (Token::End, text) };
+    if is_symbol(first)
         && let Some(symbol) = SYMBOLS.iter().find(|symbol| text.starts_with(**symbol))
     {
         let (symbol, rest) = text.split_at(symbol.len());
         return (Token::Symbol(symbol), rest);
     }
-    let end = text.find(|c| is_space(c) || is_symbol(c)).unwrap_or(text.len());
+    let end = text.bytes().position(|byte| is_space(byte) || is_symbol(byte)).unwrap_or(text.len());
     let (word, rest) = text.split_at(end);
     (Token::Word(word), rest)
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::apiserver::{Selector, UnknownMetric};
 
 /// Variants `a`, `b` (withheld) and `c` in `ns`; `a` also has a metric of two series.
-struct Provider;
+pub(in crate::apiserver) struct Provider;
 
 const METRIC: &str = "wva_desired_replicas";
 const LEVEL: &str = "wva_saturation_level";
