@@ -65,9 +65,10 @@ impl ReadinessCheck {
     }
 }
 
-/// Answer of `/livez` and `/healthz`: the process serves.
-pub(super) fn live() -> Response {
-    text(StatusCode::OK, "ok".to_owned())
+/// Answer of `/livez` and `/healthz`: the process serves. `name` is that of the path, for whoever asks in more words
+/// (`?verbose`).
+pub(super) fn live(name: &str, verbose: bool) -> Response {
+    text(StatusCode::OK, if verbose { format!("[+]ping ok\n{name} check passed\n") } else { "ok".to_owned() })
 }
 
 /// Answer of `/readyz`; lists the checks when asked to (`?verbose`) and when one fails. Checks that are `excluded`
@@ -95,7 +96,7 @@ pub(super) fn ready(readiness: &Readiness, verbose: bool, excluded: &[String]) -
 /// Answer of `/readyz/NAME`: that check alone; `None` when there is none of that name.
 pub(super) fn check(readiness: &Readiness, name: &str) -> Option<Response> {
     match readiness.checks().get(name)? {
-        Ok(()) => Some(live()),
+        Ok(()) => Some(live(name, false)),
         Err(reason) => Some(text(StatusCode::INTERNAL_SERVER_ERROR, format!("{name} failed: {reason}\n"))),
     }
 }
@@ -127,6 +128,6 @@ mod tests {
         readiness.begin_shutdown();
         assert!(!readiness.is_ready());
         assert_eq!(ready(&readiness, false, &[]).status(), StatusCode::INTERNAL_SERVER_ERROR);
-        assert_eq!(live().status(), StatusCode::OK);
+        assert_eq!(live("livez", false).status(), StatusCode::OK);
     }
 }

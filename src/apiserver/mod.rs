@@ -151,6 +151,7 @@ impl ApiServer {
         let rest = discovery_routes(&groups, provider.metric_names())
             .merge(process_routes(readiness, metrics_text))
             .merge(openapi::routes(&groups))
+            .merge(index(&groups))
             .merge(extra_routes)
             .fallback(|| async { ApiError::NoSuchPath })
             .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
@@ -219,6 +220,17 @@ fn discovery_routes(groups: &[MetricsGroup], metrics: &[&'static str]) -> Router
     router
 }
 
+/// What there is to be asked, as `k8s.io/apiserver` lists it.
+fn index(groups: &[MetricsGroup]) -> Router {
+    let of_groups = groups.iter().map(|group| format!("/apis/{}", group.name()));
+    let of_versions = all_versions(groups).map(|version| format!("/apis/{}", version.api_version));
+    let paths = ["/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"];
+    let mut paths: Vec<String> = paths.map(str::to_owned).into_iter().chain(of_groups).chain(of_versions).collect();
+    paths.sort();
+    let index = json!({ "paths": paths });
+    Router::new().route("/", read_only(get(move || async move { respond::json(&index, false) })))
+}
+
 /// What is below each group version.
 fn values(
     groups: &[MetricsGroup],
@@ -242,15 +254,16 @@ fn process_routes(readiness: Readiness, metrics_text: MetricsText) -> Router {
     let check = |State(readiness): State<Readiness>, Path(name): Path<String>| async move {
         health::check(&readiness, &name).ok_or(ApiError::NoSuchPath)
     };
-    let live = || get(|| async { health::live() });
+    let live =
+        |name: &'static str| get(move |uri: Uri| async move { health::live(name, has_parameter(&uri, "verbose")) });
     Router::new()
         .route("/readyz", get(ready))
         .route("/readyz/{check}", get(check))
         .with_state(readiness)
-        .route("/livez", live())
-        .route("/livez/ping", live())
-        .route("/healthz", live())
-        .route("/healthz/ping", live())
+        .route("/livez", live("livez"))
+        .route("/livez/ping", live("ping"))
+        .route("/healthz", live("healthz"))
+        .route("/healthz/ping", live("ping"))
         .route("/version", get(|| async { version() }))
         .route("/metrics", get(|| async move { respond::with_type(OPEN_METRICS, metrics_text()) }))
 }

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use backon::{ExponentialBuilder, Retryable as _};
 use futures::future::BoxFuture;
 use k8s_openapi::api::authorization::v1::{
     NonResourceAttributes, ResourceAttributes as WireResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
@@ -19,6 +20,8 @@ use super::{AuthMetrics, Identity, metrics::ReviewMetrics};
 
 /// Longest a review may take: an HPA worker waits for the answer.
 const REVIEW_TIMEOUT: Duration = Duration::from_secs(3);
+/// Times a review is asked for again.
+const RETRIES: usize = 4;
 
 /// What a request wants to do, in the terms of RBAC.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -103,19 +106,45 @@ pub trait AccessReviewer: Send + Sync + 'static {
     fn review<'a>(&'a self, request: &'a AccessRequest) -> BoxFuture<'a, Result<AccessVerdict, ReviewError>>;
 }
 
-/// The answer to a review, counted.
+/// The answer to a review, which is asked for again where kube-apiserver fails for a moment; each attempt is counted.
 ///
 /// # Errors
 /// When there is none within [`REVIEW_TIMEOUT`].
-pub(super) async fn answer<T>(
+pub(super) async fn answer<T, F>(
     review: &'static str,
     metrics: &ReviewMetrics,
-    asked: impl Future<Output = kube::Result<T>>,
-) -> Result<T, ReviewError> {
+    ask: impl Fn() -> F,
+) -> Result<T, ReviewError>
+where
+    F: Future<Output = kube::Result<T>>,
+{
+    let attempt = || async {
+        let since = Instant::now();
+        let answer = ask().await;
+        metrics.count(Some(&answer), since.elapsed());
+        answer
+    };
+    // As in k8s.io/apiserver, but sooner: an HPA worker waits.
+    let pauses = ExponentialBuilder::new()
+        .with_min_delay(Duration::from_millis(100))
+        .with_factor(1.5)
+        .with_jitter()
+        .with_max_times(RETRIES);
     let since = Instant::now();
-    let answer = timeout(REVIEW_TIMEOUT, asked).await;
-    metrics.count(answer.as_ref().ok(), since.elapsed());
-    answer.map_err(|_| ReviewError::timeout(review))?.map_err(|error| ReviewError::new(review, &error))
+    let Ok(answer) = timeout(REVIEW_TIMEOUT, attempt.retry(pauses).when(is_momentary)).await else {
+        metrics.count::<T>(None, since.elapsed());
+        return Err(ReviewError::timeout(review));
+    };
+    answer.map_err(|error| ReviewError::new(review, &error))
+}
+
+/// Whether a question that failed so may be answered a moment later.
+fn is_momentary(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => status.code == 429 || status.code >= 500,
+        kube::Error::Service(_) | kube::Error::HyperError(_) => true,
+        _ => false,
+    }
 }
 
 /// Asks kube-apiserver by `SubjectAccessReview`; needs cluster role `system:auth-delegator`.
@@ -150,8 +179,8 @@ impl AccessReviewer for KubeAccessReviewer {
             let review = SubjectAccessReview { spec: spec(request), ..SubjectAccessReview::default() };
             let api = Api::<SubjectAccessReview>::all(self.client.clone());
             let options = PostParams::default();
-            let asked = api.create(&options, &review);
-            answer("SubjectAccessReview", self.metrics.access_reviews(), asked).await.map(verdict)
+            let ask = || api.create(&options, &review);
+            answer("SubjectAccessReview", self.metrics.access_reviews(), ask).await.map(verdict)
         })
     }
 }

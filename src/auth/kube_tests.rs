@@ -76,7 +76,7 @@ async fn a_token_without_a_confirmed_owner_is_not_valid() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn reviews_are_counted_by_the_status_of_their_answers() {
     let mut registry = Registry::default();
     let metrics = AuthMetrics::register(&mut registry);
@@ -96,7 +96,7 @@ async fn reviews_are_counted_by_the_status_of_their_answers() {
     let (verdict, _) = tokio::join!(access.review(&request), answer(&mut api, StatusCode::CREATED, &allowed));
     assert_eq!(verdict, Ok(AccessVerdict::Allowed));
     drop(api);
-    assert!(access.review(&request).await.is_err(), "kube-apiserver is gone");
+    assert!(access.review(&request).await.is_err(), "kube-apiserver is gone, and was asked five times");
 
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
@@ -105,7 +105,7 @@ async fn reviews_are_counted_by_the_status_of_their_answers() {
         r#"apiserver_delegated_authn_request_total{code="403"} 1"#,
         r#"apiserver_delegated_authn_request_duration_seconds_count{code="201"} 1"#,
         r#"apiserver_delegated_authz_request_total{code="201"} 1"#,
-        r#"apiserver_delegated_authz_request_total{code="<error>"} 1"#,
+        r#"apiserver_delegated_authz_request_total{code="<error>"} 5"#,
         r#"apiserver_delegated_authz_request_duration_seconds_count{code="201"} 1"#,
         r#"authentication_token_cache_request_total{status="hit"} 1"#,
         r#"authentication_token_cache_request_total{status="miss"} 2"#,
@@ -176,6 +176,33 @@ async fn a_review_that_is_not_allowed_to_us_is_an_error_and_no_verdict() {
     let (verdict, _) = tokio::join!(reviewer.review(&request), answer(&mut api, StatusCode::FORBIDDEN, &refusal));
     let error = verdict.unwrap_err().to_string();
     assert!(error.starts_with("SubjectAccessReview failed: ") && error.contains("Forbidden"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_kube_apiserver_cannot_answer_for_a_moment_is_asked_again() {
+    let allowed = json!({"spec": {}, "status": {"allowed": true}});
+    for (code, reason) in [(503, "ServiceUnavailable"), (500, "InternalError"), (429, "TooManyRequests")] {
+        let (client, mut api) = api();
+        let reviewer = KubeAccessReviewer::new(client);
+        let request = request();
+        let kube = async {
+            for _ in 0..2 {
+                answer(&mut api, StatusCode::from_u16(code).unwrap(), &status(code, reason)).await;
+            }
+            answer(&mut api, StatusCode::CREATED, &allowed).await;
+        };
+        let (verdict, ()) = tokio::join!(reviewer.review(&request), kube);
+        assert_eq!(verdict, Ok(AccessVerdict::Allowed), "{code}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kube_apiserver_that_says_nothing_is_not_waited_for_longer_than_an_hpa_can_bear() {
+    let (client, _api) = api();
+    let began = tokio::time::Instant::now();
+    let error = KubeAccessReviewer::new(client).review(&request()).await.unwrap_err().to_string();
+    assert!(error.contains("did not answer within 3 s"), "{error}");
+    assert!(began.elapsed().as_secs() <= 3);
 }
 
 fn config_map(authority: &Authority, version: &str) -> Value {

@@ -155,8 +155,8 @@ impl TokenReviewer for KubeTokenReviewer {
             };
             let api = Api::<TokenReview>::all(self.client.clone());
             let options = PostParams::default();
-            let asked = api.create(&options, &review);
-            answer("TokenReview", self.metrics.token_reviews(), asked).await.map(identity)
+            let ask = || api.create(&options, &review);
+            answer("TokenReview", self.metrics.token_reviews(), ask).await.map(identity)
         })
     }
 }

@@ -212,6 +212,18 @@ async fn our_own_group_serves_the_same() {
 }
 
 #[tokio::test]
+async fn the_index_lists_what_can_be_asked_and_all_of_it_is_there() {
+    let server = TestServer::start().await;
+    let admin = server.client(Some(&server.cluster.client("admin", "system:masters")));
+    let index = admin.get("/", &[]).await.json();
+    let paths: Vec<_> = index["paths"].as_array().unwrap().iter().map(|path| path.as_str().unwrap()).collect();
+    assert!(paths.contains(&"/apis/custom.metrics.k8s.io/v1beta2"), "{paths:?}");
+    for path in paths {
+        assert_eq!(admin.get(path, &[]).await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn only_configured_groups_are_there() {
     let server = TestServer::start_serving(&[MetricsGroup::Custom]).await;
     let client = server.kube_apiserver();

@@ -141,6 +141,10 @@ async fn health_is_for_everybody_and_nothing_beside_it() {
     }
     check.pass();
     assert_eq!(admin.get("/readyz/decisions", &[]).await.status, 200);
+    for name in ["livez", "healthz"] {
+        let answer = kubelet.get(&format!("/{name}?verbose"), &[]).await;
+        assert_eq!((answer.status, answer.text), (200, format!("[+]ping ok\n{name} check passed\n")));
+    }
     let answer = kubelet.get("/readyz?verbose", &[]).await;
     assert!(answer.status == 200 && answer.text.contains("[+]decisions ok"), "{}", answer.text);
     server.readiness.begin_shutdown();
