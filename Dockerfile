@@ -10,7 +10,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 COPY . .
 # The caches stay out of the image, so the binary is copied out of the target folder. Not the dist profile: its functions
-# have other names than hack/functions-of-serve.txt, so that twice as much of it would stay in memory.
+# have other names than hack/functions-of-serve.ld, so that more of it would stay in memory.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --locked --release --bin wva \

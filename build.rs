@@ -10,7 +10,7 @@ use std::{
 /// Set to anything, it makes a binary that also runs on systems older than the one that builds it.
 const PORTABLE: &str = "PORTABLE_BUILD";
 /// Which functions run in `wva serve`, by `hack/order-functions`.
-const FUNCTIONS_OF_SERVE: &str = "hack/functions-of-serve.txt";
+const FUNCTIONS_OF_SERVE: &str = "hack/functions-of-serve.ld";
 
 fn main() -> Result<(), Box<dyn Error>> {
     const PROTOCOL: &str = "proto/externalscaler.proto";
@@ -23,13 +23,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         // A hundredth of the size, all of which is read at start and stays in memory.
         println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
-    // The list is not watched, because another would have the library compiled anew; its script has the binary linked anew.
     if links_with_lld() {
         // What runs lies side by side, or each of its pages would bring pages that nobody needs. Names that are not there
-        // are passed over: those of another profile, compiler or version of a library.
-        let list = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join(FUNCTIONS_OF_SERVE);
-        println!("cargo::rustc-link-arg-bins=-Wl,--symbol-ordering-file={}", list.display());
-        println!("cargo::rustc-link-arg-bins=-Wl,--no-warn-symbol-ordering");
+        // are passed over: those of another profile, compiler or version of a library. The script is not watched, because
+        // another would have the library compiled anew; who writes it has the binary linked anew.
+        let script = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join(FUNCTIONS_OF_SERVE);
+        println!("cargo::rustc-link-arg-bins=-Wl,-T,{}", script.display());
     }
     Ok(())
 }
