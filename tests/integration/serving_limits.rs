@@ -30,10 +30,23 @@ use crate::apiserver_harness::{ClientCertificate, METRIC, TestServer, api_for_te
 /// Short enough for a test to wait for.
 const SOON: Duration = Duration::from_millis(50);
 
+/// How a client of HTTP/2 begins, with settings that say nothing.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+/// The frame of a whole request, the one of this number, to localhost.
+fn request_frame(number: u32, path: &[u8]) -> Vec<u8> {
+    let length = |text: &[u8]| u8::try_from(text.len()).unwrap();
+    let host = b"localhost";
+    // GET and https by number, path and host as literals.
+    let block = [b"\x82\x87\x04", &[length(path)][..], path, b"\x01", &[length(host)][..], host].concat();
+    // It ends its headers and its stream.
+    [&[0, 0, length(&block), 1, 5][..], &(number * 2 + 1).to_be_bytes(), &block].concat()
+}
+
 /// The settings that a server announces on a new HTTP/2 connection, by their number.
 async fn settings(server: &TestServer, certificate: Option<&ClientCertificate>) -> Vec<(u16, u32)> {
     let mut stream = server.connect(certificate, b"h2").await.unwrap();
-    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    stream.write_all(PREFACE).await.unwrap();
     let mut head = [0; 9];
     stream.read_exact(&mut head).await.unwrap();
     assert_eq!(head[3], 4, "the first frame holds the settings");
@@ -233,21 +246,41 @@ async fn requests_that_come_in_one_piece_are_not_all_answered_before_others_have
     let server = TestServer::start_handling(handler.clone()).await;
     let certificate = server.front_proxy.client("front-proxy-client", "");
     let mut stream = server.connect(Some(&certificate), b"h2").await.unwrap();
-    let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
-    // GET, https, the path as a literal, and localhost; each ends its stream.
-    let block = b"\x82\x87\x04\x08/at-once\x01\x09localhost";
-    for stream in 0..REQUESTS {
-        sent.extend_from_slice(&[0, 0, u8::try_from(block.len()).unwrap(), 1, 5]);
-        sent.extend_from_slice(&(stream * 2 + 1).to_be_bytes());
-        sent.extend_from_slice(block);
-    }
-    stream.write_all(&sent).await.unwrap();
+    let requests = (0..REQUESTS).flat_map(|number| request_frame(number, b"/at-once"));
+    stream.write_all(&PREFACE.iter().copied().chain(requests).collect::<Vec<_>>()).await.unwrap();
     let counts = || (handler.at_once.load(Ordering::SeqCst), handler.handled.load(Ordering::SeqCst));
     while counts().0 + counts().1 < REQUESTS as usize {
         yield_now().await;
     }
     let (at_once, handled) = counts();
     assert!(at_once > 0 && handled > 0, "{at_once} at once, {handled} in tasks of their own");
+}
+
+#[tokio::test]
+async fn who_takes_back_what_was_asked_over_and_over_is_cut_off_and_others_are_served() {
+    const GOAWAY: u8 = 7;
+    const ENHANCE_YOUR_CALM: [u8; 4] = [0, 0, 0, 11];
+    let server = TestServer::start().await;
+    let mut stream = server.connect(None, b"h2").await.unwrap();
+    let cancelled = |number: u32| {
+        let reset = [&[0, 0, 4, 3, 0][..], &(number * 2 + 1).to_be_bytes(), &[0, 0, 0, 8]].concat();
+        [request_frame(number, b"/livez"), reset].concat()
+    };
+    let sent = PREFACE.iter().copied().chain((0..1000).flat_map(cancelled)).collect::<Vec<_>>();
+    // It need not be read to its end.
+    let _ = stream.write_all(&sent).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    let mut rest = &answer[..];
+    let mut farewell = None;
+    while let [a, b, c, kind, behind @ ..] = rest {
+        let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
+        let body = &behind[5..5 + length];
+        farewell = farewell.or((*kind == GOAWAY).then(|| body[4..8].to_vec()));
+        rest = &behind[5 + length..];
+    }
+    assert_eq!(farewell.unwrap(), ENHANCE_YOUR_CALM);
+    assert_eq!(server.client(None).get("/livez", &[]).await.status, 200);
 }
 
 #[tokio::test]
