@@ -23,7 +23,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         // A hundredth of the size, all of which is read at start and stays in memory.
         println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
-    if links_with_lld() {
+    // What is not optimised has other functions, and many more: to look for each would take a quarter of a minute.
+    if env::var("PROFILE").is_ok_and(|profile| profile == "release") && links_with_lld() {
         // What runs lies side by side, or each of its pages would bring pages that nobody needs. Names that are not there
         // are passed over: those of another profile, compiler or version of a library. The script is not watched, because
         // another would have the library compiled anew; who writes it has the binary linked anew.
