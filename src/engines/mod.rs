@@ -26,7 +26,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::interfaces::{Decision, Limit, ModelKey, Snapshot};
 use roster::Roster;
 
-pub use slo::{ArrivalHistory, LengthMemory, ModelMemory, PeakMemory, VariantMemory};
+pub use slo::{ArrivalHistory, LengthMemory, Looks, ModelMemory, PeakMemory, VariantMemory};
 pub use state::{STATE_VERSION, State, VariantState};
 pub use zero::Activity;
 

@@ -77,9 +77,12 @@ impl Estimate {
         }
         self.drift();
         let latency = observation.inter_token_latency;
-        let mut accepted = self.update(observation.token_row(), latency, TOKEN_NOISE * latency);
+        // A window that mixes two loads is on no line between them: its tokens come from the heavier one. What is wrong with
+        // it grows with the square of how far they are apart.
+        let noise = |usual: f64| usual.hypot(observation.spread * observation.spread);
+        let mut accepted = self.update(observation.token_row(), latency, noise(TOKEN_NOISE) * latency);
         if let Some(service) = observation.first_token_service.filter(|seconds| *seconds > 0.0) {
-            accepted |= self.update(observation.first_token_row(), service, FIRST_TOKEN_NOISE * service);
+            accepted |= self.update(observation.first_token_row(), service, noise(FIRST_TOKEN_NOISE) * service);
         }
         self.outliers = if accepted { 0 } else { self.outliers + 1 };
         if self.outliers >= PATIENCE {

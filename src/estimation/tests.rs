@@ -21,6 +21,8 @@ fn seen(decoding: f64, prefill_rate: f64, noise: f64) -> Observation {
         prefill_rate,
         prompt_tokens: prompts,
         max_batched_tokens: 2048.0,
+        dispersion: 1.0,
+        spread: 0.0,
     }
 }
 
@@ -93,13 +95,60 @@ fn single_outliers_are_ignored_and_a_lasting_change_is_believed() {
     assert!((latency / expected - 1.0).abs() < 0.15, "{latency} {expected}");
 }
 
+#[test]
+fn a_window_that_mixes_two_loads_moves_little() {
+    let error_after = |spread: f64| {
+        let mut estimate = Estimate::from_profile(&profile(1.0));
+        serve(&mut estimate, 40);
+        // A quarter of the window at ten times the load: nine of ten tokens are from there.
+        let (calm, burst) = (seen(8.0, 3_000.0, 0.0), seen(80.0, 20_000.0, 0.0));
+        for _ in 0..20 {
+            estimate.observe(&Observation {
+                inter_token_latency: 0.2 * calm.inter_token_latency + 0.8 * burst.inter_token_latency,
+                first_token_service: None,
+                decoding: 26.0,
+                kv_tokens: 26.0 * 1200.0,
+                prefill_rate: 7_250.0,
+                spread,
+                ..calm
+            });
+        }
+        (extrapolation(&estimate) - 1.0).abs()
+    };
+    assert!(error_after(1.5) < 0.05 && error_after(0.0) > 0.1, "{} {}", error_after(1.5), error_after(0.0));
+}
+
+#[test]
+fn replicas_that_are_kept_even_are_understood_as_well() {
+    let [base, prefill, sequence, kv] = TRUTH;
+    let mut estimate = Estimate::from_observation(&seen(60.0, 10_000.0, 0.0)).unwrap();
+    for look in 0..120 {
+        // At one sequence a replica, no prompt is ever prefilled beside it; in a crowd as many as elsewhere.
+        let decoding = if look % 10 == 0 { 40.0 } else { 1.0 };
+        let prefill_rate = 500.0 * decoding;
+        let met = 1.0 - 1.0 / decoding;
+        let iteration = (base + decoding * (sequence + 1200.0 * kv)) / (1.0 - met * prefill_rate * prefill);
+        estimate.observe(&Observation {
+            inter_token_latency: iteration,
+            first_token_service: Some(base + prefill * 1000.0),
+            decoding,
+            kv_tokens: decoding * 1200.0,
+            prefill_rate,
+            dispersion: 0.0,
+            ..seen(60.0, 10_000.0, 0.0)
+        });
+    }
+    let learned = estimate.parameters()[0];
+    assert!((learned / base - 1.0).abs() < 0.05, "{learned}");
+}
+
 proptest! {
     #[test]
     fn whatever_is_observed_parameters_stay_positive_and_finite(
-        looks in prop::collection::vec(prop::array::uniform6(prop::num::f64::ANY), 1..30)
+        looks in prop::collection::vec(prop::array::uniform8(prop::num::f64::ANY), 1..30)
     ) {
         let mut estimate = Estimate::from_profile(&profile(1.0));
-        for [latency, service, decoding, kv, prefill, prompts] in looks {
+        for [latency, service, decoding, kv, prefill, prompts, dispersion, spread] in looks {
             estimate.observe(&Observation {
                 inter_token_latency: latency,
                 first_token_service: Some(service),
@@ -108,6 +157,8 @@ proptest! {
                 prefill_rate: prefill,
                 prompt_tokens: prompts,
                 max_batched_tokens: 2048.0,
+                dispersion,
+                spread,
             });
         }
         prop_assert!(estimate.parameters().iter().all(|parameter| parameter.is_finite() && *parameter > 0.0));

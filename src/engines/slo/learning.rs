@@ -36,6 +36,7 @@ pub(super) fn learn(memory: &mut VariantMemory, snapshot: &Snapshot, member: &Me
     }
     let budget = f64::from(profile.map_or(MAX_BATCHED_TOKENS, |profile| profile.max_batched_tokens));
     let Some(observation) = mean_observation(own(), budget) else { return };
+    let observation = memory.looks.judged(snapshot.taken_at, own(), observation);
     memory.learned_at = Some(snapshot.taken_at);
     if memory.estimate.is_none() {
         memory.estimate = Estimate::from_observation(&observation);
@@ -79,6 +80,8 @@ fn mean_observation<'a>(own: impl Iterator<Item = &'a Instance<'a>> + Clone, bud
         prefill_rate: over(|o| o.prefill_rate)?,
         prompt_tokens: over(|o| o.prompt_tokens)?,
         max_batched_tokens: budget,
+        dispersion: 1.0,
+        spread: 0.0,
     })
 }
 
@@ -106,6 +109,8 @@ fn observation(instance: &Instance<'_>, budget: f64) -> Option<Observation> {
         prefill_rate: performance.prompt_token_rate.value()? * computed,
         prompt_tokens: prompt_tokens * computed,
         max_batched_tokens: budget,
+        dispersion: 1.0,
+        spread: 0.0,
     })
 }
 

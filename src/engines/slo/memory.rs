@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{curves::Curves, lengths::LengthMemory, outlook::ArrivalHistory, peaks::PeakMemory};
+use super::{curves::Curves, lengths::LengthMemory, looks::Looks, outlook::ArrivalHistory, peaks::PeakMemory};
 use crate::{
     estimation::Estimate,
     interfaces::{CapacityCurve, CapacityQuestion, VariantKey, as_list},
@@ -40,6 +40,8 @@ pub struct VariantMemory {
     pub estimate: Option<Estimate>,
     /// When it last learned.
     pub learned_at: Option<Timestamp>,
+    /// How even and how steady the load was.
+    pub looks: Looks,
     /// Size of the KV cache in tokens.
     pub kv_cache_tokens: Option<f64>,
     /// The curve that is wanted.

@@ -11,6 +11,7 @@ mod curves;
 mod demand;
 mod learning;
 mod lengths;
+mod looks;
 mod memory;
 mod outlook;
 mod peaks;
@@ -34,6 +35,7 @@ use plan::Candidate;
 
 pub(super) use curves::Curves;
 pub use lengths::LengthMemory;
+pub use looks::Looks;
 pub use memory::{ModelMemory, VariantMemory};
 pub use outlook::ArrivalHistory;
 pub use peaks::PeakMemory;
@@ -110,6 +112,8 @@ struct Subject {
     drift: f64,
     /// Relative standard error of the latency predicted at capacity.
     error: f64,
+    /// Requests per second that the KV cache of a replica has room for.
+    room: f64,
 }
 
 /// One subject per member; `None` while a member with ready replicas is not understood.
@@ -133,7 +137,8 @@ fn subjects(
         if let Some(question) = &question {
             learning::ask(of_variant, member.observation.variant.profile.as_ref(), question);
         }
-        subjects.push(subject(of_variant, world, means));
+        let subject = subject(of_variant, world, means);
+        subjects.push(subject.map(|subject| Subject { room: supply::room(own, world.snapshot), ..subject }));
     }
     let is_understood =
         members.iter().zip(&subjects).all(|(member, subject)| subject.is_some() || member.scale.ready == 0);
@@ -156,7 +161,7 @@ fn subject(memory: &mut VariantMemory, world: &World<'_>, means: Option<(f64, f6
     let error =
         if snapshot.engine.learning { estimate.relative_error(in_flight, in_flight * context, prefill) } else { 0.0 };
     let curve = if snapshot.engine.pooling { curve } else { Arc::new(without_pooling(&curve)) };
-    Some(Subject { curve, drift, error })
+    Some(Subject { curve, drift, error, room: f64::INFINITY })
 }
 
 fn without_pooling(curve: &CapacityCurve) -> CapacityCurve {

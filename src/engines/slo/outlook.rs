@@ -35,6 +35,9 @@ const RESOLUTION: f64 = 1000.0;
 const UNKNOWN: i16 = i16::MIN;
 /// How far from the present rate a remembered one may be to tell something of it, in the logarithm.
 const ALIKE: f64 = 0.33;
+/// How far a rate may move and still be taken for so many times what it was, in the logarithm. What moves further goes to a
+/// level of its own: bursts are as high after a busy minute as after a calm one.
+const MOVES: f64 = 1.0;
 /// Width of a bin of rates to come, in the logarithm, and bins on either side of the present rate.
 const WIDTH: f64 = 0.08;
 const REACH: usize = 40;
@@ -80,10 +83,12 @@ impl ArrivalHistory {
         let present = quantised(rate);
         let mut weights = BINS.map(|bin| bin.supposed);
         let pairs = self.rates.iter().zip(self.rates.iter().skip(AHEAD));
-        let (likeness, bins_apart) = (&*LIKENESS, &*BINS_APART);
+        let (likeness, bins_apart, jumps) = (&*LIKENESS, &*BINS_APART, &*JUMPS);
         for (&then, &later) in pairs.filter(|(then, later)| **then != UNKNOWN && **later != UNKNOWN) {
             if let Some(weight) = likeness.get(usize::from(then.abs_diff(present))) {
-                weights[bin(then, later, bins_apart)] += weight;
+                let jump = jumps.get(usize::from(then.abs_diff(later))).copied().unwrap_or(1.0);
+                let from = then + (jump * f32::from(present - then)) as i16;
+                weights[bin(from, later, bins_apart)] += weight;
             }
         }
         let total: f64 = weights.iter().sum();
@@ -104,6 +109,12 @@ fn quantised(rate: f64) -> i16 {
 static LIKENESS: LazyLock<Vec<f64>> = LazyLock::new(|| {
     let apart = (0_u16..).map(|apart| f64::from(apart) / RESOLUTION / ALIKE);
     apart.take_while(|apart| *apart < 1.0).map(|apart| 1.0 - apart * apart).collect()
+});
+
+/// In how far a move by so many thousandths of the logarithm leads to a level of its own, 0 to 1, as long as it matters.
+static JUMPS: LazyLock<Vec<f32>> = LazyLock::new(|| {
+    let level = (0_u16..).map(|moved| 1.0 - (-f64::from(moved) / RESOLUTION / MOVES).exp());
+    level.take_while(|level| *level < 0.99).map(|level| level as f32).collect()
 });
 
 /// Bins between two rates that are so many thousandths of the logarithm apart, as far as there are bins.
@@ -247,6 +258,17 @@ mod tests {
         let bursts = history(|step| if step % 16 < 3 { 80.0 } else { 20.0 });
         let (between, within) = (replicas(&bursts, 20.0), replicas(&bursts, 80.0));
         assert!((8..=10).contains(&between) && (8..=10).contains(&within), "{between} {within}");
+    }
+
+    #[test]
+    fn bursts_from_a_busier_minute_go_to_the_same_level() {
+        let bursts = history(|step| if step % 16 < 3 { 80.0 } else { 20.0 });
+        let highest = |rate| bursts.outlook(rate).rates.iter().map(|(rate, _)| *rate).fold(0.0, f64::max);
+        assert!((highest(24.0) / 80.0 - 1.0).abs() < 0.1, "{}", highest(24.0));
+        // A little more is a little more of whatever it was.
+        let growing = history(|step| if step % 2 == 0 { 50.0 } else { 55.0 });
+        let highest = |rate| growing.outlook(rate).rates.iter().map(|(rate, _)| *rate).fold(0.0, f64::max);
+        assert!(highest(60.0) > 1.1 * highest(52.0));
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub(super) struct Candidate {
     pub(super) curve: Arc<CapacityCurve>,
     /// Factor on the curve: what is not certain of it is not counted on.
     pub(super) trust: f64,
+    /// Requests per second that a replica has room for, whatever the curve says.
+    pub(super) room: f64,
     pub(super) min: u32,
     pub(super) max: u32,
     /// Replicas set now.
@@ -24,7 +26,10 @@ pub(super) struct Candidate {
 impl Candidate {
     /// Requests per second that one replica carries in a pool of `replicas`.
     pub(super) fn rate(&self, replicas: f64) -> f64 {
-        self.trust * self.curve.rate_per_replica(replicas)
+        /// A rate that was measured while things changed may be far off: no more than this is believed of it.
+        const DOUBTED: f64 = 0.5;
+        let believed = self.trust * self.curve.rate_per_replica(replicas);
+        believed.min(self.room.max(DOUBTED * believed))
     }
 }
 

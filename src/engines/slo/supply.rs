@@ -7,8 +7,8 @@ use super::{
     plan::{self, Candidate},
 };
 use crate::{
-    engines::group::Member,
-    interfaces::{Growth, Snapshot},
+    engines::group::{Instance, Member},
+    interfaces::{Growth, Signal, Snapshot},
 };
 
 /// Members as planning sees them. Replicas that have been pending for too long are no supply, and no room to grow either
@@ -39,6 +39,7 @@ pub(super) fn candidates(members: &[Member<'_>], subjects: &[Option<Subject>], s
                 cost: member.observation.variant.cost,
                 curve,
                 trust,
+                room: subject.as_ref().map_or(f64::INFINITY, |subject| subject.room),
                 min: bounds.min.min(most),
                 max: room.max(bounds.min).min(most),
                 spec: member.scale.spec,
@@ -48,6 +49,29 @@ pub(super) fn candidates(members: &[Member<'_>], subjects: &[Option<Subject>], s
         .collect();
     guessed(&mut candidates);
     candidates
+}
+
+/// Requests per second that the KV cache of one replica has room for, by how full the caches are at the present rate. Where
+/// requests are longer than their distribution tells, caches fill long before the curve says so, and what finds no room
+/// waits. Infinite while one of them is not half full: then it is for the curve to say.
+pub(super) fn room(own: &[Instance<'_>], snapshot: &Snapshot) -> f64 {
+    const HALF: f64 = 0.5;
+    /// So full they may be: a little more, and requests wait for room.
+    const FULL: f64 = 0.85;
+    let fresh = |signal: Signal<f64>| signal.fresh(snapshot.taken_at, snapshot.ages.signal).value().copied();
+    let (mut arriving, mut used) = (0.0, 0.0);
+    for instance in own {
+        let performance = instance.performance;
+        let Some((rate, usage)) = fresh(performance.arrival_rate).zip(fresh(performance.kv_cache_usage_now)) else {
+            continue;
+        };
+        if !(HALF..=1.0).contains(&usage) {
+            return f64::INFINITY;
+        }
+        (arriving, used) = (arriving + rate, used + usage);
+    }
+    let room = FULL * arriving / used;
+    if room > 0.0 { room } else { f64::INFINITY }
 }
 
 /// The same, but nothing is given up.

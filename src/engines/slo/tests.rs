@@ -267,12 +267,28 @@ fn a_jam_raises_the_target_unless_a_replica_beside_it_has_room() {
         let decided = desired(&decisions, "a");
         (decided.replicas, decided.reason.engine)
     };
-    let (all_jammed, engine) = replicas(4);
+    let (all_jammed, _) = replicas(4);
     assert!(all_jammed > 4, "{all_jammed}");
-    assert_eq!(engine, EngineName::Saturation);
     let (one_has_room, engine) = replicas(3);
     assert!(one_has_room < all_jammed, "{one_has_room} and {all_jammed}");
     assert_eq!(engine, EngineName::Slo);
+}
+
+#[test]
+fn caches_that_are_nearly_full_say_more_than_the_curve() {
+    let replicas = |usage: [f64; 4]| {
+        let world = move |second| {
+            let mut observed = variant("a", true, 4, 10.0, second);
+            for (replica, usage) in observed.replicas.iter_mut().zip(usage) {
+                Arc::make_mut(&mut replica.performance).kv_cache_usage_now = Signal::present(usage, at(second));
+            }
+            vec![observed]
+        };
+        desired(&settled(world, |_| {}), "a").replicas
+    };
+    let (light, full, uneven) = (replicas([0.4; 4]), replicas([0.95; 4]), replicas([0.95, 0.95, 0.95, 0.2]));
+    assert!(light < full && full <= 2 * light, "{light} {full}");
+    assert_eq!(light, uneven, "one has room");
 }
 
 #[test]
