@@ -22,8 +22,8 @@ LABEL org.opencontainers.image.title="wva" \
       org.opencontainers.image.description="Kubernetes metrics API server that tells a stock HPA how many replicas each LLM variant needs" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /wva /usr/local/bin/wva
-# glibc would give each thread a heap of its own, and each keeps what it once needed.
-ENV MALLOC_ARENA_MAX=1
+# jemalloc would give each thread a heap of its own, and each keeps for a while what it once needed.
+ENV MALLOC_CONF=narenas:1
 USER 65532:65532
 EXPOSE 6443
 ENTRYPOINT ["/usr/local/bin/wva"]

@@ -3,6 +3,8 @@
 use std::alloc::System;
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+// Takes the place of the system's.
+use tikv_jemallocator as _;
 use wva::bench::{Allocated, scale};
 
 #[global_allocator]

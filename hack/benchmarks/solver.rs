@@ -12,6 +12,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use tikv_jemallocator::Jemalloc;
 use wva::{
     capacity,
     core::System,
@@ -24,6 +25,10 @@ use wva::{
     },
     solver::{Constraints, GreedySolver, MIPSolver, Solution, Solver, SolverError, instances},
 };
+
+/// That of wva.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// The size that the program is meant for: 100 models, 5 variants, 4 accelerator types.
 const FULL: instances::Size = instances::Size { servers: 100, variants: 5, types: 4, tightness: 0.9 };

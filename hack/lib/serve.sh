@@ -69,7 +69,7 @@ start_serve() {
   : >"$WORK/serve.log"
   began=$(now_us)
   # The allocator as the image sets it.
-  env -i MALLOC_ARENA_MAX=1 KUBECONFIG="$WORK/kubeconfig" POD_NAME=wva-bench POD_NAMESPACE=wva-system \
+  env -i MALLOC_CONF=narenas:1 KUBECONFIG="$WORK/kubeconfig" POD_NAME=wva-bench POD_NAMESPACE=wva-system \
     "${SERVE[@]}" serve --config-map wva-config --prometheus-url "$PROMETHEUS_URL" \
     --server-bind-address 127.0.0.1 --server-port "$SERVE_PORT" --server-shutdown-delay 0s \
     --server-tls-cert-path "$TESTBED_TLS_CERT" --server-tls-key-path "$TESTBED_TLS_KEY" >"$WORK/serve.log" 2>&1 &
@@ -86,6 +86,7 @@ start_serve() {
     fi
     sleep 0.005
   done
+  # shellcheck disable=SC2034 # Read by hack/bench.
   READY_MS=$((($(now_us) - began) / 1000))
 }
 

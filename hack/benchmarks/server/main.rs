@@ -11,10 +11,15 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use clap::{Args, Parser, Subcommand};
 use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use tikv_jemallocator::Jemalloc;
 use wva::{
     config::{LogFormat, LoggingSettings},
     telemetry::init_logging,
 };
+
+/// That of wva.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Measures metrics API servers.
 #[derive(Debug, Parser)]
