@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::apiserver::Readiness;
 
@@ -12,7 +12,8 @@ use crate::apiserver::Readiness;
 const RESIGNATION: Duration = Duration::from_secs(10);
 
 /// Waits for SIGTERM or SIGINT, fails readiness, lets another replica lead (`resign`), keeps serving for `delay` so that
-/// nobody is sent here any more, then cancels `serving`. A second signal cuts the delay short.
+/// nobody is sent here any more, then cancels `serving`. A second signal ends the process at once, as it does
+/// `k8s.io/apiserver`.
 ///
 /// # Errors
 /// When the signal handlers cannot be installed.
@@ -32,16 +33,15 @@ pub(super) async fn on_signal(
     readiness.begin_shutdown();
     let delay = delay();
     info!(?delay, "signal received: no longer ready, still serving");
-    let resign = tokio::time::timeout(RESIGNATION, resign);
-    let wait = async {
-        // Both, but a signal ends both.
-        let _ = tokio::join!(tokio::time::sleep(delay), resign);
-    };
-    tokio::select! {
-        () = wait => {}
-        _ = terminate.recv() => info!("second signal: not waiting"),
-        _ = interrupt.recv() => info!("second signal: not waiting"),
-    }
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        warn!("second signal: ending at once");
+        std::process::exit(1);
+    });
+    let _ = tokio::join!(tokio::time::sleep(delay), tokio::time::timeout(RESIGNATION, resign));
     serving.cancel();
     Ok(())
 }

@@ -71,4 +71,16 @@ async fn when_wva_is_asked_to_end_it_is_unready_first_still_answers_and_then_exi
     let status = scenario.wva.process().exit(LIMIT).await;
     assert!(status.success(), "{status}");
     report("ended", &format!("SIGTERM → not ready {}, exit code 0 {}", seconds(unready), seconds(asked.elapsed())));
+
+    scenario.wva.start_again().await;
+    let readiness = scenario.wva.url("/readyz");
+    scenario.wva.process().terminate();
+    eventually("it has noticed", LIMIT, async || {
+        let is_ready = http.get(&readiness).send().await.is_ok_and(|answer| answer.status() == StatusCode::OK);
+        (!is_ready).then_some(()).ok_or_else(|| "it is ready".to_owned())
+    })
+    .await;
+    scenario.wva.process().terminate();
+    let status = scenario.wva.process().exit(LIMIT).await;
+    assert_eq!(status.code(), Some(1), "who asks twice does not want to wait");
 }
