@@ -217,7 +217,12 @@ impl PrometheusCollector {
     }
 
     fn log_clock(&self, before: SourceClock, now: SourceClock) {
-        if now.ahead != before.ahead {
+        if now.ahead == before.ahead {
+            return;
+        }
+        if now.ahead.is_zero() {
+            tracing::info!(source = %self.source_name, "the clock of this source agrees with ours again");
+        } else {
             tracing::warn!(
                 source = %self.source_name,
                 ahead_seconds = now.ahead.as_secs(),

@@ -47,7 +47,8 @@ impl Looks {
             let known = self.dispersion.unwrap_or(SUPPOSED);
             self.dispersion = Some(known + SHARE * (dispersion - known));
         }
-        self.recent.retain(|look| age(now, look.at) <= WINDOW);
+        // Those after now are from before the clock was set back.
+        self.recent.retain(|look| look.at <= now && age(now, look.at) <= WINDOW);
         self.recent.push(Look { at: now, decoding: seen.decoding, prefill_rate: seen.prefill_rate });
         let spread = self.spread(|look| look.decoding).max(self.spread(|look| look.prefill_rate));
         // A lone replica takes what comes.
@@ -102,6 +103,7 @@ mod tests {
         assert!(spread(0, 10.0).abs() < 1e-12 && (spread(15, 11.0) - 1.0 / 10.5).abs() < 1e-9);
         assert!(spread(30, 40.0) > 1.0 && spread(90, 40.0) > 0.8);
         assert!(spread(180, 40.0).abs() < 1e-12);
+        assert!(spread(20, 10.0).abs() < 1e-12, "the clock was set back");
     }
 
     #[test]

@@ -137,15 +137,19 @@ fn subjects(
         if let Some(question) = &question {
             learning::ask(of_variant, member.observation.variant.profile.as_ref(), question);
         }
-        let subject = subject(of_variant, world, means);
-        subjects.push(subject.map(|subject| Subject { room: supply::room(own, world.snapshot), ..subject }));
+        subjects.push(subject(of_variant, world, means, own));
     }
     let is_understood =
         members.iter().zip(&subjects).all(|(member, subject)| subject.is_some() || member.scale.ready == 0);
     is_understood.then_some(subjects)
 }
 
-fn subject(memory: &mut VariantMemory, world: &World<'_>, means: Option<(f64, f64)>) -> Option<Subject> {
+fn subject(
+    memory: &mut VariantMemory,
+    world: &World<'_>,
+    means: Option<(f64, f64)>,
+    own: &[Instance<'_>],
+) -> Option<Subject> {
     let snapshot = world.snapshot;
     let question = memory.question.clone()?;
     let exact = if snapshot.engine.percentile_capacity { memory.curve(world.curves) } else { None };
@@ -161,7 +165,7 @@ fn subject(memory: &mut VariantMemory, world: &World<'_>, means: Option<(f64, f6
     let error =
         if snapshot.engine.learning { estimate.relative_error(in_flight, in_flight * context, prefill) } else { 0.0 };
     let curve = if snapshot.engine.pooling { curve } else { Arc::new(without_pooling(&curve)) };
-    Some(Subject { curve, drift, error, room: f64::INFINITY })
+    Some(Subject { curve, drift, error, room: supply::room(own, snapshot) })
 }
 
 fn without_pooling(curve: &CapacityCurve) -> CapacityCurve {
