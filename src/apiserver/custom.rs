@@ -3,8 +3,9 @@
 use super::{
     Sample, Selector, Series,
     external::window,
-    group::{CUSTOM_LIST_KIND, GroupVersion},
+    group::{CUSTOM_LIST_KIND, GroupVersion, OBJECT_KINDS, ObjectKind},
     quantity::Quantity,
+    status::{ApiError, Subject},
     wire::{
         DescribedObject, LabelSelector, List, MetricIdentifier, MetricValueV1Beta1, MetricValueV1Beta2, NoMetadata,
     },
@@ -43,6 +44,20 @@ pub(super) fn list_v1beta2<'a>(
         value: Quantity { milli: sample.milli },
     };
     list(version, described(series).map(item).collect())
+}
+
+/// The answer to a read of `metric` of an object that has none here, in the library's words and what to ask instead.
+pub(super) fn no_such_object(version: &GroupVersion, resource: &str, name: &str, metric: &str) -> ApiError {
+    let instead = if let Some(kind) = ObjectKind::from_resource(resource) {
+        format!("ask for it below its namespace, /namespaces/NAMESPACE/{}/{name}/{metric}", kind.resource())
+    } else {
+        let resources: Vec<_> = OBJECT_KINDS.iter().map(ObjectKind::resource).collect();
+        format!("metrics here are those of {}", resources.join(", "))
+    };
+    ApiError::NotFound {
+        message: format!("the server could not find the metric {metric} for {resource} {name}: {instead}"),
+        metric: Subject { group: version.group.name().to_owned(), metric: metric.to_owned() },
+    }
 }
 
 fn list<I>(version: &GroupVersion, items: Vec<I>) -> List<I> {

@@ -18,9 +18,10 @@ use axum::{
 use futures::FutureExt as _;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri,
-    header::{CACHE_CONTROL, CONTENT_LENGTH},
+    header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH},
     request::Parts,
 };
+use jiff::Timestamp;
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout},
@@ -30,16 +31,19 @@ use tower::ServiceExt as _;
 use super::{
     accept::{JSON, PLAIN, negotiate},
     admission::{Admission, Admissions},
-    audit,
+    audit::{AuditedRequest, Auditor, Seen},
+    audit_id,
     list_options::ListOptions,
     read::{self, Reads},
     request::attributes,
-    request_metrics::{RequestMetrics, Verdict},
+    request_metrics::{InFlightRequest, RequestMetrics, Verdict},
     respond::document,
     status::{ApiError, Failure, Forbidden},
 };
 use crate::{
-    auth::{AccessVerdict, Attributes, Authenticated, Authenticator, Authorizer, Judgement, ResourceAttributes},
+    auth::{
+        AccessVerdict, Attributes, Authenticated, Authenticator, Authorizer, Identity, Judgement, ResourceAttributes,
+    },
     serving::{Peer, panic_message},
 };
 
@@ -50,14 +54,16 @@ const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 pub(super) const TIME_LIMIT: Duration = Duration::from_secs(5);
 /// Requests under way at a time, as many as the Go library allows reads.
 pub(super) const REQUESTS: usize = 400;
-/// Paths anybody may ask, as everywhere in Kubernetes: exactly these.
-const OPEN_PATHS: [&str; 3] = ["/healthz", "/readyz", "/livez"];
+/// Health, which kubelet asks without credentials: where it is open to anybody, it is told without looking at any, so that
+/// it does not depend on kube-apiserver.
+const HEALTH_PATHS: [&str; 3] = ["/healthz", "/readyz", "/livez"];
 
 /// What every request passes.
 #[derive(Debug)]
 pub(super) struct Gate {
     pub(super) authenticator: Authenticator,
     pub(super) authorizer: Authorizer,
+    pub(super) auditor: Option<Auditor>,
     pub(super) metrics: RequestMetrics,
     /// Requests that may still begin.
     pub(super) slots: Semaphore,
@@ -76,12 +82,14 @@ impl Gate {
         B::Error: Into<BoxError>,
     {
         let (parts, body) = request.into_parts();
-        let id = audit::id(parts.headers.get(AUDIT_ID));
+        let id = audit_id::id(parts.headers.get(AUDIT_ID));
         let in_flight = self.metrics.begin();
         let of = attributes(&parts.method, &parts.uri).map(Arc::new);
+        let trail =
+            Trail { id: &id, received: self.auditor.as_ref().map(|_| Timestamp::now()), audited: OnceLock::new() };
 
         let answered = {
-            let answer = self.answer(peer, memory, &parts, body, of.clone(), &id);
+            let answer = self.answer(peer, memory, &parts, body, of.clone(), &trail);
             let mut answer = pin!(AssertUnwindSafe(answer).catch_unwind());
             // Most need not wait, and so no timer.
             match answer.as_mut().now_or_never() {
@@ -89,17 +97,39 @@ impl Gate {
                 None => timeout(TIME_LIMIT, answer).await,
             }
         };
+        let audited = trail.audited.into_inner();
         let response = match answered {
             Ok(Ok(response)) => response,
-            Ok(Err(panic)) => panicked(&*panic, &id),
+            Ok(Err(panic)) => {
+                let response = panicked(&*panic, &id);
+                if let Some(audited) = audited {
+                    audited.panicked(panic_message(&*panic));
+                }
+                return self.finished(response, &in_flight, of.as_deref().ok(), &parts, id);
+            }
             Err(_) => ApiError::Timeout { seconds: TIME_LIMIT.as_secs() }.into_response(),
         };
+        if let Some(audited) = audited {
+            audited.answered(response.status(), response.extensions().get());
+        }
+        self.finished(response, &in_flight, of.as_deref().ok(), &parts, id)
+    }
+
+    /// The response as it leaves, and is counted.
+    fn finished(
+        &self,
+        response: Response,
+        in_flight: &InFlightRequest,
+        of: Option<&Attributes>,
+        parts: &Parts,
+        id: HeaderValue,
+    ) -> Response {
         let mut response = written(response, &parts.headers);
         if parts.method == Method::HEAD {
             *response.body_mut() = Body::empty();
         }
         let size = response.body().size_hint().exact();
-        self.metrics.end(&in_flight, of.as_deref().ok(), response.status(), size);
+        self.metrics.end(in_flight, of, response.status(), size);
         signed(response, id, &parts.method, parts.uri.path())
     }
 
@@ -121,10 +151,32 @@ impl Gate {
         let in_flight = self.metrics.begin();
         self.metrics.authenticated(Verdict::Good);
         self.metrics.authorized(Verdict::Good);
-        let id = audit::id(headers.get(AUDIT_ID));
-        let read = || written(read::read_own(reads, &admission.identity, of, (uri, headers), options), headers);
-        let response = catch_unwind(AssertUnwindSafe(read));
-        let response = response.unwrap_or_else(|panic| written(panicked(&*panic, &id), headers));
+        let id = audit_id::id(headers.get(AUDIT_ID));
+        let audited = self.auditor.as_ref().and_then(|auditor| {
+            let seen = Seen { id: &id, uri, headers, peer: Some(peer), received: Timestamp::now() };
+            let audited = auditor.begin(seen, &admission.identity, &admission.attributes)?;
+            audited.authorized(&AccessVerdict::Allowed);
+            Some(audited)
+        });
+        let read = || {
+            let response = read::read_own(reads, &admission.identity, of, (uri, headers), options);
+            let failure = response.extensions().get::<Failure>().cloned();
+            (written(response, headers), failure)
+        };
+        let response = match catch_unwind(AssertUnwindSafe(read)) {
+            Ok((response, failure)) => {
+                if let Some(audited) = audited {
+                    audited.answered(response.status(), failure.as_ref());
+                }
+                response
+            }
+            Err(panic) => {
+                if let Some(audited) = audited {
+                    audited.panicked(panic_message(&*panic));
+                }
+                written(panicked(&*panic, &id), headers)
+            }
+        };
         let size = response.body().size_hint().exact();
         if response.status() == StatusCode::OK {
             let cells = admission.cells.get_or_init(|| self.metrics.cells(&admission.attributes, StatusCode::OK));
@@ -142,20 +194,26 @@ impl Gate {
         parts: &Parts,
         body: B,
         of: Result<Arc<Attributes>, ApiError>,
-        id: &HeaderValue,
+        trail: &Trail<'_>,
     ) -> Response
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        if OPEN_PATHS.contains(&parts.uri.path()) {
+        let path = parts.uri.path();
+        if HEALTH_PATHS.contains(&path) && self.authorizer.is_open(path) {
+            if let (Some(_), Ok(of)) = (&self.auditor, &of) {
+                let anybody = Arc::new(Identity::anonymous());
+                self.note(trail, parts, peer, &anybody, of);
+                trail.judged(&AccessVerdict::Allowed);
+            }
             return Box::pin(self.rest(parts, body)).await;
         }
         let turn = match peer {
             Some(peer) => Some(peer.conduct.turn().await),
             None => None,
         };
-        let admitted = self.admit(parts, peer, of, id).await;
+        let admitted = self.admit(parts, peer, of, trail).await;
         drop(turn);
         match (peer, &admitted) {
             (Some(peer), Ok(_)) => peer.conduct.granted(),
@@ -188,8 +246,9 @@ impl Gate {
         request: &Parts,
         peer: Option<&Peer>,
         of: Result<Arc<Attributes>, ApiError>,
-        id: &HeaderValue,
+        trail: &Trail<'_>,
     ) -> Result<Admitted, ApiError> {
+        let id = trail.id;
         if request.headers.keys().any(|name| name.as_str().starts_with("impersonate-")) {
             return Err(ApiError::BadRequest(
                 "impersonation is not supported here: send the request through kube-apiserver".to_owned(),
@@ -199,12 +258,22 @@ impl Gate {
         let by = self.authenticator.authenticate(peer, &request.headers).await.map_err(|reasons| {
             self.metrics.authenticated(Verdict::Bad);
             tracing::info!(correlation_id = ?id, ?address, %reasons, "unauthenticated request");
+            if let (Some(auditor), Some(received), Ok(of)) = (&self.auditor, trail.received, &of) {
+                let tried = if request.headers.contains_key(AUTHORIZATION) { "bearer" } else { "x509" };
+                auditor.unauthenticated(
+                    Seen { id, uri: &request.uri, headers: &request.headers, peer, received },
+                    tried,
+                    of,
+                );
+            }
             ApiError::Unauthorized
         })?;
         self.metrics.authenticated(Verdict::Good);
         let attributes = of?;
+        self.note(trail, request, peer, &by.identity, &attributes);
         let Judgement { verdict, until } =
             self.authorizer.authorize(Arc::clone(&by.identity), Arc::clone(&attributes)).await;
+        trail.judged(&verdict);
         match verdict {
             AccessVerdict::Allowed => {
                 self.metrics.authorized(Verdict::Good);
@@ -216,6 +285,23 @@ impl Gate {
                 tracing::info!(correlation_id = ?id, ?address, %refusal, "unauthorised request");
                 Err(ApiError::Forbidden(Box::new(refusal)))
             }
+        }
+    }
+
+    /// Writes down that a request came, where it is wanted.
+    fn note(
+        &self,
+        trail: &Trail<'_>,
+        request: &Parts,
+        peer: Option<&Peer>,
+        identity: &Arc<Identity>,
+        of: &Arc<Attributes>,
+    ) {
+        let (Some(auditor), Some(received)) = (&self.auditor, trail.received) else { return };
+        let seen = Seen { id: trail.id, uri: &request.uri, headers: &request.headers, peer, received };
+        if let Some(audited) = auditor.begin(seen, identity, of) {
+            // It is noted once.
+            let _ = trail.audited.set(audited);
         }
     }
 
@@ -234,6 +320,22 @@ impl Gate {
         match self.rest.clone().oneshot(Request::from_parts(parts.clone(), Body::new(body))).await {
             Ok(response) => response,
             Err(never) => match never {},
+        }
+    }
+}
+
+/// What is written of a request while it is answered.
+struct Trail<'a> {
+    id: &'a HeaderValue,
+    /// When it came, where that is of interest.
+    received: Option<Timestamp>,
+    audited: OnceLock<AuditedRequest>,
+}
+
+impl Trail<'_> {
+    fn judged(&self, verdict: &AccessVerdict) {
+        if let Some(audited) = self.audited.get() {
+            audited.authorized(verdict);
         }
     }
 }

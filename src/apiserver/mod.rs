@@ -4,6 +4,7 @@
 //!
 //! ```text
 //!  request ─► Gate: audit id, log, metrics ─► panics, time limit ─► who, may they ─┐  (or remembered: Admissions)
+//!                      (audit log, where there is one)
 //!        ┌──────────────────────────────────────────────────────────────────────────┘
 //!        ├─► read        provider ─► values ─► JSON, YAML, protobuf, table
 //!        ├─► discovery   constant
@@ -14,7 +15,9 @@
 
 mod accept;
 mod admission;
+mod asked;
 mod audit;
+mod audit_id;
 mod custom;
 mod delegate;
 mod discovery;
@@ -33,6 +36,7 @@ mod request_metrics;
 mod respond;
 mod selector;
 mod status;
+mod status_page;
 mod suggestion;
 mod table;
 mod values;
@@ -49,11 +53,16 @@ use axum::{
 };
 use http::{HeaderMap, Request, Uri};
 use hyper::body::Incoming;
+use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
 pub use self::{
     admission::Admissions,
+    audit::{
+        AuditFile, AuditFormat, AuditLog, AuditLogError, AuditMetrics, AuditPolicy, AuditPolicyError, Auditor,
+        audit_log,
+    },
     delegate::Delegate,
     health::{Readiness, ReadinessCheck},
     provider::{
@@ -66,6 +75,7 @@ pub use self::{
 use self::{
     discovery::{GroupsDocument, PlainDocument},
     group::{GroupVersion, all_versions, versions},
+    health::Checks,
     list_options::{has_parameter, values_of},
     middleware::Gate,
     read::Reads,
@@ -97,6 +107,8 @@ pub struct ApiServer {
     pub authenticator: Authenticator,
     /// Decides whether they may.
     pub authorizer: Authorizer,
+    /// Notes who asked for what, where that is wanted.
+    pub auditor: Option<Auditor>,
     /// Shown by `/readyz`.
     pub readiness: Readiness,
     /// Counts requests.
@@ -127,6 +139,7 @@ impl ApiServer {
             groups: MetricsGroup::ALL.to_vec(),
             authenticator,
             authorizer,
+            auditor: None,
             readiness: Readiness::default(),
             requests: RequestMetrics::default(),
             metrics_text: Arc::new(|| "# EOF\n".to_owned()),
@@ -142,6 +155,7 @@ impl ApiServer {
             groups,
             authenticator,
             authorizer,
+            auditor,
             readiness,
             requests,
             metrics_text,
@@ -161,6 +175,7 @@ impl ApiServer {
             slots: Semaphore::new(middleware::REQUESTS),
             authenticator,
             authorizer,
+            auditor,
             metrics,
             rest,
         }))
@@ -224,8 +239,9 @@ fn discovery_routes(groups: &[MetricsGroup], metrics: &[&'static str]) -> Router
 fn index(groups: &[MetricsGroup]) -> Router {
     let of_groups = groups.iter().map(|group| format!("/apis/{}", group.name()));
     let of_versions = all_versions(groups).map(|version| format!("/apis/{}", version.api_version));
-    let paths = ["/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"];
-    let mut paths: Vec<String> = paths.map(str::to_owned).into_iter().chain(of_groups).chain(of_versions).collect();
+    let paths =
+        status_page::PATHS.into_iter().chain(["/apis", "/metrics/slis", "/openapi/v2", "/openapi/v3", "/statusz"]);
+    let mut paths: Vec<String> = paths.map(str::to_owned).chain(of_groups).chain(of_versions).collect();
     paths.sort();
     let index = json!({ "paths": paths });
     Router::new().route("/", read_only(get(move || async move { respond::json(&index, false) })))
@@ -248,22 +264,26 @@ fn values(
 }
 
 fn process_routes(readiness: Readiness, metrics_text: MetricsText) -> Router {
-    let ready = |State(readiness): State<Readiness>, uri: Uri| async move {
-        health::ready(&readiness, has_parameter(&uri, "verbose"), &values_of(&uri, "exclude"))
+    let all = |of: Checks| {
+        get(move |State(readiness): State<Readiness>, uri: Uri| async move {
+            health::all(&readiness, of, has_parameter(&uri, "verbose"), &values_of(&uri, "exclude"))
+        })
     };
-    let check = |State(readiness): State<Readiness>, Path(name): Path<String>| async move {
-        health::check(&readiness, &name).ok_or(ApiError::NoSuchPath)
+    let one = |of: Checks| {
+        get(move |State(readiness): State<Readiness>, Path(name): Path<String>| async move {
+            health::one(&readiness, of, &name).ok_or(ApiError::NoSuchPath)
+        })
     };
-    let live =
-        |name: &'static str| get(move |uri: Uri| async move { health::live(name, has_parameter(&uri, "verbose")) });
-    Router::new()
-        .route("/readyz", get(ready))
-        .route("/readyz/{check}", get(check))
+    let mut router = Router::new();
+    for of in Checks::ALL {
+        let path = format!("/{}", of.name());
+        router = router.route(&path, all(of)).route(&format!("{path}/{{check}}"), one(of));
+    }
+    let started = Timestamp::now();
+    router
+        .route("/metrics/slis", get(|State(readiness): State<Readiness>| async move { slis(&readiness) }))
         .with_state(readiness)
-        .route("/livez", live("livez"))
-        .route("/livez/ping", live("ping"))
-        .route("/healthz", live("healthz"))
-        .route("/healthz/ping", live("ping"))
+        .route("/statusz", get(move || async move { status_page::page(started, Timestamp::now()) }))
         .route("/version", get(|| async { version() }))
         .route("/metrics", get(|| async move { respond::with_type(OPEN_METRICS, metrics_text()) }))
 }
@@ -271,6 +291,11 @@ fn process_routes(readiness: Readiness, metrics_text: MetricsText) -> Router {
 /// Axum answers `HEAD` with a `GET` handler; the API does not.
 fn read_only(routes: MethodRouter) -> MethodRouter {
     routes.head(|| async { ApiError::MethodNotAllowed })
+}
+
+/// Service level indicators: what became of the checks of health.
+fn slis(readiness: &Readiness) -> Response {
+    respond::with_type(OPEN_METRICS, readiness.slis())
 }
 
 /// `version.Info` of this program.

@@ -12,6 +12,7 @@ use http::{
 use super::{
     Delegate, MetricsProvider, Sample, Selector, Series,
     accept::{Encoding, JSON, Offer, PLAIN, PROTOBUF, TABLE, YAML, negotiate},
+    asked::{ANY_NAME, Asked},
     custom, external,
     group::{Form, GroupVersion, ObjectKind},
     list_options::ListOptions,
@@ -30,13 +31,8 @@ use crate::{
 
 /// User agents of people: they get indented JSON, as in `k8s.io/apiserver`.
 const PEOPLE: [&str; 3] = ["curl", "Wget", "Mozilla"];
-/// Below a variant: how its values came about.
-const EXPLAIN: &str = "explain";
 /// Variants that are few.
 const FEW: usize = 8;
-/// Stands for every object of a kind.
-const ANY_NAME: &str = "*";
-
 /// What external metrics are offered in.
 const EXTERNAL_OFFERS: [Offer; 4] = [JSON, YAML, PROTOBUF, TABLE];
 
@@ -134,43 +130,6 @@ struct Request<'a> {
     headers: &'a HeaderMap,
 }
 
-/// What a path asks for.
-#[derive(Clone, Copy, Debug)]
-enum Asked<'a> {
-    /// Series of an external metric.
-    Series { namespace: Option<&'a str>, metric: &'a str },
-    /// The series of an external metric that is one variant's.
-    Variant { namespace: &'a str, metric: &'a str, name: &'a str },
-    /// How a variant's values came about.
-    Explanation { namespace: &'a str, metric: &'a str, name: &'a str },
-    /// A metric of objects.
-    Objects { namespace: &'a str, metric: &'a str, kind: &'static ObjectKind, name: Option<&'a str> },
-}
-
-impl<'a> Asked<'a> {
-    /// `None` for what is not there.
-    fn of(form: Form, attributes: &'a ResourceAttributes) -> Option<Self> {
-        let ResourceAttributes { namespace, resource, name, subresource, .. } = attributes;
-        let namespace = namespace.as_deref();
-        match (form, namespace, name.as_deref(), subresource.as_deref()) {
-            // A place, and not a metric.
-            (_, None, None, None) if resource == "namespaces" => None,
-            (Form::External, namespace, None, None) => Some(Self::Series { namespace, metric: resource }),
-            (Form::External, Some(namespace), Some(name), None) => {
-                Some(Self::Variant { namespace, metric: resource, name })
-            }
-            (Form::External, Some(namespace), Some(name), Some(EXPLAIN)) => {
-                Some(Self::Explanation { namespace, metric: resource, name })
-            }
-            (Form::CustomV1Beta1 | Form::CustomV1Beta2, Some(namespace), Some(name), Some(metric)) => {
-                let kind = ObjectKind::from_resource(resource)?;
-                Some(Self::Objects { namespace, metric, kind, name: (name != ANY_NAME).then_some(name) })
-            }
-            _ => None,
-        }
-    }
-}
-
 impl Request<'_> {
     fn respond(&self, method: &Method, attributes: &ResourceAttributes) -> Result<Response, ApiError> {
         let asked = asked(self.reads.version.form, attributes, self.uri)?;
@@ -192,6 +151,9 @@ impl Request<'_> {
             }
             Asked::Explanation { namespace, metric, name } => self.explanation(namespace, metric, name, &options),
             Asked::Objects { namespace, metric, kind, name } => self.objects(namespace, metric, kind, name, &options),
+            Asked::OfOthers { resource, name, metric } => {
+                Err(custom::no_such_object(self.reads.version, resource, name, metric))
+            }
         }
     }
 
@@ -226,7 +188,7 @@ impl Request<'_> {
 
     fn objects(
         &self,
-        namespace: &str,
+        namespace: Option<&str>,
         metric: &str,
         kind: &ObjectKind,
         name: Option<&str>,
@@ -242,7 +204,7 @@ impl Request<'_> {
         }
         let of = Of::Object { group: kind.group, kind: kind.kind, name };
         let selector = options.metric_selector.clone().reading(LABEL_EXPORTED_NAMESPACE, LABEL_NAMESPACE);
-        let question = self.question(SeriesQuery { namespace: Some(namespace), metric, of, selector: &selector });
+        let question = self.question(SeriesQuery { namespace, metric, of, selector: &selector });
         let Answer { present, warnings } = answer(&question, &*self.reads.provider)?;
         self.served(&present);
         let (version, pretty) = (self.reads.version, self.pretty(options.pretty));

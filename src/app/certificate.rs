@@ -10,9 +10,12 @@ use super::{DEFAULT_NAMESPACE, tasks::Tasks};
 use crate::{
     authority::{Authority, AuthorityError, AuthorityOptions, Pair},
     clock::Clock,
-    config::Config,
+    config::{Config, SniCertificatePaths, TlsVersion},
     constants::MetricsGroup,
-    serving::{Bound, CertificateHandle, CertificateSource, ServingMetrics, ServingOptions, default_certificate_names},
+    serving::{
+        Bound, CertificateHandle, CertificateOfNames, CertificateSource, ServingMetrics, ServingOptions, TlsOptions,
+        default_certificate_names,
+    },
 };
 
 /// Name of our Service.
@@ -63,8 +66,21 @@ pub(super) fn serving_options(
     };
     let mut options = ServingOptions::new(SocketAddr::new(server.bind_address, server.port), certificate);
     options.grace_period = server.shutdown_grace;
+    options.named_certificates = server.transport.sni.iter().map(of_names).collect();
+    options.tls = TlsOptions {
+        only_tls13: server.transport.min_version == TlsVersion::Tls13,
+        cipher_suites: server.transport.cipher_suites.clone(),
+        key_exchanges: server.transport.curve_preferences.clone(),
+    };
+    options.disable_http2 = server.disable_http2;
+    options.limits.max_concurrent_streams = server.http2_max_streams;
     options.metrics = metrics.clone();
     options
+}
+
+fn of_names(paths: &SniCertificatePaths) -> CertificateOfNames {
+    let SniCertificatePaths { certificate, key, domains } = paths.clone();
+    CertificateOfNames { certificate, key, names: domains }
 }
 
 /// Keeps the certificate of all `listeners` the authority's current one, where there is an authority.

@@ -3,6 +3,8 @@
 //! Only here are tasks started. Discovery and readiness do not depend on decisions: a fault of the engine shows as errors
 //! of single values, never as an API that is gone.
 
+mod access;
+mod audit;
 mod certificate;
 mod cycle;
 mod debug;
@@ -36,9 +38,7 @@ use self::{high_availability::Work, tasks::Tasks};
 use crate::{
     actuator::Actuator,
     apiserver::{self, ApiServer, Readiness, RequestMetrics},
-    auth::{
-        AuthMetrics, Authenticator, Authorizer, KubeAccessReviewer, KubeTokenReviewer, TokenAuthenticator, watch_trust,
-    },
+    auth::AuthMetrics,
     clock::{Clock, SystemClock},
     collector::{CollectionTracker, CollectorConfig, new_metrics_collector},
     config::{self, Config, ConfigFlags, ConfigLocations, Documents, Layer, LiveConfig, Locations},
@@ -125,8 +125,9 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let listeners = keda.iter().map(|keda| &keda.bound).chain([&bound]);
     certificate::keep(authority, listeners, &tasks, &stop);
 
-    let (trust, follow_trust) = watch_trust(client.clone(), stop.clone()).await?;
-    tasks.spawn("trust watch", follow_trust);
+    let reviews = AuthMetrics::register(registry.registry_mut());
+    let authenticator = access::authenticator(&config, &client, &reviews, &tasks, &stop).await?;
+    let authorizer = access::authorizer(&config, &client, &reviews).await?;
 
     let watched = discovery::Options {
         namespace: config.watch_namespace.clone(),
@@ -176,14 +177,14 @@ pub async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     tasks.spawn_once(report_sync(cluster, readiness.add("informer-sync"), stop.clone()));
 
     let requests = RequestMetrics::register(registry.registry_mut());
-    let reviews = AuthMetrics::register(registry.registry_mut());
-    let tokens = TokenAuthenticator::new(KubeTokenReviewer::new(client.clone()).counted_by(&reviews));
+    let auditor = audit::auditor(&config, &mut registry, &tasks, &stop).await?;
     let registry = Arc::new(registry);
     let api = ApiServer {
         provider: store.clone(),
         delegate,
-        authenticator: Authenticator::new(trust, tokens).counted_by(&reviews),
-        authorizer: Authorizer::new(KubeAccessReviewer::new(client).counted_by(&reviews)),
+        authenticator,
+        authorizer,
+        auditor,
         readiness: readiness.clone(),
         groups: config.server.groups.clone(),
         requests,

@@ -8,19 +8,38 @@ use tokio::time;
 
 use super::{AccessRequest, AccessReviewer, AccessVerdict, Attributes, Identity, MASTERS_GROUP};
 
-/// Twice the HPA's period, so that its reads find the answer; kube-apiserver's own 10 s never would.
-const ALLOWED_FOR: Duration = Duration::from_secs(30);
-/// Short, so that a new binding helps soon.
-const DENIED_FOR: Duration = Duration::from_secs(10);
 /// Verdicts kept, as in kube-apiserver.
 const VERDICTS: u64 = 8192;
 /// Longer questions are asked, but not remembered: their size is the caller's choice.
 const LONGEST_REMEMBERED: usize = 10_000;
 
+/// What is let in without a review, and how long reviews count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthorizationRules {
+    /// How long *allowed* counts. The default is twice the HPA's period, so that its reads find the answer; kube-apiserver's
+    /// own 10 s never would.
+    pub allowed_for: Duration,
+    /// How long *denied* counts: short, so that a new binding helps soon.
+    pub denied_for: Duration,
+    /// Paths, of no API group, that anybody may ask: exactly these, or all that begin so where one ends in `*`.
+    pub always_allow_paths: Vec<String>,
+}
+
+impl Default for AuthorizationRules {
+    fn default() -> Self {
+        Self {
+            allowed_for: Duration::from_secs(30),
+            denied_for: Duration::from_secs(10),
+            always_allow_paths: ["/healthz", "/readyz", "/livez"].map(str::to_owned).to_vec(),
+        }
+    }
+}
+
 /// Decides whether requests may proceed.
 #[derive(Clone)]
 pub struct Authorizer {
     reviewer: Arc<dyn AccessReviewer>,
+    rules: Arc<AuthorizationRules>,
     /// Keyed hashes that are quick for short names: each request looks here.
     verdicts: Cache<AccessRequest, Judgement, RandomState>,
 }
@@ -35,17 +54,40 @@ pub struct Judgement {
 }
 
 impl Authorizer {
-    /// Asks `reviewer` about whoever is not in `system:masters`.
+    /// Asks `reviewer` about whoever is not in `system:masters`, by the default rules.
     pub fn new(reviewer: impl AccessReviewer) -> Self {
-        let verdicts = Cache::builder().max_capacity(VERDICTS).expire_after(VerdictAge);
+        Self::by_rules(reviewer, AuthorizationRules::default())
+    }
+
+    /// Asks `reviewer` about whomever `rules` do not let in.
+    pub fn by_rules(reviewer: impl AccessReviewer, rules: AuthorizationRules) -> Self {
+        let rules = Arc::new(rules);
+        let verdicts = Cache::builder().max_capacity(VERDICTS).expire_after(VerdictAge(Arc::clone(&rules)));
         let verdicts = verdicts.build_with_hasher(RandomState::new());
-        Self { reviewer: Arc::new(reviewer), verdicts }
+        Self { reviewer: Arc::new(reviewer), rules, verdicts }
+    }
+
+    /// Whether anybody may ask for `path`, which is of no API group.
+    pub fn is_open(&self, path: &str) -> bool {
+        // A leading slash is optional in a rule, as in k8s.io/apiserver.
+        fn relative(path: &str) -> &str {
+            path.strip_prefix('/').unwrap_or(path)
+        }
+        let path = relative(path);
+        self.rules.always_allow_paths.iter().map(|rule| relative(rule)).any(|rule| match rule.strip_suffix('*') {
+            Some(beginning) => path.starts_with(beginning),
+            None => rule == path,
+        })
     }
 
     /// Whether `identity` may do `attributes`. When nobody can tell, it may not, and the reason says why.
     pub async fn authorize(&self, identity: Arc<Identity>, attributes: Arc<Attributes>) -> Judgement {
-        if identity.in_group(MASTERS_GROUP) {
-            return judged(AccessVerdict::Allowed);
+        let is_open = |attributes: &Attributes| match attributes {
+            Attributes::NonResource { path, .. } => self.is_open(path),
+            Attributes::Resource(_) => false,
+        };
+        if identity.in_group(MASTERS_GROUP) || is_open(&attributes) {
+            return self.judged(AccessVerdict::Allowed);
         }
         let request = AccessRequest { identity, attributes };
         let counts = |kept: &Judgement| kept.until.is_some_and(|until| time::Instant::now() < until);
@@ -54,7 +96,7 @@ impl Authorizer {
         }
         match self.reviewer.review(&request).await {
             Ok(verdict) if length(&request) <= LONGEST_REMEMBERED => {
-                let judgement = judged(verdict);
+                let judgement = self.judged(verdict);
                 self.verdicts.insert(request, judgement.clone());
                 judgement
             }
@@ -62,18 +104,20 @@ impl Authorizer {
             Err(error) => Judgement { verdict: AccessVerdict::Denied { reason: error.to_string() }, until: None },
         }
     }
+
+    /// A verdict given now.
+    fn judged(&self, verdict: AccessVerdict) -> Judgement {
+        let until = time::Instant::now() + self.rules.counts_for(&verdict);
+        Judgement { verdict, until: Some(until) }
+    }
 }
 
-/// A verdict given now.
-fn judged(verdict: AccessVerdict) -> Judgement {
-    let until = time::Instant::now() + counts_for(&verdict);
-    Judgement { verdict, until: Some(until) }
-}
-
-fn counts_for(verdict: &AccessVerdict) -> Duration {
-    match verdict {
-        AccessVerdict::Allowed => ALLOWED_FOR,
-        AccessVerdict::Denied { .. } => DENIED_FOR,
+impl AuthorizationRules {
+    fn counts_for(&self, verdict: &AccessVerdict) -> Duration {
+        match verdict {
+            AccessVerdict::Allowed => self.allowed_for,
+            AccessVerdict::Denied { .. } => self.denied_for,
+        }
     }
 }
 
@@ -84,11 +128,11 @@ impl fmt::Debug for Authorizer {
 }
 
 /// Frees the place of what counts no more.
-struct VerdictAge;
+struct VerdictAge(Arc<AuthorizationRules>);
 
 impl Expiry<AccessRequest, Judgement> for VerdictAge {
     fn expire_after_create(&self, _: &AccessRequest, judgement: &Judgement, _: Instant) -> Option<Duration> {
-        Some(counts_for(&judgement.verdict))
+        Some(self.0.counts_for(&judgement.verdict))
     }
 
     fn expire_after_update(
@@ -166,6 +210,50 @@ mod tests {
             AccessVerdict::Allowed
         );
         assert_eq!(reviewer.0.load(Ordering::SeqCst), 0);
+    }
+
+    #[tokio::test]
+    async fn paths_that_are_always_allowed_are_no_question_and_resources_never_are_such() {
+        let reviewer = Reviewer::default();
+        let paths = ["/livez", "metrics*"].map(str::to_owned).to_vec();
+        let rules = AuthorizationRules { always_allow_paths: paths, ..AuthorizationRules::default() };
+        let authorizer = Authorizer::by_rules(reviewer.clone(), rules);
+        let may =
+            async |attributes| authorizer.authorize(user("bob"), attributes).await.verdict == AccessVerdict::Allowed;
+        let path = |path: &str| Arc::new(Attributes::NonResource { path: path.to_owned(), verb: "get".into() });
+        for (asked, allowed) in [
+            ("/livez", true),
+            ("/metrics", true),
+            ("/metrics/slis", true),
+            ("/livez/ping", false),
+            ("//livez", false),
+            ("/readyz", false),
+            ("/", false),
+        ] {
+            assert_eq!(may(path(asked)).await, allowed, "{asked}");
+        }
+        assert!(!may(attributes("metrics")).await);
+        assert_eq!(reviewer.0.load(Ordering::SeqCst), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn verdicts_count_as_long_as_the_rules_say() {
+        let reviewer = Reviewer::default();
+        let rules = AuthorizationRules {
+            allowed_for: Duration::from_secs(60),
+            denied_for: Duration::ZERO,
+            ..AuthorizationRules::default()
+        };
+        let authorizer = Authorizer::by_rules(reviewer.clone(), rules);
+        for expected in [2, 3, 4] {
+            authorizer.authorize(user("alice"), attributes("x")).await;
+            authorizer.authorize(user("bob"), attributes("x")).await;
+            assert_eq!(reviewer.0.load(Ordering::SeqCst), expected, "a denial is asked about each time");
+            time::advance(Duration::from_secs(20)).await;
+        }
+        time::advance(Duration::from_secs(1)).await;
+        authorizer.authorize(user("alice"), attributes("x")).await;
+        assert_eq!(reviewer.0.load(Ordering::SeqCst), 5);
     }
 
     #[tokio::test]

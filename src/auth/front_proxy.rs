@@ -11,24 +11,16 @@ use percent_encoding::percent_decode_str;
 use rustls_pki_types::UnixTime;
 use thiserror::Error;
 
-use super::{CertificateAuthority, CertificateRejected, Identity, Subject};
+use super::{CertificateAuthority, CertificateRejected, Identity, RequestHeaders, Subject};
 use crate::serving::Peer;
 
-/// Which front proxies are believed, and in which headers they speak.
+/// Front proxies that are believed.
 #[derive(Clone, Debug)]
 pub struct FrontProxy {
     /// Authorities of their certificates.
     pub authority: CertificateAuthority,
-    /// Common names they may have; empty allows any.
-    pub allowed_names: Vec<String>,
-    /// Headers with the user name.
-    pub username_headers: Vec<HeaderName>,
-    /// Headers with groups.
-    pub group_headers: Vec<HeaderName>,
-    /// Headers with the user's UID; not believed unless configured.
-    pub uid_headers: Vec<HeaderName>,
-    /// Prefixes, in lower case, of headers with extra information.
-    pub extra_header_prefixes: Vec<String>,
+    /// Their names, and the headers in which they speak.
+    pub headers: RequestHeaders,
 }
 
 /// Why a front proxy is not believed.
@@ -73,11 +65,11 @@ impl FrontProxy {
             return Ok(None);
         }
         let subject = self.vouches(peer, now)?;
-        let Some(user) = first_value(headers, &self.username_headers) else { return Ok(None) };
+        let Some(user) = first_value(headers, &self.headers.username_headers) else { return Ok(None) };
         let identity = Identity {
             user,
-            groups: all_values(headers, &self.group_headers),
-            uid: first_value(headers, &self.uid_headers),
+            groups: all_values(headers, &self.headers.group_headers),
+            uid: first_value(headers, &self.headers.uid_headers),
             extra: self.extra(headers),
         };
         Ok(Some((identity, subject)))
@@ -89,7 +81,8 @@ impl FrontProxy {
     /// When its certificate is not that of a front proxy.
     pub fn vouches(&self, peer: &Peer, now: UnixTime) -> Result<Arc<Subject>, FrontProxyRejected> {
         let subject = self.authority.verify(&peer.certificates, now)?;
-        if !self.allowed_names.is_empty() && !self.allowed_names.contains(&subject.common_name) {
+        let allowed = &self.headers.allowed_names;
+        if !allowed.is_empty() && !allowed.contains(&subject.common_name) {
             return Err(FrontProxyRejected::NotAllowed { common_name: subject.common_name.clone() });
         }
         Ok(subject)
@@ -97,13 +90,14 @@ impl FrontProxy {
 
     /// Whether it tells anything of a user in the header `name`.
     pub(super) fn speaks_in(&self, name: &HeaderName) -> bool {
-        let mut names = self.username_headers.iter().chain(&self.group_headers).chain(&self.uid_headers);
-        names.any(|of| of == name) || self.extra_header_prefixes.iter().any(|prefix| name.as_str().starts_with(prefix))
+        let RequestHeaders { username_headers, group_headers, uid_headers, extra_header_prefixes, .. } = &self.headers;
+        let mut names = username_headers.iter().chain(group_headers).chain(uid_headers);
+        names.any(|of| of == name) || extra_header_prefixes.iter().any(|prefix| name.as_str().starts_with(prefix))
     }
 
     fn extra(&self, headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {
         let mut extra = BTreeMap::<String, Vec<String>>::new();
-        for prefix in &self.extra_header_prefixes {
+        for prefix in &self.headers.extra_header_prefixes {
             for (name, value) in headers {
                 // Header names are in lower case already.
                 if let Some(key) = name.as_str().strip_prefix(prefix.as_str()) {
@@ -147,11 +141,13 @@ mod tests {
     fn front_proxy(authority: &Authority) -> FrontProxy {
         FrontProxy {
             authority: CertificateAuthority::from_pem(&authority.pem).unwrap(),
-            allowed_names: vec!["front-proxy-client".to_owned()],
-            username_headers: vec![HeaderName::from_static("x-remote-user"), HeaderName::from_static("x-user")],
-            group_headers: vec![HeaderName::from_static("x-remote-group")],
-            uid_headers: Vec::new(),
-            extra_header_prefixes: vec!["x-remote-extra-".to_owned()],
+            headers: RequestHeaders {
+                allowed_names: vec!["front-proxy-client".to_owned()],
+                username_headers: vec![HeaderName::from_static("x-remote-user"), HeaderName::from_static("x-user")],
+                group_headers: vec![HeaderName::from_static("x-remote-group")],
+                uid_headers: Vec::new(),
+                extra_header_prefixes: vec!["x-remote-extra-".to_owned()],
+            },
         }
     }
 
@@ -200,7 +196,8 @@ mod tests {
     #[test]
     fn any_name_will_do_when_none_is_listed() {
         let authority = Authority::new("front-proxy-ca");
-        let front_proxy = FrontProxy { allowed_names: Vec::new(), ..front_proxy(&authority) };
+        let mut front_proxy = front_proxy(&authority);
+        front_proxy.headers.allowed_names.clear();
         let peer = peer([authority.client("aggregator", None)]);
         let identity = front_proxy.identify(&peer, &headers(&[("x-remote-user", "alice")]), UnixTime::now());
         assert_eq!(identity.unwrap().unwrap().user, "alice");
@@ -253,8 +250,8 @@ mod tests {
     #[test]
     fn the_uid_is_believed_when_its_header_is_configured() {
         let authority = Authority::new("front-proxy-ca");
-        let uid_headers = vec![HeaderName::from_static("x-remote-uid")];
-        let front_proxy = FrontProxy { uid_headers, ..front_proxy(&authority) };
+        let mut front_proxy = front_proxy(&authority);
+        front_proxy.headers.uid_headers.push(HeaderName::from_static("x-remote-uid"));
         let peer = peer([authority.client("front-proxy-client", None)]);
         let headers = headers(&[("x-remote-user", "alice"), ("x-remote-uid", "42")]);
         let identity = front_proxy.identify(&peer, &headers, UnixTime::now()).unwrap().unwrap();

@@ -11,9 +11,9 @@ use tokio_util::sync::CancellationToken;
 use tower_test::mock::{self, Handle};
 
 use super::{
-    AccessRequest, AccessReviewer as _, AccessVerdict, Attributes, AuthMetrics, Identity, KubeAccessReviewer,
-    KubeTokenReviewer, ResourceAttributes, TokenAuthenticator, TokenReviewer as _, TrustWatchError,
-    test_authority::Authority, watch_trust,
+    AccessRequest, AccessReviewer as _, AccessVerdict, Attributes, AuthMetrics, FrontProxyFile, Identity,
+    KubeAccessReviewer, KubeTokenReviewer, Lookup, RequestHeaders, ResourceAttributes, TokenAuthenticator,
+    TokenReviewer as _, TrustSources, TrustWatchError, test_authority::Authority, watch_trust,
 };
 
 type Api = Handle<Request<Body>, Response<Body>>;
@@ -220,7 +220,8 @@ async fn authorities_that_are_missing_or_hidden_stop_the_start_and_say_what_to_d
         let (client, mut api) = api();
         let body = status(code, if code == 404 { "NotFound" } else { "Forbidden" });
         let answer = answer(&mut api, StatusCode::from_u16(code).unwrap(), &body);
-        let (outcome, (_, path, _)) = tokio::join!(watch_trust(client, CancellationToken::new()), answer);
+        let (outcome, (_, path, _)) =
+            tokio::join!(watch_trust(client, TrustSources::default(), CancellationToken::new()), answer);
         assert!(
             path.starts_with("/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"),
             "{path}"
@@ -230,8 +231,10 @@ async fn authorities_that_are_missing_or_hidden_stop_the_start_and_say_what_to_d
     }
     let (client, mut api) = api();
     let unusable = json!({"metadata": {"name": "extension-apiserver-authentication"}, "data": {"client-ca-file": "?"}});
-    let (outcome, _) =
-        tokio::join!(watch_trust(client, CancellationToken::new()), answer(&mut api, StatusCode::OK, &unusable));
+    let (outcome, _) = tokio::join!(
+        watch_trust(client, TrustSources::default(), CancellationToken::new()),
+        answer(&mut api, StatusCode::OK, &unusable)
+    );
     assert!(matches!(outcome.err().unwrap(), TrustWatchError::Unusable(_)));
 }
 
@@ -241,7 +244,10 @@ async fn changed_authorities_are_trusted_and_unusable_ones_are_not() {
     let (client, mut api) = api();
     let first = config_map(&old, "1");
     let shutdown = CancellationToken::new();
-    let (outcome, _) = tokio::join!(watch_trust(client, shutdown.clone()), answer(&mut api, StatusCode::OK, &first));
+    let (outcome, _) = tokio::join!(
+        watch_trust(client, TrustSources::default(), shutdown.clone()),
+        answer(&mut api, StatusCode::OK, &first)
+    );
     let (trust, follow) = outcome.unwrap();
     let before = trust.current();
 
@@ -268,4 +274,63 @@ async fn changed_authorities_are_trusted_and_unusable_ones_are_not() {
     };
     assert!(trusts(&new), "and stay so after the unusable ones");
     assert!(!trusts(&old));
+}
+
+#[tokio::test]
+async fn a_lookup_that_may_fail_does_not_stop_the_start_and_what_comes_later_is_trusted() {
+    for (code, reason) in [(404, "NotFound"), (403, "Forbidden"), (500, "InternalError")] {
+        let (client, mut api) = api();
+        let sources = TrustSources { lookup: Lookup::Tolerated, ..TrustSources::default() };
+        let shutdown = CancellationToken::new();
+        let body = status(code, reason);
+        let refusal = answer(&mut api, StatusCode::from_u16(code).unwrap(), &body);
+        let (outcome, _) = tokio::join!(watch_trust(client, sources, shutdown.clone()), refusal);
+        let (trust, follow) = outcome.unwrap();
+        assert!(trust.current().client.is_none() && trust.current().front_proxy.is_none(), "{code}");
+        let list = json!({"kind": "ConfigMapList", "apiVersion": "v1", "metadata": {"resourceVersion": "2"},
+                          "items": [config_map(&Authority::new("late"), "2")]});
+        let kube = async {
+            answer(&mut api, StatusCode::OK, &list).await;
+            answer(&mut api, StatusCode::OK, &json!({})).await;
+            shutdown.cancel();
+        };
+        tokio::join!(follow, kube);
+        assert!(trust.current().client.is_some(), "{code}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lookup_that_is_skipped_or_has_nothing_to_find_asks_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ca.pem");
+    let (old, new) = (Authority::new("old"), Authority::new("new"));
+    std::fs::write(&path, &old.pem).unwrap();
+    let file = FrontProxyFile { client_ca_file: path.clone(), headers: RequestHeaders::default() };
+    let all = TrustSources { client_ca_file: Some(path.clone()), front_proxy: Some(file), lookup: Lookup::Required };
+    let client_only = TrustSources { front_proxy: None, lookup: Lookup::Skipped, ..all.clone() };
+    for sources in [all, client_only] {
+        std::fs::write(&path, &old.pem).unwrap();
+        // Nobody answers it: a question would never be answered.
+        let (client, _api) = api();
+        let shutdown = CancellationToken::new();
+        let (trust, follow) = watch_trust(client, sources, shutdown.clone()).await.unwrap();
+        let following = tokio::spawn(follow);
+        let trusts = |authority: &Authority| {
+            let chain = [authority.client("bob", None)].into_iter().collect();
+            trust.current().client.as_ref().unwrap().verify(&chain, UnixTime::now()).is_ok()
+        };
+        assert!(trusts(&old));
+        // What cannot be used is left out; what can, is taken.
+        for (content, trusted) in [("garbage", &old), (new.pem.as_str(), &new), (" ", &new)] {
+            std::fs::write(&path, content).unwrap();
+            for _ in 0..50 {
+                tokio::time::advance(std::time::Duration::from_secs(1)).await;
+                tokio::task::spawn_blocking(|| ()).await.unwrap();
+            }
+            assert!(trusts(trusted), "{content}");
+        }
+        assert!(!trusts(&old));
+        shutdown.cancel();
+        following.await.unwrap();
+    }
 }

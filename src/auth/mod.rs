@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Both lean on Kubernetes through two small traits, [`TokenReviewer`] and [`AccessReviewer`]; the authorities that
-//! certificates are checked against are a [`Trust`], which [`watch_trust`] keeps equal to a ConfigMap of kube-apiserver.
+//! certificates are checked against are a [`Trust`], which [`watch_trust`] keeps equal to a ConfigMap of kube-apiserver and
+//! the files that are configured instead.
 //! `Impersonate-*` headers are never honoured: kube-apiserver has dealt with them before it forwards a request.
 
 mod access;
@@ -26,6 +27,7 @@ mod static_policy;
 pub(crate) mod test_authority;
 mod token;
 mod trust;
+mod trust_sources;
 mod trust_watch;
 mod vouched;
 
@@ -33,7 +35,7 @@ pub use access::{
     AccessRequest, AccessReviewer, AccessVerdict, Attributes, KubeAccessReviewer, ResourceAttributes, ReviewError,
 };
 pub use authenticator::{Authenticated, Authenticator, Rejection, Unauthenticated};
-pub use authorizer::{Authorizer, Judgement};
+pub use authorizer::{AuthorizationRules, Authorizer, Judgement};
 pub use certificate_authority::{CertificateAuthority, CertificateRejected, Subject};
 pub use front_proxy::{FrontProxy, FrontProxyRejected};
 pub use identity::{
@@ -42,6 +44,7 @@ pub use identity::{
 pub use metrics::AuthMetrics;
 pub use static_policy::{StaticAccessReviewer, StaticTokenReviewer};
 pub use token::{KubeTokenReviewer, TokenAuthenticator, TokenRejected, TokenReviewer};
-pub use trust::{Trust, TrustBundle, TrustError};
+pub use trust::{RequestHeaders, Trust, TrustBundle, TrustError};
+pub use trust_sources::{FrontProxyFile, Lookup, TrustFileError, TrustSources};
 pub use trust_watch::{TrustWatchError, watch_trust};
 pub use vouched::Vouched;

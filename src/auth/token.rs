@@ -61,7 +61,12 @@ pub struct TokenAuthenticator {
 impl TokenAuthenticator {
     /// Asks `reviewer`, and remembers its answers for ten seconds.
     pub fn new(reviewer: impl TokenReviewer) -> Self {
-        let verdicts = Cache::builder().max_capacity(VERDICTS).time_to_live(VERDICT_FOR).build();
+        Self::remembering(reviewer, VERDICT_FOR)
+    }
+
+    /// Asks `reviewer`, and remembers its answers for so long; for no time at all, not even between two requests.
+    pub fn remembering(reviewer: impl TokenReviewer, time: Duration) -> Self {
+        let verdicts = Cache::builder().max_capacity(VERDICTS).time_to_live(time).build();
         let questions = Arc::new(Semaphore::new(QUESTIONS));
         Self { reviewer: Arc::new(reviewer), verdicts, questions, metrics: AuthMetrics::default() }
     }

@@ -8,8 +8,12 @@ use thiserror::Error;
 
 use super::{CertificateAuthority, FrontProxy};
 
-const CLIENT_CA: &str = "client-ca-file";
-const FRONT_PROXY_CA: &str = "requestheader-client-ca-file";
+/// Authorities of users' certificates.
+pub(super) const CLIENT_CA: &str = "client-ca-file";
+/// How all keys about front proxies begin.
+pub(super) const FRONT_PROXY: &str = "requestheader-";
+/// Authorities of front proxies' certificates.
+pub(super) const FRONT_PROXY_CA: &str = "requestheader-client-ca-file";
 const ALLOWED_NAMES: &str = "requestheader-allowed-names";
 const USERNAME_HEADERS: &str = "requestheader-username-headers";
 const GROUP_HEADERS: &str = "requestheader-group-headers";
@@ -57,6 +61,21 @@ pub struct TrustBundle {
     pub front_proxy: Option<FrontProxy>,
 }
 
+/// Which front proxies of an authority are believed, and in which headers they speak.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestHeaders {
+    /// Common names they may have; empty allows any.
+    pub allowed_names: Vec<String>,
+    /// Headers with the user name.
+    pub username_headers: Vec<HeaderName>,
+    /// Headers with groups.
+    pub group_headers: Vec<HeaderName>,
+    /// Headers with the user's UID; not believed unless configured.
+    pub uid_headers: Vec<HeaderName>,
+    /// Prefixes, in lower case, of headers with extra information.
+    pub extra_header_prefixes: Vec<String>,
+}
+
 /// Why the published authorities cannot be used.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{key} {reason}")]
@@ -73,11 +92,25 @@ impl TrustBundle {
     /// # Errors
     /// When a value cannot be read; it names the key.
     pub fn from_config_map(data: &BTreeMap<String, String>) -> Result<Self, TrustError> {
-        let Some(front_proxy_authority) = authority(data, FRONT_PROXY_CA)? else {
-            return Ok(Self { client: authority(data, CLIENT_CA)?, front_proxy: None });
+        Self::read(data, None)
+    }
+
+    /// The authorities in `data`, and front proxies with `headers` if they are given, else with those in `data`.
+    pub(super) fn read(data: &BTreeMap<String, String>, headers: Option<&RequestHeaders>) -> Result<Self, TrustError> {
+        let front_proxy = match authority(data, FRONT_PROXY_CA)? {
+            None => None,
+            Some(authority) => {
+                let headers = headers.cloned().map_or_else(|| RequestHeaders::from_config_map(data), Ok)?;
+                Some(FrontProxy { authority, headers })
+            }
         };
-        let front_proxy = FrontProxy {
-            authority: front_proxy_authority,
+        Ok(Self { client: authority(data, CLIENT_CA)?, front_proxy })
+    }
+}
+
+impl RequestHeaders {
+    fn from_config_map(data: &BTreeMap<String, String>) -> Result<Self, TrustError> {
+        Ok(Self {
             allowed_names: strings(data, ALLOWED_NAMES)?,
             username_headers: headers(data, USERNAME_HEADERS)?,
             group_headers: headers(data, GROUP_HEADERS)?,
@@ -86,8 +119,7 @@ impl TrustBundle {
                 .into_iter()
                 .map(|prefix| prefix.to_ascii_lowercase())
                 .collect(),
-        };
-        Ok(Self { client: authority(data, CLIENT_CA)?, front_proxy: Some(front_proxy) })
+        })
     }
 }
 
@@ -143,11 +175,11 @@ mod tests {
         .unwrap();
         assert!(bundle.client.is_some());
         let front_proxy = bundle.front_proxy.unwrap();
-        assert_eq!(front_proxy.allowed_names, ["front-proxy-client"]);
-        assert_eq!(front_proxy.username_headers, ["x-remote-user"]);
-        assert_eq!(front_proxy.group_headers, ["x-remote-group"]);
-        assert_eq!(front_proxy.extra_header_prefixes, ["x-remote-extra-"]);
-        assert!(front_proxy.uid_headers.is_empty(), "X-Remote-Uid is believed only when configured");
+        assert_eq!(front_proxy.headers.allowed_names, ["front-proxy-client"]);
+        assert_eq!(front_proxy.headers.username_headers, ["x-remote-user"]);
+        assert_eq!(front_proxy.headers.group_headers, ["x-remote-group"]);
+        assert_eq!(front_proxy.headers.extra_header_prefixes, ["x-remote-extra-"]);
+        assert!(front_proxy.headers.uid_headers.is_empty(), "X-Remote-Uid is believed only when configured");
     }
 
     #[test]

@@ -94,6 +94,9 @@ pub(super) fn notes(config: &Config, values: &mut BTreeMap<String, ResolvedValue
     if prometheus.trust.insecure_skip_verify {
         note("prometheus.insecureSkipVerify", "insecure: anyone can pose as Prometheus");
     }
+    for path in config.authentication.request_header.iter().flat_map(super::RequestHeaderSettings::foreign) {
+        note(path, "kube-apiserver does not speak in these headers: requests through it will be refused");
+    }
     if gateways.trust.insecure_skip_verify {
         note("collector.epp.insecureSkipVerify", "insecure: anyone can pose as an endpoint picker");
     }

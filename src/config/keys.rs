@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use url::Url;
 
 use super::{
-    Backend, Executor, GatewayAddress, LogFormat, Secret,
+    AuditFormat, Backend, Executor, GatewayAddress, LogFormat, Secret, SniCertificatePaths, TlsVersion,
     kinds::{self, Form, Kind},
     schema::SaturationMethod,
 };
@@ -340,6 +340,85 @@ keys! {
         "Time that requests in flight are then given.").needs_restart();
     SERVER_GROUPS: Vec<MetricsGroup> = Key::new("server.groups", &kinds::GROUPS, || MetricsGroup::ALL.to_vec(),
         "API groups that metrics are served under, separated by commas. Each also needs its APIService.")
+        .needs_restart();
+
+    SERVER_TLS_MIN_VERSION: TlsVersion = Key::new("server.tlsMinVersion", &kinds::TLS_VERSION, TlsVersion::default,
+        "Least version of TLS: `VersionTLS12` or `VersionTLS13`.").needs_restart();
+    SERVER_TLS_CIPHER_SUITES: Vec<String> = Key::new("server.tlsCipherSuites", &kinds::NAMES, Vec::new,
+        "Cipher suites of TLS 1.2, by their IANA names and separated by commas; all that are modern where unset. Those of \
+         TLS 1.3 are always on.").needs_restart();
+    SERVER_TLS_CURVE_PREFERENCES: Vec<u16> = Key::new("server.tlsCurvePreferences", &kinds::CURVES, Vec::new,
+        "Key exchanges, by their IANA numbers and separated by commas, such as `4588,29,23`; all that are modern where \
+         unset.").needs_restart();
+    SERVER_TLS_SNI_CERT_KEYS: Vec<SniCertificatePaths> = Key::new("server.tlsSniCertKeys", &kinds::SNI_CERTIFICATES,
+        Vec::new,
+        "Certificates for clients that ask for certain names: `CERTIFICATE,KEY:NAME,NAME` each, separated by `;`. Without \
+         names they are for those in the certificate; `*.example.com` is for all names one level below.")
+        .needs_restart();
+    SERVER_DISABLE_HTTP2: bool = Key::new("server.disableHttp2Serving", &kinds::SWITCH, || false,
+        "Whether to serve HTTP/1.1 alone.").needs_restart();
+    SERVER_HTTP2_MAX_STREAMS: u64 = Key::new("server.http2MaxStreamsPerConnection", &kinds::STREAMS, || 250,
+        "Requests under way at a time on one HTTP/2 connection of a client with a certificate; others have 16.")
+        .needs_restart();
+
+    CLIENT_CA_FILE: Option<PathBuf> = Key::new("clientCaFile", &kinds::PATH, || None,
+        "PEM file of the authorities that sign certificates of users, instead of those that kube-apiserver publishes; read \
+         again as it rotates.").needs_restart();
+    REQUESTHEADER_CLIENT_CA_FILE: Option<PathBuf> = Key::new("requestheader.clientCaFile", &kinds::PATH, || None,
+        "PEM file of the authorities that sign certificates of front proxies, instead of what kube-apiserver publishes of \
+         them; read again as it rotates. The keys below have an effect beside it alone.").needs_restart();
+    REQUESTHEADER_ALLOWED_NAMES: Vec<String> = Key::new("requestheader.allowedNames", &kinds::NAMES, Vec::new,
+        "Common names that those may have, separated by commas; any where unset.").needs_restart();
+    REQUESTHEADER_USERNAME_HEADERS: Vec<String> = Key::new("requestheader.usernameHeaders", &kinds::HEADERS,
+        || vec!["X-Remote-User".to_owned()],
+        "Headers in which they tell the user, separated by commas; the first that is there counts.").needs_restart();
+    REQUESTHEADER_UID_HEADERS: Vec<String> = Key::new("requestheader.uidHeaders", &kinds::HEADERS, Vec::new,
+        "Headers in which they tell the user's UID; `X-Remote-Uid` must be among them.").needs_restart();
+    REQUESTHEADER_GROUP_HEADERS: Vec<String> = Key::new("requestheader.groupHeaders", &kinds::HEADERS,
+        || vec!["X-Remote-Group".to_owned()],
+        "Headers in which they tell the user's groups; all of them count.").needs_restart();
+    REQUESTHEADER_EXTRA_HEADERS_PREFIX: Vec<String> = Key::new("requestheader.extraHeadersPrefix", &kinds::HEADERS,
+        || vec!["X-Remote-Extra-".to_owned()],
+        "Beginnings of headers in which they tell more of the user.").needs_restart();
+
+    AUTHENTICATION_KUBECONFIG: Option<PathBuf> = Key::new("authentication.kubeconfig", &kinds::PATH, || None,
+        "Kubeconfig of the cluster that reviews bearer tokens and publishes authorities, where it is not our own.")
+        .needs_restart();
+    AUTHENTICATION_SKIP_LOOKUP: bool = Key::new("authentication.skipLookup", &kinds::SWITCH, || false,
+        "Whether to leave alone what kube-apiserver publishes of its authorities: what is not given above is then trusted \
+         by nobody.").needs_restart();
+    AUTHENTICATION_TOLERATE_LOOKUP_FAILURE: bool = Key::new("authentication.tolerateLookupFailure", &kinds::SWITCH,
+        || false,
+        "Whether to start where that cannot be read; until it can, requests through kube-apiserver are refused.")
+        .needs_restart();
+    AUTHENTICATION_TOKEN_CACHE_TTL: Duration = Key::new("authentication.tokenWebhookCacheTtl", &kinds::DELAY,
+        || seconds(10), "How long a verdict on a bearer token is kept.").needs_restart();
+    AUTHORIZATION_KUBECONFIG: Option<PathBuf> = Key::new("authorization.kubeconfig", &kinds::PATH, || None,
+        "Kubeconfig of the cluster that reviews access, where it is not our own.").needs_restart();
+    AUTHORIZATION_AUTHORIZED_TTL: Duration = Key::new("authorization.webhookCacheAuthorizedTtl", &kinds::DELAY,
+        || seconds(30), "How long *allowed* is kept; longer than the HPA's period, or each of its reads asks again.")
+        .needs_restart();
+    AUTHORIZATION_UNAUTHORIZED_TTL: Duration = Key::new("authorization.webhookCacheUnauthorizedTtl", &kinds::DELAY,
+        || seconds(10), "How long *denied* is kept.").needs_restart();
+    AUTHORIZATION_ALWAYS_ALLOW_PATHS: Vec<String> = Key::new("authorization.alwaysAllowPaths", &kinds::NAMES,
+        || ["/healthz", "/readyz", "/livez"].map(str::to_owned).to_vec(),
+        "Paths that anybody may ask for, separated by commas; `/metrics*` is all that begin so. Never metrics of the API.")
+        .needs_restart();
+
+    AUDIT_POLICY_FILE: Option<PathBuf> = Key::new("audit.policyFile", &kinds::PATH, || None,
+        "Policy (`audit.k8s.io/v1`) of which requests are written to the audit log; none where unset.").needs_restart();
+    AUDIT_LOG_PATH: Option<PathBuf> = Key::new("audit.logPath", &kinds::PATH, || None,
+        "File of the audit log; `-` is standard output. Needs `audit.policyFile`.").needs_restart();
+    AUDIT_LOG_FORMAT: AuditFormat = Key::new("audit.logFormat", &kinds::AUDIT_FORMAT, AuditFormat::default,
+        "Form of its lines: `json`, or `legacy` for short text.").needs_restart();
+    AUDIT_LOG_MAX_SIZE: u64 = Key::new("audit.logMaxsize", &kinds::COUNT, || 100,
+        "Mebibytes after which a new file is begun; 0 never begins one.").needs_restart();
+    AUDIT_LOG_MAX_BACKUP: u64 = Key::new("audit.logMaxbackup", &kinds::COUNT, || 10,
+        "Most old files that are kept; 0 keeps all.").needs_restart();
+    AUDIT_LOG_MAX_AGE: u64 = Key::new("audit.logMaxage", &kinds::COUNT, || 0,
+        "Days that old files are kept, by the time in their names; 0 keeps them for ever.").needs_restart();
+    AUDIT_BUFFER_SIZE: u64 = Key::new("audit.logBatchBufferSize", &kinds::BUFFER, || 10_000,
+        "Events that may wait to be written; more are dropped and counted, so that no read waits for a disk.")
         .needs_restart();
 
     LEADER_ELECTION_ENABLED: bool = Key::new("leaderElection.enabled", &kinds::SWITCH, || false,

@@ -11,11 +11,14 @@ use url::Url;
 
 pub use self::parse::log_targets;
 use self::parse::{
-    at_least, backends, fraction, gateway, groups, host_name, label, list, log_level, object_name, parts,
-    qualified_name, requests, show_list, show_text, unless_none, url, within,
+    at_least, backends, curve, fraction, gateway, groups, header_name, host_name, label, list, log_level, names,
+    object_name, parts, qualified_name, requests, show_list, show_text, sni_certificates, unless_none, url, within,
 };
 pub(super) use self::parse::{namespace, percent, show_duration};
-use super::{Backend, Executor, GatewayAddress, LogFormat, Secret, schema::SaturationMethod};
+use super::{
+    AuditFormat, Backend, Executor, GatewayAddress, LogFormat, Secret, SniCertificatePaths, TlsVersion,
+    schema::SaturationMethod,
+};
 use crate::{
     constants::MetricsGroup,
     interfaces::{
@@ -294,6 +297,80 @@ pub(super) static TEXTS: Kind<Vec<String>> = Kind {
     show: |texts| texts.join(","),
     form: Form::Text,
 };
+
+/// As [`TEXTS`], but an empty item is a slip that may widen what is allowed.
+pub(super) static NAMES: Kind<Vec<String>> =
+    Kind { name: "list of texts", parse: names, show: |names| names.join(","), form: Form::Text };
+
+pub(super) static HEADERS: Kind<Vec<String>> = Kind {
+    name: "list of header names",
+    parse: |text| names(text)?.into_iter().map(header_name).collect(),
+    show: |headers| headers.join(","),
+    form: Form::Text,
+};
+
+pub(super) static TLS_VERSION: Kind<TlsVersion> = Kind {
+    name: "VersionTLS12 or VersionTLS13",
+    parse: |text| match text {
+        "VersionTLS12" => Ok(TlsVersion::Tls12),
+        "VersionTLS13" => Ok(TlsVersion::Tls13),
+        _ => Err("it must be VersionTLS12 or VersionTLS13; older versions are not secure".to_owned()),
+    },
+    show: |version| match version {
+        TlsVersion::Tls12 => "VersionTLS12".to_owned(),
+        TlsVersion::Tls13 => "VersionTLS13".to_owned(),
+    },
+    form: Form::Text,
+};
+
+/// Named groups of TLS.
+pub(super) static CURVES: Kind<Vec<u16>> = Kind {
+    name: "list of numbers",
+    parse: |text| parts(text).map(curve).collect(),
+    show: |curves| curves.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+    form: Form::Plain,
+};
+
+pub(super) static SNI_CERTIFICATES: Kind<Vec<SniCertificatePaths>> = Kind {
+    name: "list of certificates",
+    parse: sni_certificates,
+    show: |certificates| certificates.iter().map(ToString::to_string).collect::<Vec<_>>().join(";"),
+    form: Form::Text,
+};
+
+/// HTTP/2 knows more, but each may hold memory.
+pub(super) static STREAMS: Kind<u64> = Kind {
+    name: "number",
+    parse: |text| counted(text, 1..=10_000, "it must be a whole number from 1 to 10000"),
+    show: ToString::to_string,
+    form: Form::Plain,
+};
+
+/// Events have about a kilobyte each.
+pub(super) static BUFFER: Kind<u64> = Kind {
+    name: "number",
+    parse: |text| counted(text, 1..=1_000_000, "it must be a whole number from 1 to 1000000"),
+    show: ToString::to_string,
+    form: Form::Plain,
+};
+
+pub(super) static AUDIT_FORMAT: Kind<AuditFormat> = Kind {
+    name: "json or legacy",
+    parse: |text| match text {
+        "json" => Ok(AuditFormat::Json),
+        "legacy" => Ok(AuditFormat::Legacy),
+        _ => Err("it must be json or legacy".to_owned()),
+    },
+    show: |format| match format {
+        AuditFormat::Json => "json".to_owned(),
+        AuditFormat::Legacy => "legacy".to_owned(),
+    },
+    form: Form::Plain,
+};
+
+fn counted(text: &str, range: std::ops::RangeInclusive<u64>, rule: &str) -> Result<u64, Rule> {
+    text.parse().ok().filter(|count| range.contains(count)).ok_or_else(|| rule.to_owned())
+}
 
 pub(super) static OBJECT_NAME: Kind<Option<String>> =
     Kind { name: "object name", parse: object_name, show: show_text, form: Form::Text };

@@ -12,6 +12,7 @@
 //! environment before documents before the default. Per-model entries inherit key by key. Unknown keys and bad values are
 //! errors that name the key and its place, and all of them are reported at once.
 
+mod access;
 mod checks;
 mod document;
 mod engines;
@@ -33,6 +34,10 @@ mod view;
 mod watch;
 mod yaml;
 
+pub use access::{
+    AuditFormat, AuditSettings, AuthenticationSettings, AuthorizationSettings, RequestHeaderSettings,
+    SniCertificatePaths, TlsSettings, TlsVersion,
+};
 pub use document::Document;
 pub use engines::{CustomEngine, CustomFamily, LabelValue};
 pub use error::{ConfigError, ConfigErrors};

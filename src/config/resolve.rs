@@ -13,7 +13,7 @@ use super::{
     ActuationSettings, BearerToken, CertificatePaths, CollectorSettings, Config, ConfigError, ConfigErrors,
     CustomEngine, DelegationSettings, EngineSettings, GatewaySettings, KedaSettings, Layer, LeaderElectionSettings,
     LoggingSettings, ModelSelector, Profiles, PrometheusSettings, RecordingLimits, RecordingSettings, ResolvedModel,
-    ResolvedValue, ResolvedView, Secret, ServerSettings, ServerTrust, ServiceClasses, Source, checks, engines,
+    ResolvedValue, ResolvedView, Secret, ServerSettings, ServerTrust, ServiceClasses, Source, access, checks, engines,
     keys::{self, Key},
     layer::{Entries, Entry, quotable},
     schema::SaturationMethod,
@@ -75,16 +75,7 @@ impl Config {
         let limits = limits(&mut scope);
         let overrides = overrides(&mut scope);
         let actuation = actuation(&mut scope);
-        let server = ServerSettings {
-            bind_address: scope.get(&keys::SERVER_BIND_ADDRESS),
-            port: scope.get(&keys::SERVER_PORT),
-            tls: certificate(&mut scope, &keys::SERVER_TLS_CERT_PATH, &keys::SERVER_TLS_KEY_PATH),
-            certificate_secret: scope.get(&keys::SERVER_CERTIFICATE_SECRET),
-            certificate_validity: scope.get(&keys::SERVER_CERTIFICATE_VALIDITY),
-            shutdown_delay: scope.get(&keys::SERVER_SHUTDOWN_DELAY),
-            shutdown_grace: scope.get(&keys::SERVER_SHUTDOWN_GRACE),
-            groups: scope.get(&keys::SERVER_GROUPS),
-        };
+        let server = server(&mut scope);
         let config = Config {
             prometheus,
             collector,
@@ -102,6 +93,9 @@ impl Config {
             service_classes: highest(&layers, |layer| &layer.service_classes, ServiceClasses::is_empty),
             profiles: highest(&layers, |layer| &layer.profiles, Profiles::is_empty),
             server,
+            authentication: access::authentication(&mut scope),
+            authorization: access::authorization(&mut scope),
+            audit: access::audit(&mut scope),
             leader_election: LeaderElectionSettings {
                 enabled: scope.get(&keys::LEADER_ELECTION_ENABLED),
                 lease_duration: scope.get(&keys::LEADER_ELECTION_LEASE_DURATION),
@@ -179,7 +173,7 @@ impl<'a> Scope<'a> {
     }
 
     /// The winning value of a key; its default after an error, so that the other keys are checked too.
-    fn get<T>(&mut self, key: &Key<T>) -> T {
+    pub(super) fn get<T>(&mut self, key: &Key<T>) -> T {
         let row = keys::AnyKey::spec(key);
         let mut winner: Option<(T, &Entry)> = None;
         for (prefix, entries) in &self.chain {
@@ -372,6 +366,22 @@ impl Scope<'_> {
 fn retention(scope: &mut Scope<'_>) -> Option<Duration> {
     let (is_enabled, period) = (scope.get(&keys::SCALE_TO_ZERO_ENABLED), scope.get(&keys::SCALE_TO_ZERO_RETENTION));
     is_enabled.then_some(period)
+}
+
+fn server(scope: &mut Scope<'_>) -> ServerSettings {
+    ServerSettings {
+        bind_address: scope.get(&keys::SERVER_BIND_ADDRESS),
+        port: scope.get(&keys::SERVER_PORT),
+        tls: certificate(scope, &keys::SERVER_TLS_CERT_PATH, &keys::SERVER_TLS_KEY_PATH),
+        certificate_secret: scope.get(&keys::SERVER_CERTIFICATE_SECRET),
+        certificate_validity: scope.get(&keys::SERVER_CERTIFICATE_VALIDITY),
+        shutdown_delay: scope.get(&keys::SERVER_SHUTDOWN_DELAY),
+        shutdown_grace: scope.get(&keys::SERVER_SHUTDOWN_GRACE),
+        groups: scope.get(&keys::SERVER_GROUPS),
+        transport: access::tls(scope),
+        disable_http2: scope.get(&keys::SERVER_DISABLE_HTTP2),
+        http2_max_streams: u32::try_from(scope.get(&keys::SERVER_HTTP2_MAX_STREAMS)).unwrap_or(u32::MAX),
+    }
 }
 
 fn delegation(scope: &mut Scope<'_>) -> DelegationSettings {

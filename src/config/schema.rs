@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, sync::Arc, tim
 
 use url::Url;
 
-use super::{CustomEngine, Profiles, ServiceClasses};
+use super::{
+    AuditSettings, AuthenticationSettings, AuthorizationSettings, CustomEngine, Profiles, ServiceClasses, TlsSettings,
+};
 use crate::{
     constants::MetricsGroup,
     interfaces::{
@@ -48,6 +50,12 @@ pub struct Config {
     pub profiles: Profiles,
     /// How metrics are served.
     pub server: ServerSettings,
+    /// Who is believed to be who.
+    pub authentication: AuthenticationSettings,
+    /// Who may do what.
+    pub authorization: AuthorizationSettings,
+    /// What is written to the audit log; `None`: nothing.
+    pub audit: Option<AuditSettings>,
     /// How several replicas share the work.
     pub leader_election: LeaderElectionSettings,
     /// Another adapter, whose metrics are read through us.
@@ -349,6 +357,12 @@ pub struct ServerSettings {
     pub shutdown_grace: Duration,
     /// API groups that metrics are served under; at least one.
     pub groups: Vec<MetricsGroup>,
+    /// How connections are secured.
+    pub transport: TlsSettings,
+    /// Whether HTTP/2 is off.
+    pub disable_http2: bool,
+    /// Requests under way at a time on one HTTP/2 connection.
+    pub http2_max_streams: u32,
 }
 
 /// Another external-metrics adapter.

@@ -15,6 +15,8 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
 use thiserror::Error;
 
+use super::named_certificate::{CertificateOfNames, NamedCertificate};
+
 /// Where the serving certificate comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CertificateSource {
@@ -63,6 +65,12 @@ pub enum CertificateError {
     /// The two do not belong together.
     #[error("serving certificate and private key cannot be used together: {0}; a rotation may be half written")]
     Mismatch(rustls::Error),
+    /// A certificate for certain names has none.
+    #[error("{path} names no host; say which names it is for, as in server.tlsSniCertKeys=CERTIFICATE,KEY:NAME")]
+    Nameless {
+        /// The file.
+        path: PathBuf,
+    },
     /// A self-signed certificate cannot be made.
     #[error("cannot make a self-signed certificate for {names:?}: {source}")]
     SelfSigned {
@@ -73,34 +81,53 @@ pub enum CertificateError {
     },
 }
 
-/// Hands the current certificate to each new connection.
+/// Hands the current certificate to each new connection: the one of the name that the client asks for, where there is.
 pub(super) struct ServingCertificate {
-    current: ArcSwap<CertifiedKey>,
+    current: Arc<ArcSwap<CertifiedKey>>,
+    named: Vec<NamedCertificate>,
     provider: Arc<CryptoProvider>,
 }
 
 impl ServingCertificate {
-    /// Loads `source`; with files comes what watches them.
+    /// Loads `source` and the certificates that are for certain names; with files comes what watches them.
     pub(super) async fn load(
         source: CertificateSource,
+        named: Vec<CertificateOfNames>,
         provider: Arc<CryptoProvider>,
-    ) -> Result<(Arc<Self>, Option<FilePair>), CertificateError> {
+    ) -> Result<(Arc<Self>, Vec<FilePair>), CertificateError> {
+        let (key, files) = Self::load_one(source, &provider).await?;
+        let current = Arc::new(ArcSwap::from_pointee(key));
+        let mut watched: Vec<FilePair> = files.into_iter().map(|files| files.serving(&current)).collect();
+        let mut certificates = Vec::new();
+        for CertificateOfNames { certificate, key, names } in named {
+            let source = CertificateSource::Files { certificate: certificate.clone(), key };
+            let (key, files) = Self::load_one(source, &provider).await?;
+            let of = NamedCertificate::new(names, key, certificate)?;
+            watched.extend(files.map(|files| files.serving(&of.current)));
+            certificates.push(of);
+        }
+        Ok((Arc::new(Self { current, named: certificates, provider }), watched))
+    }
+
+    async fn load_one(
+        source: CertificateSource,
+        provider: &CryptoProvider,
+    ) -> Result<(CertifiedKey, Option<FilePair>), CertificateError> {
         let (key, files) = match source {
-            CertificateSource::SelfSigned { names } => (self_signed(names, &provider)?, None),
+            CertificateSource::SelfSigned { names } => (self_signed(names, provider)?, None),
             CertificateSource::Files { certificate, key } => {
-                let mut pair = FilePair { certificate, key, seen: None };
+                let mut pair = FilePair::new(certificate, key);
                 let contents = pair.read().await?;
-                let key = pair.certified_key(&contents, &provider)?;
+                let key = pair.certified_key(&contents, provider)?;
                 pair.seen = Some(contents);
                 (key, Some(pair))
             }
             CertificateSource::Pem { certificate, key } => {
-                let pair = FilePair { certificate: "tls.crt".into(), key: "tls.key".into(), seen: None };
                 let contents = Contents { certificate: certificate.into_bytes(), key: key.into_bytes() };
-                (pair.certified_key(&contents, &provider)?, None)
+                (FilePair::new("tls.crt", "tls.key").certified_key(&contents, provider)?, None)
             }
         };
-        Ok((Arc::new(Self { current: ArcSwap::from_pointee(key), provider }), files))
+        Ok((key, files))
     }
 
     /// The served chain, own certificate first.
@@ -119,7 +146,7 @@ impl CertificateHandle {
     /// # Errors
     /// When the two are unusable or do not belong together; the pair before stays.
     pub fn replace(&self, certificate: &str, key: &str) -> Result<(), CertificateError> {
-        let pair = FilePair { certificate: "tls.crt".into(), key: "tls.key".into(), seen: None };
+        let pair = FilePair::new("tls.crt", "tls.key");
         let contents = Contents { certificate: certificate.into(), key: key.into() };
         self.0.current.store(Arc::new(pair.certified_key(&contents, &self.0.provider)?));
         Ok(())
@@ -127,8 +154,9 @@ impl CertificateHandle {
 }
 
 impl ResolvesServerCert for ServingCertificate {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current.load_full())
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let named = hello.server_name().and_then(|name| NamedCertificate::of(&self.named, name));
+        Some(named.unwrap_or(&self.current).load_full())
     }
 }
 
@@ -139,10 +167,11 @@ impl fmt::Debug for ServingCertificate {
 }
 
 /// Certificate and key on disk, and what they held when last looked at.
-#[derive(Debug)]
 pub(super) struct FilePair {
     certificate: PathBuf,
     key: PathBuf,
+    /// Where they are served.
+    serving: Option<Arc<ArcSwap<CertifiedKey>>>,
     /// Kept after failures too, so that a broken pair is reported once and not at every poll.
     seen: Option<Contents>,
 }
@@ -160,7 +189,21 @@ impl fmt::Debug for Contents {
     }
 }
 
+impl fmt::Debug for FilePair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FilePair").field("certificate", &self.certificate).finish_non_exhaustive()
+    }
+}
+
 impl FilePair {
+    fn new(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        Self { certificate: certificate.into(), key: key.into(), serving: None, seen: None }
+    }
+
+    fn serving(self, place: &Arc<ArcSwap<CertifiedKey>>) -> Self {
+        Self { serving: Some(Arc::clone(place)), ..self }
+    }
+
     /// Serves the files' contents if they changed; says whether they did. On an error the old certificate stays.
     pub(super) async fn refresh(&mut self, serving: &ServingCertificate) -> Result<bool, CertificateError> {
         let contents = self.read().await?;
@@ -169,7 +212,7 @@ impl FilePair {
         }
         let key = self.certified_key(&contents, &serving.provider);
         self.seen = Some(contents);
-        serving.current.store(Arc::new(key?));
+        self.serving.as_ref().unwrap_or(&serving.current).store(Arc::new(key?));
         Ok(true)
     }
 
@@ -234,7 +277,9 @@ mod tests {
     }
 
     async fn load(source: CertificateSource) -> Result<(Arc<ServingCertificate>, Option<FilePair>), CertificateError> {
-        ServingCertificate::load(source, Arc::new(rustls::crypto::aws_lc_rs::default_provider())).await
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let (serving, mut files) = ServingCertificate::load(source, Vec::new(), provider).await?;
+        Ok((serving, files.pop()))
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{CertificateSource, ServingMetrics};
+use super::{CertificateOfNames, CertificateSource, ServingMetrics, TlsOptions};
 
 /// Settings of a listener.
 #[derive(Clone, Debug)]
@@ -11,6 +11,12 @@ pub struct ServingOptions {
     pub address: SocketAddr,
     /// Where the serving certificate comes from.
     pub certificate: CertificateSource,
+    /// Certificates for clients that ask for certain names.
+    pub named_certificates: Vec<CertificateOfNames>,
+    /// How TLS is restricted.
+    pub tls: TlsOptions,
+    /// Whether HTTP/2 is off.
+    pub disable_http2: bool,
     /// How often certificate files are compared with what is served.
     pub certificate_poll: Duration,
     /// How long requests in flight may take to finish once shutdown began.
@@ -27,6 +33,9 @@ impl ServingOptions {
         Self {
             address,
             certificate,
+            named_certificates: Vec::new(),
+            tls: TlsOptions::default(),
+            disable_http2: false,
             certificate_poll: Duration::from_secs(10),
             grace_period: Duration::from_secs(30),
             limits: ConnectionLimits::default(),

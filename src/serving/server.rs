@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper_util::server::graceful::GracefulShutdown;
-use rustls::{ServerConfig, crypto::aws_lc_rs};
+use rustls::ServerConfig;
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 use tokio::{
@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    CertificateError, CertificateHandle, Handler, ServingOptions,
+    CertificateError, CertificateHandle, Handler, ServingOptions, TlsOptionsError,
     certificate::{FilePair, ServingCertificate},
     client_certificate::RequestClientCertificate,
     connection::Connections,
@@ -39,6 +39,9 @@ pub enum BindError {
     /// The certificate cannot be used.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// A restriction of TLS cannot be met.
+    #[error("cannot configure TLS: {0}")]
+    Options(#[from] TlsOptionsError),
     /// The cryptography provider supports no TLS version.
     #[error("cannot configure TLS: {0}")]
     Tls(#[from] rustls::Error),
@@ -52,7 +55,7 @@ pub struct Bound {
     address: SocketAddr,
     tls: Arc<ServerConfig>,
     certificate: Arc<ServingCertificate>,
-    files: Option<FilePair>,
+    files: Vec<FilePair>,
     options: ServingOptions,
 }
 
@@ -62,13 +65,15 @@ impl Bound {
     /// # Errors
     /// When either fails; the message says which file or address.
     pub async fn bind(options: ServingOptions) -> Result<Self, BindError> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let (certificate, files) = ServingCertificate::load(options.certificate.clone(), Arc::clone(&provider)).await?;
+        let provider = Arc::new(options.tls.provider()?);
+        let (source, named) = (options.certificate.clone(), options.named_certificates.clone());
+        let (certificate, files) = ServingCertificate::load(source, named, Arc::clone(&provider)).await?;
         let mut tls = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()?
+            .with_protocol_versions(options.tls.versions())?
             .with_client_cert_verifier(Arc::new(RequestClientCertificate(provider)))
             .with_cert_resolver(Arc::clone(&certificate) as _);
-        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let protocols: &[&[u8]] = if options.disable_http2 { &[b"http/1.1"] } else { &[b"h2", b"http/1.1"] };
+        tls.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
 
         let listen = |source| BindError::Listen { address: options.address, source };
         let listener = TcpListener::bind(options.address).await.map_err(listen)?;
@@ -112,7 +117,7 @@ impl Bound {
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = accept(&listener, &connections, &graceful, &mut open) => {}
-            () = keep_current(files.as_mut(), &certificate, options.certificate_poll) => {}
+            () = keep_current(&mut files, &certificate, options.certificate_poll) => {}
         }
         drop(listener);
         tracing::info!(%address, connections = graceful.count(), "no longer accepting connections, draining");
@@ -149,16 +154,20 @@ async fn accept(
 }
 
 /// Follows changes of the certificate files; never returns.
-async fn keep_current(files: Option<&mut FilePair>, certificate: &ServingCertificate, every: Duration) {
-    let Some(files) = files else { return std::future::pending().await };
+async fn keep_current(files: &mut [FilePair], certificate: &ServingCertificate, every: Duration) {
+    if files.is_empty() {
+        return std::future::pending().await;
+    }
     let mut ticks = interval(every.max(Duration::from_millis(1)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        match files.refresh(certificate).await {
-            Ok(false) => {}
-            Ok(true) => tracing::info!("serving certificate reloaded"),
-            Err(error) => tracing::warn!(%error, "serving certificate not reloaded, the old one stays"),
+        for pair in &mut *files {
+            match pair.refresh(certificate).await {
+                Ok(false) => {}
+                Ok(true) => tracing::info!("serving certificate reloaded"),
+                Err(error) => tracing::warn!(%error, "serving certificate not reloaded, the old one stays"),
+            }
         }
     }
 }

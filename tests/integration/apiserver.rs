@@ -185,10 +185,29 @@ async fn the_same_value_is_a_property_of_the_scale_target_in_both_versions() {
     );
     let all = client.get(&path("v1beta2", "deployments.apps/*", ""), &AS_ALICE).await;
     assert_eq!((all.status, all.json()["items"].as_array().unwrap().len()), (200, 2));
+    let root = |rest: &str| format!("/apis/custom.metrics.k8s.io/v1beta2/{rest}");
+    let everywhere = client.get(&root("deployments.apps/*/wva_desired_replicas"), &AS_ALICE).await;
+    assert_eq!((everywhere.status, &everywhere.json()["items"]), (200, &all.json()["items"]), "of all namespaces");
     for (path, code, message) in [
+        (root("deployments.apps/*/wva_desired_replicas"), 400, "which an HPA adds up"),
+        (root("deployments.apps/llama-h100/wva_desired_replicas"), 404, "ask for it below its namespace"),
+        (
+            root("nodes/n/wva_desired_replicas"),
+            404,
+            "could not find the metric wva_desired_replicas for nodes n: metrics here are those of deployments.apps, ",
+        ),
+        (
+            root("namespaces/llm/metrics/wva_desired_replicas"),
+            404,
+            "could not find the metric wva_desired_replicas for namespaces llm: metrics here are",
+        ),
         (path("v1beta2", "deployments.apps/*", ""), 400, "which an HPA adds up"),
         (path("v1beta2", "deployments.apps/llama-h10", ""), 404, r#"of Deployment "llama-h10"; known there"#),
-        (path("v1beta2", "pods/llama-h100", ""), 404, "could not find the requested resource"),
+        (
+            path("v1beta2", "pods/llama-h100", ""),
+            404,
+            "could not find the metric wva_desired_replicas for pods llama-h100",
+        ),
         (path("v1beta2", "deployments.apps/llama-h100", "/deeper"), 404, "could not find the requested resource"),
         (path("v1beta2", "deployments.apps/*", "?labelSelector=app%3Da"), 400, "select series by metricLabelSelector"),
     ] {

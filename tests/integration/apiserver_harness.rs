@@ -22,7 +22,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::sync::CancellationToken;
 use wva::{
     apiserver::{
-        Api, ApiServer, Delegate, MetricsProvider, ObjectReference, Of, Readiness, Refusal, Sample, Series,
+        Api, ApiServer, Auditor, Delegate, MetricsProvider, ObjectReference, Of, Readiness, Refusal, Sample, Series,
         SeriesQuery, Summary, UnknownMetric,
     },
     auth::{
@@ -248,6 +248,21 @@ impl TestServer {
         Self::run_with(Some(delegate), tokens, authorizer, &MetricsGroup::ALL, Router::new(), |_| {}).await
     }
 
+    /// With an audit log.
+    pub(crate) async fn start_audited(auditor: Auditor, extra_routes: Router) -> Self {
+        let (cluster, front_proxy) = (Authority::new("kubernetes"), Authority::new("front-proxy-ca"));
+        let trust = Trust::new(trust_bundle(&cluster, &front_proxy));
+        let readiness = Readiness::default();
+        let authenticator = Authenticator::new(trust.clone(), TokenAuthenticator::new(Tokens));
+        let api = ApiServer {
+            auditor: Some(auditor),
+            readiness: readiness.clone(),
+            extra_routes,
+            ..ApiServer::new(Arc::new(Values), authenticator, Authorizer::new(Bindings))
+        };
+        Self::listen(api.api(), (cluster, front_proxy), trust, readiness, |_| {}).await
+    }
+
     async fn run(
         tokens: TokenAuthenticator,
         authorizer: Authorizer,
@@ -326,6 +341,11 @@ impl TestServer {
         protocol: &[u8],
     ) -> std::io::Result<TlsStream<TcpStream>> {
         connect(self.address, tls_client(&self.certificate, certificate, &[protocol])).await
+    }
+
+    /// What clients must trust.
+    pub(crate) fn certificate(&self) -> &[CertificateDer<'static>] {
+        &self.certificate
     }
 
     /// kube-apiserver, which passes on requests of its users.

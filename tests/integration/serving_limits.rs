@@ -74,6 +74,14 @@ async fn streams_headers_and_bodies_of_a_connection_are_bounded_and_a_stranger_g
 }
 
 #[tokio::test]
+async fn streams_of_a_connection_are_as_many_as_is_set() {
+    let server = TestServer::start_with(Router::new(), |options| options.limits.max_concurrent_streams = 7).await;
+    let certificate = server.front_proxy.client("front-proxy-client", "");
+    let announced = settings(&server, Some(&certificate)).await;
+    assert!(announced.contains(&(3, 7)), "{announced:?}");
+}
+
+#[tokio::test]
 async fn headers_beyond_the_limit_are_refused_and_the_server_goes_on() {
     let server = TestServer::start().await;
     // HTTP/1.1 looks at the limit when it would read more.

@@ -95,24 +95,36 @@ fn external(version: &GroupVersion, dialect: Dialect) -> Map<String, Value> {
     }))
 }
 
+/// The forms that have values; metrics of a namespace itself have none.
 fn custom(version: &GroupVersion, dialect: Dialect) -> Map<String, Value> {
-    let of_path = [
-        ("namespace", "Namespace of the object."),
-        ("resource", "Resource of the object, such as deployments.apps."),
-        ("name", "Name of the object, or * for every one."),
-        ("metric", "Name of the metric."),
+    let parameter = |name, description| dialect.parameter(name, "path", description);
+    let namespace = parameter("namespace", "Namespace of the object.");
+    let object = [
+        parameter("resource", "Resource of the object, such as deployments.apps."),
+        parameter("name", "Name of the object, or * for every one."),
+        parameter("metric", "Name of the metric."),
     ];
-    let of_path = of_path.map(|(name, description)| dialect.parameter(name, "path", description));
     let selector = dialect.parameter("metricLabelSelector", "query", "Restricts the list to series with these labels.");
-    let read = Operation {
-        id: "readMetricOfObject",
-        action: "get",
-        description: "Read a metric of an object.",
-        answer: CUSTOM_LIST_KIND,
-        kind: CUSTOM_LIST_KIND,
+    let read = |id, description| {
+        Operation { id, action: "get", description, answer: CUSTOM_LIST_KIND, kind: CUSTOM_LIST_KIND }.write(
+            version,
+            dialect,
+            std::slice::from_ref(&selector),
+        )
     };
-    let path = format!("/apis/{}/namespaces/{{namespace}}/{{resource}}/{{name}}/{{metric}}", version.api_version);
-    entries(json!({path: {"get": read.write(version, dialect, &[selector]), "parameters": of_path}}))
+    let root = format!("/apis/{}", version.api_version);
+    let below = "{resource}/{name}/{metric}";
+    let in_namespace: Vec<_> = [&namespace].into_iter().chain(&object).collect();
+    entries(json!({
+        format!("{root}/namespaces/{{namespace}}/{below}"): {
+            "get": read("readMetricOfObject", "Read a metric of an object."),
+            "parameters": in_namespace,
+        },
+        format!("{root}/{below}"): {
+            "get": read("readMetricOfObjectsInAllNamespaces", "Read a metric of every object of a kind."),
+            "parameters": object,
+        },
+    }))
 }
 
 /// A read.

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::{LONGEST, Rule};
 use crate::{
-    config::{Backend, GatewayAddress},
+    config::{Backend, GatewayAddress, SniCertificatePaths},
     constants::MetricsGroup,
 };
 
@@ -164,6 +164,45 @@ pub(super) fn url(text: &str) -> Result<Option<Url>, Rule> {
 /// The parts between commas.
 pub(super) fn parts(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty())
+}
+
+/// Items between commas; nothing is an empty list, but no item is.
+pub(super) fn names(text: &str) -> Result<Vec<String>, Rule> {
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
+    if names.iter().any(String::is_empty) { Err("none of its items may be empty".to_owned()) } else { Ok(names) }
+}
+
+pub(super) fn header_name(name: String) -> Result<String, Rule> {
+    match name.parse::<http::HeaderName>() {
+        Ok(_) => Ok(name),
+        Err(_) => Err(format!("{name:?} cannot be the name of a header")),
+    }
+}
+
+/// A named group of TLS, by its number.
+pub(super) fn curve(text: &str) -> Result<u16, Rule> {
+    text.parse().map_err(|_| format!("{text:?} is no number of a key exchange, such as 29 (X25519) or 23 (P-256)"))
+}
+
+/// `CERTIFICATE,KEY:NAME,NAME`, separated by `;`.
+pub(super) fn sni_certificates(text: &str) -> Result<Vec<SniCertificatePaths>, Rule> {
+    let one = |text: &str| {
+        let rule = || format!("{text:?} must be CERTIFICATE,KEY or CERTIFICATE,KEY:NAME,NAME");
+        let (paths, domains) = text.split_once(':').unwrap_or((text, ""));
+        let (certificate, key) = paths.split_once(',').ok_or_else(rule)?;
+        if certificate.is_empty() || key.is_empty() || key.contains(',') {
+            return Err(rule());
+        }
+        let domains = names(domains)?;
+        for domain in &domains {
+            host_name(domain.strip_prefix("*.").unwrap_or(domain))?;
+        }
+        Ok(SniCertificatePaths { certificate: certificate.into(), key: key.into(), domains })
+    };
+    text.split(';').map(str::trim).filter(|part| !part.is_empty()).map(one).collect()
 }
 
 pub(super) fn backends(text: &str) -> Result<Vec<Backend>, Rule> {

@@ -164,6 +164,42 @@ pub(super) const REQUESTS: &[Asked] = &[
     get("/openapi/v3/apis/external.metrics.k8s.io/v1beta1?hash=0")
         .improved(200, "the document, not a redirect, which kube-apiserver answers with 502"),
     get("/openapi/v2").improved(200, "a smaller document"),
+    // Metrics of objects: nothing was written to either, so that both know no object.
+    get("/apis/custom.metrics.k8s.io/v1beta2/namespaces/default/deployments.apps/x/my-external-metric")
+        .improved(404, "a metric of an unknown object: 404 that says what is known"),
+    get("/apis/custom.metrics.k8s.io/v1beta2/namespaces/default/deployments.apps/*/my-external-metric")
+        .improved(404, "nothing matches: 404 that says what is known, not an empty list"),
+    get("/apis/custom.metrics.k8s.io/v1beta2/deployments.apps/*/my-external-metric")
+        .improved(404, "nothing matches: 404 that says what is known, not an empty list"),
+    get("/apis/custom.metrics.k8s.io/v1beta2/deployments.apps/x/my-external-metric")
+        .improved(404, "an object without its namespace: 404 that says where to ask"),
+    get("/apis/custom.metrics.k8s.io/v1beta1/nodes/n/my-external-metric")
+        .improved(404, "a kind without metrics: 404 that names those with"),
+    get("/apis/custom.metrics.k8s.io/v1beta1/nodes/*/my-external-metric")
+        .improved(404, "a kind without metrics: 404 that names those with, not an empty list"),
+    get("/apis/custom.metrics.k8s.io/v1beta2/namespaces/default/nonsense/x/my-external-metric")
+        .improved(404, "a kind that does not exist: 404, not 500"),
+    get("/apis/custom.metrics.k8s.io/v1beta2/namespaces/default/metrics/my-external-metric")
+        .improved(404, "a metric of a namespace: 404 that names what has metrics"),
+    get("/apis/custom.metrics.k8s.io/v1beta1/namespaces/default/metrics/my-external-metric")
+        .improved(404, "a metric of a namespace: 404 that names what has metrics"),
+    get("/apis/custom.metrics.k8s.io/v1beta2/namespaces/*/metrics/my-external-metric")
+        .improved(404, "a metric of a namespace: 404 that names what has metrics, not an empty list"),
+    get("/apis/custom.metrics.k8s.io/v1beta2/namespaces/default/deployments.apps/x/m?metricLabelSelector=a+b")
+        .improved(400, "a selector that cannot be read: 400, not 500"),
+    get("/apis/custom.metrics.k8s.io/v1beta2/namespaces/default/deployments.apps")
+        .improved(404, "404 like every other path that is short"),
+    get("/apis/custom.metrics.k8s.io/v1beta2/namespaces/default/deployments.apps/x"),
+    get("/apis/custom.metrics.k8s.io/v1beta2/namespaces/default/deployments.apps/x/m/more"),
+    get("/apis/custom.metrics.k8s.io/v1beta2/nodes/x/m/more"),
+    get("/apis/custom.metrics.k8s.io/v1beta2/namespaces/default"),
+    get("/apis/custom.metrics.k8s.io/v1beta2/namespaces"),
+    get("/apis/custom.metrics.k8s.io/v1beta2/deployments.apps"),
+    get("/apis/custom.metrics.k8s.io/v1beta2/deployments.apps/x"),
+    send("POST", "/apis/custom.metrics.k8s.io/v1beta2/namespaces/default/deployments.apps/x/m"),
+    send("DELETE", "/apis/custom.metrics.k8s.io/v1beta2/namespaces/default/metrics/m"),
+    get("/apis/custom.metrics.k8s.io/v1beta2/namespaces/default/deployments.apps/x/m?watch=true")
+        .improved(405, "watch is refused here too, not taken for a list"),
     get("/livez"),
     get("/readyz"),
     get("/healthz"),

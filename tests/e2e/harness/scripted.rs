@@ -9,7 +9,9 @@ use serde_json::json;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use wva::{
     apiserver::{ApiServer, MetricsProvider},
-    auth::{Authenticator, Authorizer, KubeAccessReviewer, KubeTokenReviewer, TokenAuthenticator, watch_trust},
+    auth::{
+        Authenticator, Authorizer, KubeAccessReviewer, KubeTokenReviewer, TokenAuthenticator, TrustSources, watch_trust,
+    },
     clock::SystemClock,
     decisions::DecisionStore,
     interfaces::{
@@ -41,7 +43,7 @@ impl Served {
         let bed = Bed::get();
         let client = Client::try_from(Config::infer().await.unwrap()).unwrap();
         let stop = CancellationToken::new();
-        let (trust, follow) = watch_trust(client.clone(), stop.clone()).await.unwrap();
+        let (trust, follow) = watch_trust(client.clone(), TrustSources::default(), stop.clone()).await.unwrap();
         tokio::spawn(follow);
         let tokens = TokenAuthenticator::new(KubeTokenReviewer::new(client.clone()));
         let authorizer = Authorizer::new(KubeAccessReviewer::new(client));
