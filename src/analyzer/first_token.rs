@@ -3,10 +3,17 @@
 use super::{
     Lengths,
     decode::Population,
+    iterations::Iterations,
     latency::Histogram,
     prefill::{Passage, PrefillQueue, PrefillService},
-    work::{Bottleneck, Replica},
+    seats::SeatWait,
+    work::Replica,
 };
+
+/// Three points and weights with the first moments of a normal distribution (Gauss–Hermite), in standard deviations: what
+/// changes slowly is looked at when there is little, as usual, and much of it.
+pub(super) const SLOWLY: [(f64, f64); 3] = [(0.0, 2.0 / 3.0), (-SQRT_3, 1.0 / 6.0), (SQRT_3, 1.0 / 6.0)];
+const SQRT_3: f64 = 1.732_050_807_568_877_2;
 
 /// The prefill of requests that have a seat.
 #[derive(Clone, Debug)]
@@ -15,67 +22,31 @@ pub(super) struct Prefill {
     times: Histogram,
     /// The same where nobody else waits.
     alone: Histogram,
-    /// Tokens of prompts that wait when one's own is done: mean and variance.
-    pub(super) left_behind: f64,
-    pub(super) left_behind_variance: f64,
-    /// Mean tokens of prompts waiting at the start of an iteration.
-    pub(super) backlog: f64,
-    /// By how many tokens an iteration reduces a backlog on average.
-    pub(super) drain: f64,
 }
 
-/// Three points and weights with the first moments of a normal distribution (Gauss–Hermite), in standard deviations: the
-/// population changes slowly, so the prefill queue is solved for few, normal and many decoding sequences.
-const POPULATIONS: [(f64, f64); 3] = [(-SQRT_3, 1.0 / 6.0), (0.0, 2.0 / 3.0), (SQRT_3, 1.0 / 6.0)];
-const SQRT_3: f64 = 1.732_050_807_568_877_2;
-/// A backlog drains at least by this share of the budget per iteration.
-const LEAST_DRAIN: f64 = 0.02;
+/// The queue of prompts beside so many decoding sequences.
+struct Beside<'a> {
+    replica: &'a Replica,
+    prompts: &'a Lengths,
+    queue: PrefillQueue,
+    service: PrefillService,
+    /// Probability that nobody decodes.
+    empty: f64,
+}
 
 impl Prefill {
-    /// The prefill at `rate` with such a population of decoding sequences.
+    /// The prefill at `rate` with such a population of decoding sequences, which changes slowly.
     pub(super) fn new(replica: &Replica, prompts: &Lengths, rate: f64, population: &Population) -> Self {
-        let mut prefill = Self {
-            times: Histogram::new(),
-            alone: Histogram::new(),
-            left_behind: 0.0,
-            left_behind_variance: 0.0,
-            backlog: 0.0,
-            drain: 0.0,
-        };
-        for (deviations, share) in POPULATIONS {
+        let mut prefill = Self { times: Histogram::new(), alone: Histogram::new() };
+        for (deviations, share) in SLOWLY {
             let sequences = population.mean + deviations * population.variance.sqrt();
-            let sequences = sequences.clamp(0.0, replica.seats());
-            prefill.add(replica, prompts, rate, sequences, population.empty, share);
+            let beside = Beside::new(replica, prompts, rate, sequences, population.empty);
+            beside.passages(|passage| prefill.times.add(passage.time, share * passage.weight));
+            for prompt in prompts.values() {
+                prefill.alone.add(beside.service.alone(prompt.tokens), share * prompt.weight);
+            }
         }
-        prefill.left_behind_variance = (prefill.left_behind_variance - prefill.left_behind.powi(2)).max(0.0);
         prefill
-    }
-
-    fn add(&mut self, replica: &Replica, prompts: &Lengths, rate: f64, sequences: f64, empty: f64, share: f64) {
-        let service = PrefillService {
-            base: replica.decode_iteration(sequences),
-            per_token: replica.profile.per_prefill_token,
-            budget: replica.budget() - sequences,
-        };
-        let idle_service = PrefillService { base: replica.profile.base, budget: replica.budget(), ..service };
-        let queue = PrefillQueue::new(service, rate, prompts);
-        queue.passages(1.0 - empty, |passage| self.record(passage, share));
-        let idle = empty * queue.without_prompts();
-        for prompt in prompts.values() {
-            self.alone.add(service.alone(prompt.tokens), share * prompt.weight);
-            let time = idle_service.alone(prompt.tokens);
-            let left_behind = rate * prompts.mean() * time;
-            self.record(Passage { time, left_behind, weight: idle * prompt.weight }, share);
-        }
-        self.backlog += share * queue.mean_backlog();
-        self.drain += share * service.budget * (1.0 - service.load(rate, prompts)).max(LEAST_DRAIN);
-    }
-
-    fn record(&mut self, passage: Passage, share: f64) {
-        let weight = passage.weight * share;
-        self.times.add(passage.time, weight);
-        self.left_behind += passage.left_behind * weight;
-        self.left_behind_variance += passage.left_behind.powi(2) * weight;
     }
 
     /// Time to first token. Who waits for a seat finds few prompts waiting afterwards, because nobody got in meanwhile.
@@ -84,45 +55,44 @@ impl Prefill {
     }
 }
 
-/// The wait for a seat in the batch or room in the KV cache.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct SeatWait {
-    /// Share of requests that wait.
-    pub(super) share: f64,
-    /// Mean time that these wait, exponentially distributed.
-    pub(super) mean: f64,
+/// The iterations after a request's first token, at most `most` of them, beside the usual number of sequences.
+pub(super) fn iterations_after(
+    replica: &Replica,
+    prompts: &Lengths,
+    rate: f64,
+    population: &Population,
+    most: f64,
+) -> Iterations {
+    let beside = Beside::new(replica, prompts, rate, population.mean, population.empty);
+    let mut backlog = Vec::new();
+    beside.passages(|passage| {
+        beside.queue.add_backlog(&mut backlog, passage.left_behind, passage.computing, passage.weight);
+    });
+    Iterations::new(&beside.queue, &backlog, most)
 }
 
-/// Sizes and noise of sequences as groups that come and go together.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Groups {
-    /// Room that a sequence takes varies: as if so many came at once (1 for seats, which are all alike).
-    pub(super) size: f64,
-    /// The same with what prompts that hold the others back add.
-    pub(super) arrivals: f64,
-}
-
-impl Groups {
-    /// The groups at a `utilization`, where the number of sequences varies `sway` times as much as one by one.
-    pub(super) fn new(replica: &Replica, utilization: f64, sway: f64) -> Self {
-        let work = &replica.work;
-        let size = match replica.seat_bottleneck() {
-            Bottleneck::KvCache => 1.0 + work.context_variance() / work.context().powi(2),
-            Bottleneck::Batch | Bottleneck::TokenBudget => 1.0,
+impl<'a> Beside<'a> {
+    fn new(replica: &'a Replica, prompts: &'a Lengths, rate: f64, sequences: f64, empty: f64) -> Self {
+        let sequences = sequences.clamp(0.0, replica.seats());
+        let budget = replica.budget() - sequences;
+        let leaving = if replica.work.steps > 0.0 { sequences / replica.work.steps } else { f64::INFINITY };
+        let service = PrefillService {
+            base: replica.decode_iteration(sequences),
+            per_token: replica.profile.per_prefill_token,
+            budget,
+            joining: replica.sequence_time() * (budget / prompts.mean() - leaving).max(0.0),
         };
-        // When seats are short, prompts wait outside and no longer disturb who decodes.
-        let common = (sway - 1.0) * (1.0 - utilization).max(0.0);
-        // More than all seats at once there cannot be.
-        let most = replica.seats();
-        Self { size: size.min(most), arrivals: (size * (1.0 + common)).min(most) }
+        Self { replica, prompts, queue: PrefillQueue::new(service, rate, prompts), service, empty }
     }
-}
 
-impl SeatWait {
-    /// The wait where groups find all seats taken a `full` share of the time.
-    pub(super) fn new(replica: &Replica, rate: f64, groups: &Groups, full: f64) -> Self {
-        // M/G/c: the variance of service times enters as half of 1 + cv² (Lee and Longton).
-        let variance = f64::midpoint(1.0, replica.work.steps_variation());
-        Self { share: full, mean: groups.size * variance / (replica.seat_limit() - rate).max(1e-9) }
+    /// What arrivals meet, those at an idle replica included.
+    fn passages(&self, mut each: impl FnMut(Passage)) {
+        self.queue.passages(1.0 - self.empty, &mut each);
+        let idle = self.empty * self.queue.without_prompts();
+        let service = PrefillService { base: self.replica.profile.base, budget: self.replica.budget(), ..self.service };
+        for prompt in self.prompts.values() {
+            let time = service.alone(prompt.tokens);
+            each(Passage { time, computing: time, left_behind: 0.0, weight: idle * prompt.weight });
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Distributions of latencies, in seconds.
 
-use statrs::distribution::{ContinuousCDF, Gamma};
+use statrs::distribution::{Beta, ContinuousCDF};
 
 /// Lower end of the first bin.
 const FIRST: f64 = 1e-5;
@@ -80,36 +80,40 @@ fn middle(bin: usize) -> f64 {
     FIRST * ((bin as f64 + 0.5) * WIDTH).exp()
 }
 
-/// A mixture of gamma distributions, each shifted, none above a common limit.
-#[derive(Clone, Debug)]
-pub(super) struct GammaMixture {
+/// A mixture of beta distributions, each between bounds of its own.
+#[derive(Clone, Debug, Default)]
+pub(super) struct BetaMixture {
     parts: Vec<Part>,
-    most: f64,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Part {
     weight: f64,
     least: f64,
+    span: f64,
     mean: f64,
-    /// Of what exceeds `least`; `None` when it does not vary.
-    excess: Option<Gamma>,
+    /// Of where it lies between the bounds, 0 to 1; `None` when it does not vary.
+    within: Option<Beta>,
 }
 
-impl GammaMixture {
-    /// An empty mixture of values that are never above `most`.
-    pub(super) fn new(most: f64) -> Self {
-        Self { parts: Vec::new(), most }
-    }
+/// Least distance of a mean from its bounds, in parts of what is between them.
+const MARGIN: f64 = 1e-4;
+/// Most variance, in parts of what bounds and mean allow: all at either bound.
+const MOST_VARIANCE: f64 = 0.98;
+/// Least, in the same parts; below it is none.
+const LEAST_VARIANCE: f64 = 1e-9;
 
-    /// Adds a part with this mean and variance that is never below `least`.
-    pub(super) fn add(&mut self, weight: f64, least: f64, mean: f64, variance: f64) {
-        let mean = mean.min(self.most);
-        let excess = mean - least;
-        // A gamma distribution of this mean and variance has shape m²/v and rate m/v.
-        let varies = excess > 0.0 && variance > (1e-6 * excess).powi(2);
-        let excess = if varies { Gamma::new(excess * excess / variance, excess / variance).ok() } else { None };
-        self.parts.push(Part { weight, least, mean, excess });
+impl BetaMixture {
+    /// Adds a part with this mean and variance that keeps within `bounds`.
+    pub(super) fn add(&mut self, weight: f64, (least, most): (f64, f64), mean: f64, variance: f64) {
+        let span = (most - least).max(1e-12);
+        let mean = ((mean - least) / span).clamp(MARGIN, 1.0 - MARGIN);
+        let relative = (variance / (span * span) / (mean * (1.0 - mean))).min(MOST_VARIANCE);
+        // A beta distribution of shapes m·k and (1 − m)·k has the variance m·(1 − m)/(1 + k).
+        let shapes = 1.0 / relative - 1.0;
+        let varies = relative > LEAST_VARIANCE;
+        let within = if varies { Beta::new(mean * shapes, (1.0 - mean) * shapes).ok() } else { None };
+        self.parts.push(Part { weight, least, span, mean: least + mean * span, within });
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -122,19 +126,15 @@ impl GammaMixture {
 
     /// Share of requests that stay within `seconds`.
     pub(super) fn share_within(&self, seconds: f64) -> f64 {
-        if seconds >= self.most {
-            return 1.0;
-        }
-        self.averaged(|part| match &part.excess {
-            Some(excess) if seconds > part.least => excess.cdf(seconds - part.least),
-            Some(_) => 0.0,
+        self.averaged(|part| match &part.within {
+            Some(within) => within.cdf(((seconds - part.least) / part.span).clamp(0.0, 1.0)),
             None => f64::from(seconds >= part.mean),
         })
     }
 
     /// The latency that this share of requests stays within.
     pub(super) fn percentile(&self, share: f64) -> f64 {
-        let (mut low, mut high) = (0.0, self.most);
+        let (mut low, mut high) = (0.0, self.parts.iter().map(|part| part.least + part.span).fold(0.0, f64::max));
         // Each halving gives a bit of the answer; a thousandth is far below the error of the model.
         while high - low > 1e-3 * high {
             let middle = f64::midpoint(low, high);

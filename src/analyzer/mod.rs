@@ -3,13 +3,17 @@
 mod decode;
 mod error;
 mod first_token;
+mod iterations;
 mod latency;
 mod lengths;
 mod mg1;
 mod mm1k;
+mod preemption;
 mod prefill;
 mod queue;
 mod queue_analyzer;
+mod residence;
+mod seats;
 mod sizing;
 mod state_dependent;
 mod token_gaps;

@@ -34,6 +34,9 @@ pub(super) struct PrefillService {
     pub(super) per_token: f64,
     /// Prompt tokens per iteration at most.
     pub(super) budget: f64,
+    /// By how much each iteration of a backlog is longer than the one before: the prompts that it computes join those who
+    /// decode faster than others leave.
+    pub(super) joining: f64,
 }
 
 impl PrefillService {
@@ -58,8 +61,10 @@ pub(super) struct PrefillQueue {
     service: PrefillService,
     /// Tokens of one bin.
     unit: f64,
-    /// Prompt tokens that arrive per second.
-    arrival_tokens: f64,
+    /// Prompts per second.
+    rate: f64,
+    /// Mean tokens of a prompt.
+    prompt: f64,
     /// Bins of the budget.
     bins: usize,
     /// Prompt sizes in bins.
@@ -75,7 +80,9 @@ pub(super) struct PrefillQueue {
 pub(super) struct Passage {
     /// Time to first token.
     pub(super) time: f64,
-    /// Prompt tokens of others that waited when its own prompt was done.
+    /// Part of it from the start of the first iteration that could compute its prompt.
+    pub(super) computing: f64,
+    /// Prompt tokens of others that waited at that start and still do when its own prompt is done.
     pub(super) left_behind: f64,
     /// How likely that is.
     pub(super) weight: f64,
@@ -99,27 +106,45 @@ impl PrefillQueue {
             .map(|served| compound_poisson(rate * service.duration(served as f64 * unit), &sizes, states))
             .collect();
         let backlog = stationary(&arrivals, states);
-        let arrival_tokens = rate * prompts.mean();
-        Self { service, unit, arrival_tokens, bins: bins as usize, sizes, backlog, arrivals }
+        let prompt = prompts.mean();
+        Self { service, unit, rate, prompt, bins: bins as usize, sizes, backlog, arrivals }
     }
 
-    fn duration(&self, served: usize) -> f64 {
-        self.service.duration(served.min(self.bins) as f64 * self.unit)
+    /// Duration of an iteration that starts with such a backlog.
+    pub(super) fn duration(&self, backlog: usize) -> f64 {
+        self.service.duration(backlog.min(self.bins) as f64 * self.unit)
+    }
+
+    /// Duration of an iteration that uses the whole budget.
+    pub(super) fn longest(&self) -> f64 {
+        self.duration(self.bins)
+    }
+
+    /// What an iteration that starts with such a backlog leaves of it, and what arrives meanwhile, in bins.
+    pub(super) fn after(&self, backlog: usize) -> (usize, &[f64]) {
+        (backlog.saturating_sub(self.bins), &self.arrivals[backlog.min(self.bins)])
+    }
+
+    /// Adds to a distribution of backlogs one of `tokens`, and of what arrives within `time`: with luck, nothing.
+    pub(super) fn add_backlog(&self, distribution: &mut Vec<f64>, tokens: f64, time: f64, weight: f64) {
+        distribution.resize(self.backlog.len(), 0.0);
+        let nothing = (-self.rate * time).exp();
+        let arrived = self.rate * self.prompt * time / (1.0 - nothing).max(1e-9);
+        for (tokens, weight) in [(tokens, weight * nothing), (tokens + arrived, weight * (1.0 - nothing))] {
+            let position = (tokens / self.unit).min(self.backlog.len() as f64 - 2.0);
+            distribution[position as usize] += weight * (1.0 - position.fract());
+            distribution[position as usize + 1] += weight * position.fract();
+        }
     }
 
     /// Mean duration of an iteration.
-    fn mean_duration(&self) -> f64 {
+    pub(super) fn mean_duration(&self) -> f64 {
         self.backlog.iter().enumerate().map(|(backlog, p)| p * self.duration(backlog)).sum()
     }
 
     /// Share of time in iterations that compute no prompt.
     pub(super) fn without_prompts(&self) -> f64 {
         self.backlog[0] * self.duration(0) / self.mean_duration()
-    }
-
-    /// Mean tokens of prompts waiting at the start of an iteration.
-    pub(super) fn mean_backlog(&self) -> f64 {
-        mean(&self.backlog) * self.unit
     }
 
     /// Calls `each` for what an arrival at a random time of a never idle replica meets. Of the time in iterations
@@ -143,7 +168,8 @@ impl PrefillQueue {
                     };
                     self.own(waiting as f64, ahead, |time, left_behind, share| {
                         if weight * share > UNLIKELY {
-                            each(Passage { time: duration * residual + time, left_behind, weight: weight * share });
+                            let (computing, time) = (time, duration * residual + time);
+                            each(Passage { time, computing, left_behind, weight: weight * share });
                         }
                     });
                 }
@@ -175,10 +201,13 @@ impl PrefillQueue {
             let size = size as f64;
             let before = ((ahead + size) / bins).ceil().max(1.0) - 1.0;
             let last = (waiting + size - before * bins).clamp(0.0, bins) * self.unit;
-            let time = before * full + self.service.duration(last);
+            // The prompts ahead join those who decode. A backlog that is to last for so long has lasted as long on average,
+            // so that as many have joined already.
+            let others = (ahead / bins).min(before);
+            let joined = 2.0 * (before + 1.0) - others / 2.0;
+            let time = before * full + self.service.duration(last) + self.service.joining * others * joined;
             let computed = before * self.service.budget + last;
-            let left_behind = (waiting + size) * self.unit + self.arrival_tokens * time - computed;
-            each(time, left_behind.max(0.0), share);
+            each(time, ((waiting + size) * self.unit - computed).max(0.0), share);
         }
     }
 }

@@ -6,8 +6,9 @@ use super::{
     Bottleneck, QueueError, Workload,
     decode::Population,
     error::within,
-    first_token::{Groups, Prefill, SeatWait},
-    latency::{GammaMixture, Histogram},
+    first_token::Prefill,
+    latency::{BetaMixture, Histogram},
+    seats::SeatWait,
     token_gaps::Decoding,
     work::Replica,
 };
@@ -80,7 +81,7 @@ pub struct Analysis {
     /// Time between tokens: the mean over one request's tokens, as it varies over requests. Zero without a second token.
     pub inter_token_latency: LatencyStatistics,
     first_token: Histogram,
-    token_gaps: GammaMixture,
+    token_gaps: BetaMixture,
 }
 
 impl Analysis {
@@ -144,26 +145,20 @@ impl QueueAnalyzer {
         // At no load at all a request meets what it meets at next to none.
         let modelled = rate.max(limit * UNLOADED * 0.01);
         let replica = &self.replica;
-        let outputs = &self.workload.outputs;
-        let prompts = self.workload.computed();
-
-        let sway = replica.sway(modelled);
-        let population = Population::new(replica, modelled, sway, 1.0)?;
-        let prefill = Prefill::new(replica, &prompts, modelled, &population);
+        let (workload, prompts) = (&self.workload, self.workload.computed());
+        let population = Population::new(replica, workload, modelled);
         if replica.work.steps <= 0.0 {
-            let first_token = prefill.first_token(&SeatWait::default());
-            return Ok(self.analysis(rate, &Population::default(), 0.0, first_token, GammaMixture::new(0.0)));
+            let first_token = Prefill::new(replica, &prompts, modelled, &population).first_token(&SeatWait::default());
+            return Ok(self.analysis(rate, &Population::default(), 0.0, first_token, BetaMixture::default()));
         }
-        let decoding = Decoding::new(replica, outputs, modelled, 1.0, &population, &prefill);
-        // Sequences that decode for longer are more at a time, which is found in a second pass.
-        let stretch = decoding.stretch;
-        let population = Population::new(replica, modelled, sway, stretch)?;
-        let decoding = Decoding::new(replica, outputs, modelled, stretch, &population, &prefill);
-
-        let groups = Groups::new(replica, modelled / limit, sway);
-        let full = Population::new(replica, modelled, groups.arrivals, stretch)?.full;
-        let wait = SeatWait::new(replica, modelled, &groups, full);
-        let token_gaps = decoding.token_gaps(replica, outputs, &population, wait.share);
+        let decoding = Decoding::new(replica, workload, modelled, &population);
+        // A request begins to decode when more prompts wait than usually. By how much longer it decodes, so many more
+        // sequences there are (Little's law).
+        let stay = modelled * decoding.time(&workload.outputs);
+        let population = population.lasting((stay / population.mean).min(replica.seats() / population.mean));
+        let prefill = Prefill::new(replica, &prompts, modelled, &population);
+        let wait = SeatWait::new(replica, workload, modelled, &population);
+        let token_gaps = decoding.token_gaps(&workload.outputs, wait.share);
         Ok(self.analysis(rate, &population, wait.share, prefill.first_token(&wait), token_gaps))
     }
 
@@ -173,7 +168,7 @@ impl QueueAnalyzer {
         population: &Population,
         queueing_share: f64,
         first_token: Histogram,
-        token_gaps: GammaMixture,
+        token_gaps: BetaMixture,
     ) -> Analysis {
         let inter_token_latency = if token_gaps.is_empty() {
             LatencyStatistics::default()

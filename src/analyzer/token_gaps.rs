@@ -1,102 +1,72 @@
 //! Time between tokens: the mean over one request's tokens, as an objective means it.
 
-use super::{Lengths, decode::Population, first_token::Prefill, latency::GammaMixture, work::Replica};
+use super::{
+    Lengths, Workload,
+    decode::Population,
+    first_token::{SLOWLY, iterations_after},
+    iterations::Iterations,
+    latency::BetaMixture,
+    work::Replica,
+};
 
 /// How fast sequences decode.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(super) struct Decoding {
-    /// Mean time between tokens in the long run.
-    pace: f64,
-    /// The same without the prompts computed in between.
-    steady: f64,
+    /// What prompts do to the iterations of a request, from its first token on.
+    iterations: Iterations,
+    /// Duration of those, in parts of what they take beside the usual number of sequences.
+    scale: f64,
+    /// Variance of the duration of an iteration that changes slowly.
+    slow: f64,
     /// Share of time that prompts leave.
     free: f64,
-    /// Extra time of a whole request: it begins to decode right after its own prefill, when more prompts wait than on
-    /// average over iterations.
-    extra: f64,
-    /// Iterations over which that extra backlog drains.
-    relaxation: f64,
-    /// Variance of the time for one iteration, per second of decoding.
-    noise: f64,
-    /// Variance of the extra time.
-    extra_variance: f64,
+    /// Seconds over which it changes.
+    memory: f64,
     /// Variance per iteration where prompts get in one by one, as room becomes free.
-    queued_noise: f64,
-    /// How much longer a sequence decodes than its tokens take in the long run; at least 1.
-    pub(super) stretch: f64,
+    queued: f64,
 }
 
 impl Decoding {
-    /// How sequences decode at `rate`, with a population that was found with the given `stretch`.
-    pub(super) fn new(
-        replica: &Replica,
-        outputs: &Lengths,
-        rate: f64,
-        stretch: f64,
-        population: &Population,
-        prefill: &Prefill,
-    ) -> Self {
-        let per_token = replica.profile.per_prefill_token;
-        let work = &replica.work;
+    /// How sequences decode at `rate` with such a population.
+    pub(super) fn new(replica: &Replica, workload: &Workload, rate: f64, population: &Population) -> Self {
+        let (profile, work, outputs) = (&replica.profile, &replica.work, &workload.outputs);
+        let most = outputs.values().last().map_or(1.0, |output| output.tokens);
+        let iterations = iterations_after(replica, &workload.computed(), rate, population, most);
         let free = 1.0 - replica.prefill_share(rate);
-        // Little's law: the mean number is the rate times the mean stay.
-        let pace = population.mean / (rate * work.steps * stretch);
-        let decoding = Self {
-            pace,
-            steady: pace * free,
-            free,
-            extra: (per_token * (prefill.left_behind - prefill.backlog) / free).max(0.0),
-            relaxation: prefill.left_behind / prefill.drain + 1e-9,
-            // Prompts prolong iterations, which lets more prompts arrive: the variance of an M/G/1 busy period.
-            noise: rate * per_token.powi(2) * work.prefill_squared / free.powi(3),
-            extra_variance: (per_token / free).powi(2) * prefill.left_behind_variance,
-            // As many prompts as sequences leave, so that only their lengths vary.
-            queued_noise: rate * pace * per_token.powi(2) * (work.prefill_squared - work.prefill.powi(2)).max(0.0),
-            stretch: 1.0,
-        };
-        let extra = outputs.expected(|tokens| decoding.extra_time(tokens - 1.0));
-        Self { stretch: 1.0 + extra / (work.steps * pace), ..decoding }
+        // The number of sequences and their contexts vary slowly.
+        let slow = (replica.sequence_time().powi(2) * population.variance
+            + profile.per_kv_token.powi(2) * population.mean * work.context_variance())
+            / free.powi(2);
+        let pace = population.pace;
+        let memory = work.steps_squared / (2.0 * work.steps) * pace * (pace * free / profile.base);
+        // As many prompts as sequences leave, so that only their lengths vary.
+        let queued =
+            rate * pace * profile.per_prefill_token.powi(2) * (work.prefill_squared - work.prefill.powi(2)).max(0.0);
+        Self { scale: pace / iterations.pace, iterations, slow, free, memory, queued }
     }
 
-    /// Share of a drained extra backlog after `steps` iterations.
-    fn drained(&self, steps: f64) -> f64 {
-        -(-steps / self.relaxation).exp_m1()
-    }
-
-    fn extra_time(&self, steps: f64) -> f64 {
-        self.extra * self.drained(steps)
-    }
-
-    /// Variance, among requests of `steps` iterations, of the time between tokens that prompts cause.
-    fn variance(&self, steps: f64) -> f64 {
-        (self.noise * self.steady * steps + self.extra_variance * self.drained(steps)) / (steps * steps)
+    /// Mean time that sequences decode.
+    pub(super) fn time(&self, outputs: &Lengths) -> f64 {
+        self.scale * outputs.expected(|tokens| self.iterations.time(tokens - 1.0).0)
     }
 
     /// The distribution over requests of the mean time between their tokens, where a share of `queued` waited for a seat:
     /// these decode while the replica is full, and its prompts and sequences neither pile up nor vary in number.
-    pub(super) fn token_gaps(
-        &self,
-        replica: &Replica,
-        outputs: &Lengths,
-        population: &Population,
-        queued: f64,
-    ) -> GammaMixture {
-        let work = &replica.work;
-        let least = replica.decode_iteration(1.0).min(self.pace);
-        // The number of sequences and their contexts vary slowly; a request averages over its own stay.
-        let slow = (replica.sequence_time().powi(2) * population.variance
-            + replica.profile.per_kv_token.powi(2) * population.mean * work.context_variance())
-            / self.free.powi(2);
-        let memory = work.steps_squared / (2.0 * work.steps) * self.pace * (self.steady / replica.profile.base);
-        let mut gaps = GammaMixture::new(replica.longest_iteration());
-        for output in outputs.values() {
+    pub(super) fn token_gaps(&self, outputs: &Lengths, queued: f64) -> BetaMixture {
+        let Iterations { shortest, longest, pace, .. } = self.iterations;
+        let mut gaps = BetaMixture::default();
+        for output in outputs.values().iter().filter(|output| output.tokens > 1.0) {
             let steps = output.tokens - 1.0;
-            if steps > 0.0 {
-                let mean = self.pace + self.extra_time(steps) / steps;
-                let variance = self.variance(steps) + slow * averaging(steps * self.pace / memory);
-                gaps.add(output.weight * (1.0 - queued), least, mean, variance);
-                gaps.add(output.weight * queued, least, self.pace, self.queued_noise / steps);
+            let (time, variance) = self.iterations.time(steps);
+            let (mean, variance) = (self.scale * time / steps, (self.scale / steps).powi(2) * variance);
+            // A request averages over its own stay.
+            let slow = (self.slow * averaging(steps * pace * self.scale / self.memory)).sqrt();
+            for (deviations, share) in SLOWLY {
+                let shift = (deviations * slow).max(0.9 * (shortest - mean));
+                let within = (shortest + shift * self.free, longest + shift * self.free);
+                gaps.add(output.weight * (1.0 - queued) * share, within, mean + shift, variance);
             }
+            gaps.add(output.weight * queued, (shortest, longest), pace * self.scale, self.queued / steps);
         }
         gaps
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Lengths, QueueError, Weighted, Workload, error::within};
+use super::{QueueError, Workload, error::within, preemption::preemptions};
 use crate::interfaces::ServiceProfile;
 
 /// Moments of the work that one request brings.
@@ -18,8 +18,6 @@ pub(super) struct Work {
     pub(super) steps: f64,
     /// E[D²].
     pub(super) steps_squared: f64,
-    /// E[min(D, D')] of two requests.
-    steps_in_common: f64,
     /// Resident KV tokens summed over the iterations it decodes in.
     pub(super) resident: f64,
     /// Their squares, likewise summed.
@@ -42,7 +40,6 @@ impl Work {
             prefill_squared: computed.expected(|tokens| tokens * tokens),
             steps: d1,
             steps_squared: d2,
-            steps_in_common: shorter_of_two(&workload.outputs) - 1.0,
             // Σ (X + k) and Σ (X + k)² over k = 0 … D − 1.
             resident: x1 * d1 + (d2 - d1).max(0.0) / 2.0,
             resident_squared: (x2 * d1 + x1 * (d2 - d1) + (2.0 * d3 - 3.0 * d2 + d1) / 6.0).max(0.0),
@@ -61,21 +58,10 @@ impl Work {
         if self.steps > 0.0 { (self.resident_squared / self.steps - self.context().powi(2)).max(0.0) } else { 0.0 }
     }
 
-    /// Squared coefficient of variation of the iterations a request decodes in.
-    pub(super) fn steps_variation(&self) -> f64 {
-        if self.steps > 0.0 { (self.steps_squared / self.steps.powi(2) - 1.0).max(0.0) } else { 0.0 }
+    /// E[c²]/E[c]² of the KV tokens c of a decoding sequence: in how large units they come.
+    pub(super) fn context_dispersion(&self) -> f64 {
+        1.0 + self.context_variance() / self.context().powi(2)
     }
-}
-
-/// E[min(L, L')] of two lengths.
-fn shorter_of_two(lengths: &Lengths) -> f64 {
-    let mut longer = 1.0;
-    let part = |value: &Weighted| {
-        longer -= value.weight;
-        // One of them is this long and the other longer, either way round, or both are.
-        value.tokens * value.weight * (value.weight + 2.0 * longer)
-    };
-    lengths.values().iter().map(part).sum()
 }
 
 /// What bounds the throughput of a replica.
@@ -108,6 +94,8 @@ const ADMISSION_SHARE: f64 = 0.99;
 pub(super) struct Replica {
     pub(super) profile: ServiceProfile,
     pub(super) work: Work,
+    /// Prompt tokens per request that a full replica computes again, because it ran out of room.
+    recomputed: f64,
 }
 
 impl Replica {
@@ -125,17 +113,14 @@ impl Replica {
         let least = work.context().max(work.prompt) / ADMISSION_SHARE;
         let room = "it must be a number of tokens up to 1e12 and hold at least one mean request";
         within("profile's kvCacheTokens", profile.kv_cache_tokens, least, 1e12, room)?;
-        Ok(Self { profile, work })
+        let watermark = profile.kv_cache_tokens * (1.0 - ADMISSION_SHARE);
+        let recomputed = preemptions(workload, watermark) * work.prompt;
+        Ok(Self { profile, work, recomputed })
     }
 
     /// Duration of an iteration with `sequences` decoding and no prompt.
     pub(super) fn decode_iteration(&self, sequences: f64) -> f64 {
         self.profile.base + sequences * self.sequence_time()
-    }
-
-    /// Duration of the longest iteration: all seats taken and the whole budget used.
-    pub(super) fn longest_iteration(&self) -> f64 {
-        self.decode_iteration(self.seats()) + self.profile.per_prefill_token * self.budget()
     }
 
     /// What one decoding sequence adds to an iteration.
@@ -148,19 +133,16 @@ impl Replica {
         rate * self.profile.per_prefill_token * self.work.prefill
     }
 
-    /// Variance of the number of sequences over what it would be if prompts did not hold them back; at least 1.
-    ///
-    /// A prompt of X tokens stops all decoding for `per_token·X`, and as many sequences as would have left meanwhile,
-    /// `rate·per_token·X/free`, are there still. So each arrival weighs 1 + that, which fades as the sequences of that time
-    /// leave: Campbell's theorem with the tail of D for the own stay and its square for what all share,
-    /// ∫ P(D > v)² dv = E[min(D, D')].
-    pub(super) fn sway(&self, rate: f64) -> f64 {
-        if self.work.steps <= 0.0 {
-            return 1.0;
-        }
-        let per_token = rate * self.profile.per_prefill_token / (1.0 - self.prefill_share(rate)).max(1e-9);
-        let held = 2.0 * per_token * self.work.prefill + per_token.powi(2) * self.work.prefill_squared;
-        1.0 + held * self.work.steps_in_common / self.work.steps
+    /// Mean duration of an iteration at `rate`, if the replica never idled: what arrives in one has to be served in one.
+    pub(super) fn mean_iteration(&self, rate: f64) -> f64 {
+        self.profile.base / (1.0 - rate * self.time_of_request()).max(1e-6)
+    }
+
+    /// What a request adds to iterations, all in all.
+    fn time_of_request(&self) -> f64 {
+        self.profile.per_prefill_token * self.work.prefill
+            + self.profile.per_sequence * self.work.steps
+            + self.profile.per_kv_token * self.work.resident
     }
 
     /// Tokens computed in one iteration at most. Every sequence of a full batch can decode.
@@ -180,7 +162,9 @@ impl Replica {
 
     /// Highest rate that seats alone allow.
     pub(super) fn seat_limit(&self) -> f64 {
-        self.rate_at(self.starts_by_seats().0)
+        let (starts, _) = self.starts_by_seats();
+        let again = self.profile.per_prefill_token * self.recomputed;
+        1.0 / (1.0 / self.rate_at(starts) + again)
     }
 
     /// Highest rate that can be carried at all, and what bounds it.
@@ -188,31 +172,68 @@ impl Replica {
     /// With x requests starting (and ending) per iteration, an iteration takes base + x·(work of a request), so the rate
     /// x / iteration rises with x up to the first limit.
     pub(super) fn saturation(&self) -> (f64, Bottleneck) {
-        let by_budget = self.budget() / (self.work.prefill + self.work.steps);
+        let by_budget = self.starts_by_budget();
         let (by_seats, bottleneck) = self.starts_by_seats();
         if by_budget < by_seats {
             (self.rate_at(by_budget), Bottleneck::TokenBudget)
         } else {
-            (self.rate_at(by_seats), bottleneck)
+            (self.seat_limit(), bottleneck)
         }
+    }
+
+    /// Requests that may start per iteration on average, as the token budget allows.
+    pub(super) fn starts_by_budget(&self) -> f64 {
+        self.budget() / (self.work.prefill + self.work.steps)
     }
 
     /// Requests that may start per iteration on average, as batch and KV cache allow.
     fn starts_by_seats(&self) -> (f64, Bottleneck) {
         let by_batch = f64::from(self.profile.max_batch) / self.work.steps.max(1e-9);
-        // A prompt also holds its blocks while it is computed, and one that does not fit yet leaves room unused.
         let held = self.work.resident + self.work.prompt_squared / self.budget() + self.work.prompt;
-        let unused = self.work.prompt_squared / self.work.prompt / 2.0;
-        let room = self.profile.kv_cache_tokens * ADMISSION_SHARE;
-        let by_cache = (room - unused).max(room / 2.0) / held;
+        let by_cache = self.usable_room() / held;
         if by_batch <= by_cache { (by_batch, Bottleneck::Batch) } else { (by_cache, Bottleneck::KvCache) }
     }
 
-    fn rate_at(&self, starts: f64) -> f64 {
+    /// KV tokens that sequences are admitted up to.
+    fn room(&self) -> f64 {
+        self.profile.kv_cache_tokens * ADMISSION_SHARE
+    }
+
+    /// What of it is in use when replicas are full: a prompt that does not fit yet leaves half of itself unused.
+    fn usable_room(&self) -> f64 {
+        (self.room() - self.work.prompt_squared / self.work.prompt / 2.0).max(self.room() / 2.0)
+    }
+
+    /// Seats that may be taken where a prompt of so many tokens still gets in.
+    pub(super) fn seats_beside(&self, prompt: f64) -> f64 {
+        self.seats() * ((self.room() - prompt) / self.usable_room()).max(0.01)
+    }
+
+    /// How many mean prompts have to leave before the one that is first in line gets in; none where seats are all alike.
+    pub(super) fn room_for_first(&self) -> f64 {
+        match self.seat_bottleneck() {
+            Bottleneck::KvCache => self.work.prompt_squared / (2.0 * self.work.prompt.powi(2)),
+            Bottleneck::Batch | Bottleneck::TokenBudget => 0.0,
+        }
+    }
+
+    /// What a request takes of the time of a full replica: what it adds to iterations, and a part of what they take
+    /// anyway, by the seats or the room that it holds for so many of them.
+    pub(super) fn time_of_full(&self, prompt: f64, steps: f64) -> f64 {
         let profile = &self.profile;
-        let work = profile.per_prefill_token * self.work.prefill
-            + profile.per_sequence * self.work.steps
-            + profile.per_kv_token * self.work.resident;
-        starts / (profile.base + starts * work)
+        let resident = prompt * steps + steps * (steps - 1.0).max(0.0) / 2.0;
+        let part = match self.seat_bottleneck() {
+            // A prompt also holds its blocks while it is computed.
+            Bottleneck::KvCache => (resident + prompt * prompt / self.budget() + prompt) / self.usable_room(),
+            Bottleneck::Batch | Bottleneck::TokenBudget => steps / f64::from(profile.max_batch),
+        };
+        profile.base * part
+            + profile.per_prefill_token * (prompt * self.work.prefill / self.work.prompt + self.recomputed)
+            + profile.per_sequence * steps
+            + profile.per_kv_token * resident
+    }
+
+    fn rate_at(&self, starts: f64) -> f64 {
+        starts / (self.profile.base + starts * self.time_of_request())
     }
 }

@@ -208,6 +208,34 @@ fn any_profile() -> impl Strategy<Value = ServiceProfile> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+
+    #[test]
+    fn the_unit_of_time_changes_nothing(exponent in -3_i32..4, utilization in 0.05..0.95_f64) {
+        let unit = 2.0_f64.powi(exponent);
+        let in_units = ServiceProfile {
+            base: h100().base * unit,
+            per_prefill_token: h100().per_prefill_token * unit,
+            per_sequence: h100().per_sequence * unit,
+            per_kv_token: h100().per_kv_token * unit,
+            ..h100()
+        };
+        let here = replica().analyze(replica().saturation().rate * utilization).unwrap();
+        let other = QueueAnalyzer::new(in_units, chat()).unwrap();
+        let there = other.analyze(other.saturation().rate * utilization).unwrap();
+        let close = |one: f64, other: f64, most: f64| (one * unit / other - 1.0).abs() < most;
+        prop_assert!(close(1.0 / here.rate, 1.0 / there.rate, 1e-9));
+        for (here, there) in [
+            (here.time_to_first_token, there.time_to_first_token),
+            (here.inter_token_latency, there.inter_token_latency),
+        ] {
+            prop_assert!(close(here.mean, there.mean, 1e-6), "{here:?} {there:?}");
+            prop_assert!(close(here.p95, there.p95, 0.025) && close(here.p99, there.p99, 0.025), "{here:?} {there:?}");
+        }
+    }
+}
+
+proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
     #[test]
