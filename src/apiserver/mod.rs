@@ -18,6 +18,7 @@ mod admission;
 mod asked;
 mod audit;
 mod audit_id;
+mod compression;
 mod custom;
 mod delegate;
 mod discovery;
@@ -60,8 +61,8 @@ use tokio::sync::Semaphore;
 pub use self::{
     admission::Admissions,
     audit::{
-        AuditFile, AuditFormat, AuditLog, AuditLogError, AuditMetrics, AuditPolicy, AuditPolicyError, Auditor,
-        audit_log,
+        AuditFile, AuditFormat, AuditLog, AuditLogError, AuditMetrics, AuditPolicy, AuditPolicyError, AuditWebhook,
+        Auditor, EventCollector, PostError, Waiting, WebhookLimits,
     },
     delegate::Delegate,
     health::{Readiness, ReadinessCheck},
@@ -285,7 +286,12 @@ fn process_routes(readiness: Readiness, metrics_text: MetricsText) -> Router {
         .with_state(readiness)
         .route("/statusz", get(move || async move { status_page::page(started, Timestamp::now()) }))
         .route("/version", get(|| async { version() }))
-        .route("/metrics", get(|| async move { respond::with_type(OPEN_METRICS, metrics_text()) }))
+        .route(
+            "/metrics",
+            get(move |headers: HeaderMap| async move {
+                compression::compressed(respond::with_type(OPEN_METRICS, metrics_text()), &headers).await
+            }),
+        )
 }
 
 /// Axum answers `HEAD` with a `GET` handler; the API does not.

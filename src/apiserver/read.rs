@@ -13,6 +13,7 @@ use super::{
     Delegate, MetricsProvider, Sample, Selector, Series,
     accept::{Encoding, JSON, Offer, PLAIN, PROTOBUF, TABLE, YAML, negotiate},
     asked::{ANY_NAME, Asked},
+    compression::compressed,
     custom, external,
     group::{Form, GroupVersion, ObjectKind},
     list_options::ListOptions,
@@ -64,7 +65,9 @@ pub(super) async fn read(
         return answer.unwrap_or_else(|refusal| ApiError::Unavailable(refusal.message).into_response());
     }
     let request = Request { reads, identity, uri, headers };
-    request.respond(method, attributes).unwrap_or_else(ApiError::into_response)
+    let response = request.respond(method, attributes).unwrap_or_else(ApiError::into_response);
+    // Boxed, because it is large itself and few answers are.
+    Box::pin(compressed(response, headers)).await
 }
 
 /// Answers a `GET` of one of our metrics ([`Reads::are_own`]), not to watch, as [`read`] does, without waiting for anything.

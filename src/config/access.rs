@@ -96,13 +96,22 @@ impl fmt::Display for SniCertificatePaths {
     }
 }
 
-/// What is written to the audit log, and where.
+/// What is audited, and for whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditSettings {
     /// The policy.
     pub policy_file: PathBuf,
+    /// The audit log.
+    pub log: Option<AuditLogSettings>,
+    /// Whoever collects events.
+    pub webhook: Option<AuditWebhookSettings>,
+}
+
+/// Where the audit log is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditLogSettings {
     /// The file; standard output where it is `-`.
-    pub log_path: PathBuf,
+    pub path: PathBuf,
     /// Form of a line.
     pub format: AuditFormat,
     /// Bytes after which a new file is begun; `None`: never.
@@ -111,6 +120,23 @@ pub struct AuditSettings {
     pub max_backups: Option<usize>,
     /// Time that old files are kept; `None`: for ever.
     pub max_age: Option<Duration>,
+    /// Whether they are compressed.
+    pub compress: bool,
+    /// Events that may wait.
+    pub buffer: usize,
+}
+
+/// How events are sent to whoever collects them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditWebhookSettings {
+    /// Kubeconfig of where to.
+    pub config_file: PathBuf,
+    /// Most events at a time.
+    pub batch: usize,
+    /// Longest time that an event waits for others.
+    pub wait: Duration,
+    /// Pause before a list is sent again.
+    pub backoff: Duration,
     /// Events that may wait.
     pub buffer: usize,
 }
@@ -202,32 +228,56 @@ pub(super) fn tls(scope: &mut Scope<'_>) -> TlsSettings {
 }
 
 pub(super) fn audit(scope: &mut Scope<'_>) -> Option<AuditSettings> {
+    let policy_file = scope.get(&keys::AUDIT_POLICY_FILE);
+    let (log, webhook) = (audit_log(scope), audit_webhook(scope));
+    if let Some(policy_file) = policy_file {
+        if log.is_none() && webhook.is_none() {
+            scope.reject(
+                "audit.policyFile",
+                "neither audit.logPath nor audit.webhookConfigFile is set; set one of them",
+            );
+        }
+        return Some(AuditSettings { policy_file, log, webhook });
+    }
+    for (path, is_given) in [("audit.logPath", log.is_some()), ("audit.webhookConfigFile", webhook.is_some())] {
+        if is_given {
+            scope.reject(path, "audit.policyFile is not set; without a policy nothing is audited");
+        }
+    }
+    None
+}
+
+fn audit_log(scope: &mut Scope<'_>) -> Option<AuditLogSettings> {
     const DAY: Duration = Duration::from_hours(24);
-    let (policy, log) = (scope.get(&keys::AUDIT_POLICY_FILE), scope.get(&keys::AUDIT_LOG_PATH));
-    let format = scope.get(&keys::AUDIT_LOG_FORMAT);
+    let (path, format, compress) =
+        (scope.get(&keys::AUDIT_LOG_PATH), scope.get(&keys::AUDIT_LOG_FORMAT), scope.get(&keys::AUDIT_LOG_COMPRESS));
     let [size, backups, days, buffer] =
         [&keys::AUDIT_LOG_MAX_SIZE, &keys::AUDIT_LOG_MAX_BACKUP, &keys::AUDIT_LOG_MAX_AGE, &keys::AUDIT_BUFFER_SIZE]
             .map(|key| scope.get(key));
-    let (policy_file, log_path) = match (policy, log) {
-        (Some(policy), Some(log)) => (policy, log),
-        (None, None) => return None,
-        (policy, _) => {
-            let paths = [&keys::AUDIT_POLICY_FILE, &keys::AUDIT_LOG_PATH].map(|key| key.spec().path);
-            let (given, lacking) = if policy.is_some() { (paths[0], paths[1]) } else { (paths[1], paths[0]) };
-            scope.reject(given, format!("{lacking} is not set; set both or neither"));
-            return None;
-        }
-    };
     let limited = |limit: u64| (limit > 0).then_some(limit);
-    Some(AuditSettings {
-        policy_file,
-        log_path,
+    path.map(|path| AuditLogSettings {
+        path,
         format,
         max_size: limited(size).map(|mebibytes| mebibytes.saturating_mul(1 << 20)),
-        max_backups: limited(backups).map(|count| usize::try_from(count).unwrap_or(usize::MAX)),
+        max_backups: limited(backups).map(count),
         max_age: limited(days).map(|days| DAY.saturating_mul(u32::try_from(days).unwrap_or(u32::MAX))),
-        buffer: usize::try_from(buffer).unwrap_or(usize::MAX),
+        compress,
+        buffer: count(buffer),
     })
+}
+
+fn audit_webhook(scope: &mut Scope<'_>) -> Option<AuditWebhookSettings> {
+    let config_file = scope.get(&keys::AUDIT_WEBHOOK_CONFIG_FILE);
+    let [batch, buffer] =
+        [&keys::AUDIT_WEBHOOK_BATCH_MAX_SIZE, &keys::AUDIT_WEBHOOK_BATCH_BUFFER_SIZE].map(|key| scope.get(key));
+    let [wait, backoff] =
+        [&keys::AUDIT_WEBHOOK_BATCH_MAX_WAIT, &keys::AUDIT_WEBHOOK_INITIAL_BACKOFF].map(|key| scope.get(key));
+    let (batch, buffer) = (count(batch), count(buffer));
+    config_file.map(|config_file| AuditWebhookSettings { config_file, batch, wait, backoff, buffer })
+}
+
+fn count(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
@@ -274,8 +324,9 @@ mod tests {
             (vec![CA, ("WVA_REQUESTHEADER_ALLOWED_NAMES", "a, ")], "none of its items may be empty"),
             (vec![CA, ("WVA_REQUESTHEADER_USERNAME_HEADERS", "X User")], "cannot be the name of a header"),
             (vec![CA, ("WVA_REQUESTHEADER_UID_HEADERS", "X-Uid")], "X-Remote-Uid is not among them"),
-            (vec![("WVA_AUDIT_POLICY_FILE", "/p.yaml")], "audit.logPath is not set; set both or neither"),
-            (vec![("WVA_AUDIT_LOG_PATH", "-")], "audit.policyFile is not set; set both or neither"),
+            (vec![("WVA_AUDIT_POLICY_FILE", "/p.yaml")], "neither audit.logPath nor audit.webhookConfigFile is set"),
+            (vec![("WVA_AUDIT_LOG_PATH", "-")], "audit.policyFile is not set"),
+            (vec![("WVA_AUDIT_WEBHOOK_CONFIG_FILE", "/w")], "audit.policyFile is not set"),
             (vec![("WVA_AUDIT_LOG_FORMAT", "xml")], "it must be json or legacy"),
             (vec![("WVA_SERVER_TLS_MIN_VERSION", "VersionTLS11")], "older versions are not secure"),
             (vec![("WVA_SERVER_TLS_CURVE_PREFERENCES", "P-256")], "no number of a key exchange"),
@@ -307,8 +358,10 @@ mod tests {
         assert!(transport.sni[0].domains.is_empty());
         assert_eq!(transport.curve_preferences, [29, 23]);
         let audit = resolved.config.audit.as_ref().unwrap();
-        assert_eq!((audit.max_size, audit.max_backups), (Some(1 << 20), None));
-        assert_eq!(audit.max_age, Some(std::time::Duration::from_hours(7 * 24)));
+        let log = audit.log.as_ref().unwrap();
+        assert_eq!((log.max_size, log.max_backups), (Some(1 << 20), None));
+        assert_eq!(log.max_age, Some(std::time::Duration::from_hours(7 * 24)));
+        assert!(audit.webhook.is_none());
         assert!(resolve(&[]).unwrap().config.audit.is_none());
     }
 }

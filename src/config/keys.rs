@@ -406,9 +406,10 @@ keys! {
         .needs_restart();
 
     AUDIT_POLICY_FILE: Option<PathBuf> = Key::new("audit.policyFile", &kinds::PATH, || None,
-        "Policy (`audit.k8s.io/v1`) of which requests are written to the audit log; none where unset.").needs_restart();
+        "Policy (`audit.k8s.io/v1`) of which requests are audited; none where unset.").needs_restart();
     AUDIT_LOG_PATH: Option<PathBuf> = Key::new("audit.logPath", &kinds::PATH, || None,
-        "File of the audit log; `-` is standard output. Needs `audit.policyFile`.").needs_restart();
+        "File of the audit log; `-` is standard output. Beside it or in its place: `audit.webhookConfigFile`.")
+        .needs_restart();
     AUDIT_LOG_FORMAT: AuditFormat = Key::new("audit.logFormat", &kinds::AUDIT_FORMAT, AuditFormat::default,
         "Form of its lines: `json`, or `legacy` for short text.").needs_restart();
     AUDIT_LOG_MAX_SIZE: u64 = Key::new("audit.logMaxsize", &kinds::COUNT, || 100,
@@ -417,6 +418,19 @@ keys! {
         "Most old files that are kept; 0 keeps all.").needs_restart();
     AUDIT_LOG_MAX_AGE: u64 = Key::new("audit.logMaxage", &kinds::COUNT, || 0,
         "Days that old files are kept, by the time in their names; 0 keeps them for ever.").needs_restart();
+    AUDIT_LOG_COMPRESS: bool = Key::new("audit.logCompress", &kinds::SWITCH, || false,
+        "Whether old files are compressed.").needs_restart();
+    AUDIT_WEBHOOK_CONFIG_FILE: Option<PathBuf> = Key::new("audit.webhookConfigFile", &kinds::PATH, || None,
+        "Kubeconfig of whoever collects events: its cluster's `server` is the URL that lists of them are posted to.")
+        .needs_restart();
+    AUDIT_WEBHOOK_BATCH_MAX_SIZE: u64 = Key::new("audit.webhookBatchMaxSize", &kinds::BUFFER, || 400,
+        "Most events in one list.").needs_restart();
+    AUDIT_WEBHOOK_BATCH_MAX_WAIT: Duration = Key::new("audit.webhookBatchMaxWait", &kinds::DURATION, || seconds(30),
+        "Longest time that an event waits for others to be sent with.").needs_restart();
+    AUDIT_WEBHOOK_BATCH_BUFFER_SIZE: u64 = Key::new("audit.webhookBatchBufferSize", &kinds::BUFFER, || 10_000,
+        "Events that may wait to be sent; more are dropped and counted.").needs_restart();
+    AUDIT_WEBHOOK_INITIAL_BACKOFF: Duration = Key::new("audit.webhookInitialBackoff", &kinds::DURATION, || seconds(10),
+        "Pause before a list that was not taken is sent again; the three after it are longer.").needs_restart();
     AUDIT_BUFFER_SIZE: u64 = Key::new("audit.logBatchBufferSize", &kinds::BUFFER, || 10_000,
         "Events that may wait to be written; more are dropped and counted, so that no read waits for a disk.")
         .needs_restart();

@@ -35,8 +35,8 @@ mod watch;
 mod yaml;
 
 pub use access::{
-    AuditFormat, AuditSettings, AuthenticationSettings, AuthorizationSettings, RequestHeaderSettings,
-    SniCertificatePaths, TlsSettings, TlsVersion,
+    AuditFormat, AuditLogSettings, AuditSettings, AuditWebhookSettings, AuthenticationSettings, AuthorizationSettings,
+    RequestHeaderSettings, SniCertificatePaths, TlsSettings, TlsVersion,
 };
 pub use document::Document;
 pub use engines::{CustomEngine, CustomFamily, LabelValue};

@@ -1,12 +1,21 @@
 //! The audit log: what is written of requests, and that no read waits for it.
 
-use std::{path::Path, time::Duration};
+use std::{
+    collections::VecDeque,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use axum::{Router, routing::get};
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use wva::{
-    apiserver::{AuditFile, AuditFormat, AuditLog, AuditMetrics, AuditPolicy, Auditor, audit_log},
+    apiserver::{
+        AuditFile, AuditFormat, AuditLog, AuditMetrics, AuditPolicy, AuditWebhook, Auditor, EventCollector, PostError,
+        WebhookLimits,
+    },
     telemetry::MetricsRegistry,
 };
 
@@ -18,8 +27,10 @@ async fn open(folder: &Path, policy: &str, buffer: usize, metrics: AuditMetrics)
     let path = folder.join("policy.yaml");
     std::fs::write(&path, format!("apiVersion: audit.k8s.io/v1\nkind: Policy\n{policy}\n")).unwrap();
     let policy = AuditPolicy::read(&path).await.unwrap();
-    let file = AuditFile { path: folder.join("audit.log"), max_size: None, max_backups: None, max_age: None };
-    audit_log(policy, file, AuditFormat::Json, buffer, metrics).unwrap()
+    let path = folder.join("audit.log");
+    let file = AuditFile { path, max_size: None, max_backups: None, max_age: None, compress: false };
+    let (auditor, waiting) = Auditor::new(policy, metrics).with_buffer(buffer);
+    (auditor, AuditLog::open(waiting, file, AuditFormat::Json).unwrap())
 }
 
 /// What was written, once the log ended.
@@ -154,11 +165,75 @@ async fn reads_are_answered_while_nothing_can_be_written_and_what_is_lost_is_cou
     }
     let text = registry.encode().unwrap();
     for line in [
-        "apiserver_audit_event_total 3",
+        "apiserver_audit_event_total 20",
         r#"apiserver_audit_error_total{plugin="buffered"} 17"#,
         r#"apiserver_audit_level_total{level="Metadata"} 10"#,
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }
     assert_eq!(written(folder.path(), log).await.len(), 3);
+}
+
+/// Takes lists, but for what it is told to answer first.
+#[derive(Clone, Default)]
+struct Collector {
+    answers: Arc<Mutex<VecDeque<PostError>>>,
+    lists: Arc<Mutex<Vec<Value>>>,
+}
+
+impl EventCollector for Collector {
+    fn post(&self, list: Vec<u8>) -> BoxFuture<'_, Result<(), PostError>> {
+        let answer = self.answers.lock().unwrap().pop_front();
+        if answer.is_none() {
+            self.lists.lock().unwrap().push(serde_json::from_slice(&list).unwrap());
+        }
+        Box::pin(async move { answer.map_or(Ok(()), Err) })
+    }
+}
+
+#[tokio::test]
+async fn events_are_sent_in_lists_again_where_they_were_not_taken_and_the_last_ones_at_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut registry = MetricsRegistry::new();
+    let metrics = AuditMetrics::register(registry.registry_mut());
+    let (auditor, log) =
+        open(folder.path(), "omitStages: [RequestReceived]\nrules: [{level: Metadata}]", 100, metrics).await;
+    let (auditor, waiting) = auditor.with_buffer(100);
+    let collector = Collector::default();
+    let failure = |is_momentary| PostError { reason: "as told".to_owned(), is_momentary };
+    collector.answers.lock().unwrap().extend([failure(true), failure(false)]);
+    let limits = WebhookLimits { batch: 2, wait: Duration::from_secs(3600), backoff: Duration::from_millis(1) };
+    let stop = CancellationToken::new();
+    let sending = tokio::spawn(AuditWebhook::new(waiting, Arc::new(collector.clone()), limits).run(stop.clone()));
+    let server = TestServer::start_audited(auditor, Router::new()).await;
+    let proxy = server.kube_apiserver();
+    let ask = async |id: &str| {
+        let headers = [("x-remote-user", "alice"), ("audit-id", id)];
+        proxy.get(&format!("{METRIC}?labelSelector=variant_name%3Dllama-h100"), &headers).await
+    };
+    // The first try fails for a moment, the second for good: these two are lost.
+    ask("1").await;
+    ask("2").await;
+    while !registry.encode().unwrap().contains(r#"apiserver_audit_error_total{plugin="webhook"} 2"#) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    collector.answers.lock().unwrap().push_back(failure(true));
+    ask("3").await;
+    ask("4").await;
+    while collector.lists.lock().unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // This one alone makes no list, and would wait for an hour.
+    ask("5").await;
+    stop.cancel();
+    sending.await.unwrap();
+    let lists = collector.lists.lock().unwrap().clone();
+    let ids: Vec<Vec<&str>> = lists
+        .iter()
+        .map(|list| list["items"].as_array().unwrap().iter().map(|event| event["auditID"].as_str().unwrap()).collect())
+        .collect();
+    assert_eq!(ids, [vec!["3", "4"], vec!["5"]]);
+    assert_eq!((&lists[0]["kind"], &lists[0]["apiVersion"]), (&json!("EventList"), &json!("audit.k8s.io/v1")));
+    // The log has them all.
+    assert_eq!(written(folder.path(), log).await.len(), 5);
 }

@@ -8,10 +8,14 @@ use std::{
     time::Duration,
 };
 
+use flate2::{Compression, write::GzEncoder};
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
 /// Time in the names of old files, in UTC.
 const TIME: &str = "%Y-%m-%dT%H-%M-%S.%3f";
+
+/// End of the name of a compressed file.
+const COMPRESSED: &str = ".gz";
 
 /// Where an audit log is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +28,8 @@ pub struct AuditFile {
     pub max_backups: Option<usize>,
     /// Time that old ones are kept; `None`: for ever.
     pub max_age: Option<Duration>,
+    /// Whether old ones are compressed.
+    pub compress: bool,
 }
 
 /// An open one.
@@ -56,9 +62,13 @@ impl LogFile {
         };
         let length = lines.len() as u64;
         if *size > 0 && settings.max_size.is_some_and(|most| *size + length > most) {
-            fs::rename(&settings.path, settings.old_name(now))?;
+            let old = settings.old_name(now);
+            fs::rename(&settings.path, &old)?;
             *file = open(&settings.path)?;
             *size = 0;
+            if settings.compress {
+                compress(&old)?;
+            }
             settings.forget_old(now)?;
         }
         file.write_all(lines)?;
@@ -69,6 +79,17 @@ impl LogFile {
 
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+}
+
+/// Replaces `path` by `path.gz`.
+fn compress(path: &Path) -> io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(COMPRESSED);
+    let target = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&name)?;
+    let mut encoder = GzEncoder::new(target, Compression::default());
+    io::copy(&mut File::open(path)?, &mut encoder)?;
+    encoder.finish()?.sync_all()?;
+    fs::remove_file(path)
 }
 
 impl AuditFile {
@@ -93,7 +114,8 @@ impl AuditFile {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             let name = entry.file_name();
-            let time = name.to_str().and_then(|name| name.strip_prefix(&before)?.strip_suffix(&behind));
+            let plain = name.to_str().map(|name| name.strip_suffix(COMPRESSED).unwrap_or(name));
+            let time = plain.and_then(|name| name.strip_prefix(&before)?.strip_suffix(&behind));
             let time = time.and_then(|time| DateTime::strptime(TIME, time).ok()?.to_zoned(TimeZone::UTC).ok());
             old.extend(time.map(|time| (time.timestamp(), entry.path())));
         }
@@ -113,7 +135,9 @@ impl AuditFile {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::{io::Read as _, os::unix::fs::PermissionsExt as _};
+
+    use flate2::read::GzDecoder;
 
     use super::*;
 
@@ -125,7 +149,13 @@ mod tests {
     }
 
     fn settings(folder: &Path) -> AuditFile {
-        AuditFile { path: folder.join("logs/audit.log"), max_size: Some(10), max_backups: None, max_age: None }
+        AuditFile {
+            path: folder.join("logs/audit.log"),
+            max_size: Some(10),
+            max_backups: None,
+            max_age: None,
+            compress: false,
+        }
     }
 
     fn at(day: i64) -> Timestamp {
@@ -156,9 +186,14 @@ mod tests {
     #[test]
     fn old_files_go_when_they_are_too_many_or_too_old_and_others_are_left_alone() {
         let days = |count: u64| Duration::from_hours(count * 24);
-        for (max_backups, max_age, left) in [(Some(2), None, 2), (None, Some(days(3)), 4), (None, None, 6)] {
+        for (max_backups, max_age, compress, left) in [
+            (Some(2), None, false, 2),
+            (Some(2), None, true, 2),
+            (None, Some(days(3)), false, 4),
+            (None, None, true, 6),
+        ] {
             let folder = tempfile::tempdir().unwrap();
-            let settings = AuditFile { max_backups, max_age, ..settings(folder.path()) };
+            let settings = AuditFile { max_backups, max_age, compress, ..settings(folder.path()) };
             let mut log = LogFile::open(settings.clone()).unwrap();
             let folder = settings.path.parent().unwrap();
             for other in ["audit-notes.log", "audit-2020-01-01T00-00-00.000.txt", "other-2020-01-01T00-00-00.000.log"] {
@@ -168,7 +203,15 @@ mod tests {
                 log.write(b"more than ten bytes\n", at(day)).unwrap();
             }
             // Those, and the one that is written.
-            assert_eq!(names(folder).len(), left + 3 + 1, "{max_backups:?} {max_age:?}: {:?}", names(folder));
+            let names = names(folder);
+            assert_eq!(names.len(), left + 3 + 1, "{max_backups:?} {max_age:?}: {names:?}");
+            let compressed = names.iter().filter(|name| name.ends_with(COMPRESSED));
+            assert_eq!(compressed.clone().count(), if compress { left } else { 0 }, "{names:?}");
+            for name in compressed {
+                let mut text = String::new();
+                GzDecoder::new(File::open(folder.join(name)).unwrap()).read_to_string(&mut text).unwrap();
+                assert_eq!(text, "more than ten bytes\n");
+            }
         }
     }
 }

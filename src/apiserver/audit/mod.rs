@@ -1,20 +1,19 @@
 //! The audit log: who asked for what, and what became of it, as `audit.k8s.io/v1` has it. Off unless configured.
 //!
 //! ```text
-//!  request ─► Auditor::begin ─► policy ─► RequestReceived ─┐
-//!                      … answered, or a panic ─► the end ──┴─► buffer ─► AuditLog (a task) ─► file, rotated
+//!  request ─► Auditor::begin ─► policy ─► RequestReceived ─┬─► buffer ─► AuditLog (a task) ─► file, rotated
+//!                      … answered, or a panic ─► the end ──┴─► buffer ─► AuditWebhook (a task) ─► whoever collects
 //! ```
 //!
-//! A read never waits for it: events that find the buffer full are dropped and counted.
+//! A read never waits for it: events that find a buffer full are dropped and counted.
 
 mod event;
+mod log;
 mod log_file;
 mod policy;
+mod webhook;
 
-use std::{
-    io,
-    sync::{Arc, OnceLock},
-};
+use std::sync::{Arc, OnceLock};
 
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use jiff::Timestamp;
@@ -23,44 +22,23 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
-use thiserror::Error;
-use tokio::{sync::mpsc, task::spawn_blocking};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::mpsc;
 
 use self::{
     event::{Decision, Event, Outcome, Subject, request_uri, source_ips, user_agent},
-    log_file::LogFile,
     policy::{Level, Stage, Stages},
 };
 pub use self::{
+    log::{AuditFormat, AuditLog, AuditLogError},
     log_file::AuditFile,
     policy::{AuditPolicy, AuditPolicyError},
+    webhook::{AuditWebhook, EventCollector, PostError, WebhookLimits},
 };
 use super::status::Failure;
 use crate::{
     auth::{AccessVerdict, Attributes, Identity},
     serving::Peer,
 };
-
-/// Events written at a time.
-const BATCH: usize = 400;
-
-/// Form of a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AuditFormat {
-    /// An `Event`.
-    Json,
-    /// Short text.
-    Legacy,
-}
-
-/// Why there can be no audit log.
-#[derive(Debug, Error)]
-#[error("cannot write audit log {path}: {source}")]
-pub struct AuditLogError {
-    path: String,
-    source: io::Error,
-}
 
 /// Counts events, under the names of `k8s.io/apiserver`; clones share their counts.
 #[derive(Clone, Debug, Default)]
@@ -82,61 +60,45 @@ struct LevelLabel {
 
 /// Events that found no place to wait.
 const BUFFERED: Plugin = Plugin { plugin: "buffered" };
-/// Events that could not be written.
-const LOG: Plugin = Plugin { plugin: "log" };
 
 impl AuditMetrics {
     /// Metrics shown by `registry`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         let events = metrics.events.clone();
-        registry.register("apiserver_audit_event", "Audit events that were written or are about to be", events);
+        registry.register("apiserver_audit_event", "Audit events", events);
         registry.register(
             "apiserver_audit_error",
-            "Audit events that are lost: dropped where too many waited (buffered) or not written (log)",
+            "Audit events that are lost: dropped where too many waited (buffered), not written (log), not taken (webhook)",
             metrics.errors.clone(),
         );
         registry.register("apiserver_audit_level", "Requests by the level of the audit policy", metrics.levels.clone());
         metrics
     }
+
+    /// So many events are lost to `plugin`.
+    fn lost(&self, plugin: &'static str, count: usize) {
+        self.errors.get_or_create(&Plugin { plugin }).inc_by(count as u64);
+    }
 }
 
-/// Notes requests; clones share one log.
+/// Notes requests; clones share their logs.
 #[derive(Clone, Debug)]
 pub struct Auditor(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     policy: AuditPolicy,
-    events: mpsc::Sender<Event>,
+    /// One for whoever writes or sends.
+    buffers: Vec<mpsc::Sender<Arc<Event>>>,
     metrics: AuditMetrics,
 }
 
-/// Writes what an [`Auditor`] notes.
+/// Where events wait for whoever writes or sends them.
 #[derive(Debug)]
-pub struct AuditLog {
-    events: mpsc::Receiver<Event>,
-    file: LogFile,
-    format: AuditFormat,
+pub struct Waiting {
+    events: mpsc::Receiver<Arc<Event>>,
     metrics: AuditMetrics,
-}
-
-/// An auditor by `policy`, and its log in `file`, for which up to `buffer` events may wait.
-///
-/// # Errors
-/// When the file cannot be written.
-pub fn audit_log(
-    policy: AuditPolicy,
-    file: AuditFile,
-    format: AuditFormat,
-    buffer: usize,
-    metrics: AuditMetrics,
-) -> Result<(Auditor, AuditLog), AuditLogError> {
-    let path = file.path.display().to_string();
-    let file = LogFile::open(file).map_err(|source| AuditLogError { path, source })?;
-    let (sender, events) = mpsc::channel(buffer.max(1));
-    let log = AuditLog { events, file, format, metrics: metrics.clone() };
-    Ok((Auditor(Arc::new(Inner { policy, events: sender, metrics })), log))
 }
 
 /// A request, as far as it is noted before anything is known of its author.
@@ -150,6 +112,21 @@ pub(super) struct Seen<'a> {
 }
 
 impl Auditor {
+    /// Notes by `policy`, for nobody yet.
+    pub fn new(policy: AuditPolicy, metrics: AuditMetrics) -> Self {
+        Self(Arc::new(Inner { policy, buffers: Vec::new(), metrics }))
+    }
+
+    /// The same for one more, for whom up to `buffer` events may wait.
+    #[must_use]
+    pub fn with_buffer(self, buffer: usize) -> (Self, Waiting) {
+        let (sender, events) = mpsc::channel(buffer.max(1));
+        let Inner { policy, buffers, metrics } = &*self.0;
+        let waiting = Waiting { events, metrics: metrics.clone() };
+        let buffers = buffers.iter().cloned().chain([sender]).collect();
+        (Self(Arc::new(Inner { policy: policy.clone(), buffers, metrics: metrics.clone() })), waiting)
+    }
+
     /// Notes that `request` of `identity` came; `None` where the policy leaves it out.
     pub(super) fn begin(
         &self,
@@ -243,13 +220,16 @@ impl AuditedRequest {
         if self.omitted.contains(stage) {
             return;
         }
-        let Inner { events, metrics, .. } = &*self.auditor.0;
+        let Inner { buffers, metrics, .. } = &*self.auditor.0;
         let at = if stage == Stage::RequestReceived { self.subject.received } else { Timestamp::now() };
         let decision = self.decision.get().cloned();
-        match events.try_send(Event { subject: Arc::clone(&self.subject), stage, at, outcome, decision }) {
-            Ok(()) => metrics.events.inc(),
-            Err(_) => metrics.errors.get_or_create(&BUFFERED).inc(),
-        };
+        let event = Arc::new(Event { subject: Arc::clone(&self.subject), stage, at, outcome, decision });
+        metrics.events.inc();
+        for buffer in buffers {
+            if buffer.try_send(Arc::clone(&event)).is_err() {
+                metrics.errors.get_or_create(&BUFFERED).inc();
+            }
+        }
     }
 }
 
@@ -261,58 +241,5 @@ impl Drop for AuditedRequest {
             let code = StatusCode::OK.as_u16();
             self.end(Stage::ResponseComplete, Outcome::Said { code, status: "Success", message });
         }
-    }
-}
-
-impl AuditLog {
-    /// Writes until `stop`, then what waits still.
-    pub async fn run(mut self, stop: CancellationToken) {
-        let mut batch = Vec::with_capacity(BATCH);
-        loop {
-            let received = stop.run_until_cancelled(self.events.recv_many(&mut batch, BATCH)).await;
-            match received {
-                // Nobody is left who could note anything.
-                Some(0) => return stop.cancelled().await,
-                Some(_) => self = self.write(&mut batch).await,
-                None => break,
-            }
-        }
-        self.events.close();
-        while self.events.recv_many(&mut batch, BATCH).await > 0 {
-            self = self.write(&mut batch).await;
-        }
-    }
-
-    /// Writes `batch` where waiting for a disk holds nobody up.
-    async fn write(self, batch: &mut Vec<Event>) -> Self {
-        let Self { events, mut file, format, metrics } = self;
-        let taken = std::mem::take(batch);
-        let count = taken.len() as u64;
-        let written = spawn_blocking(move || {
-            let mut lines = Vec::new();
-            let outcome = taken.iter().try_for_each(|event| event.write(format, &mut lines));
-            let outcome = outcome.and_then(|()| file.write(&lines, Timestamp::now()));
-            (file, outcome)
-        });
-        let (file, outcome) = match written.await {
-            Ok((file, outcome)) => (file, outcome),
-            // A panic of what writes, which has none: the log goes on where people look.
-            Err(error) => (LogFile::Stdout, Err(io::Error::other(error))),
-        };
-        if let Err(error) = outcome {
-            metrics.errors.get_or_create(&LOG).inc_by(count);
-            tracing::error!(%error, count, "audit events cannot be written; check audit.logPath and its disk");
-        }
-        Self { events, file, format, metrics }
-    }
-}
-
-impl Event {
-    fn write(&self, format: AuditFormat, lines: &mut Vec<u8>) -> io::Result<()> {
-        match format {
-            AuditFormat::Json => self.write_json(lines)?,
-            AuditFormat::Legacy => self.write_legacy(lines),
-        }
-        Ok(())
     }
 }
