@@ -96,6 +96,14 @@ fn assert_client_go(cluster: &Cluster) {
             }
             let all = &got[format!("custom {version} {encoding} all").as_str()];
             assert_eq!(all["items"][0]["value"], "21", "{all}");
+            let of = |what: &str| &got[format!("custom {version} {encoding} {what}").as_str()];
+            let everywhere = of("everywhere")["items"].as_array().unwrap();
+            let is_ours = |item: &&Value| item["describedObject"]["namespace"] == cluster.namespace.as_str();
+            assert_eq!(everywhere.iter().find(is_ours).unwrap()["value"], "21", "{everywhere:?}");
+            for other in ["node", "namespace"] {
+                assert_eq!(of(other)["reason"], "NotFound", "{}", of(other));
+                assert!(of(other)["error"].as_str().unwrap().contains("metrics here are those of deployments.apps"));
+            }
         }
     }
     let discovered = got["discovery"].to_string();

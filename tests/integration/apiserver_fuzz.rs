@@ -52,12 +52,17 @@ const PATHS: &[&str] = &[
     METRIC,
     "/apis/external.metrics.k8s.io/v1beta1/namespaces/llm/wva_desired_replicas/llama-h100/explain",
     "/apis/custom.metrics.k8s.io/v1beta2/namespaces/llm/deployments.apps/*/wva_desired_replicas",
+    "/apis/custom.metrics.k8s.io/v1beta2/deployments.apps/*/wva_desired_replicas",
+    "/apis/custom.metrics.k8s.io/v1beta1/namespaces/llm/metrics/wva_desired_replicas",
     "/apis/external.metrics.llmd.ai/v1beta1/wva_desired_replicas",
     "/apis/external.metrics.k8s.io/v1beta1/namespaces/%2e%2e/x",
     "/apis//external.metrics.k8s.io///v1beta1",
     "/apis",
     "/openapi/v3/apis/custom.metrics.k8s.io/v1beta2",
     "/readyz",
+    "/livez/ping",
+    "/metrics/slis",
+    "/statusz",
     "/",
 ];
 const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "NONSENSE"];
@@ -73,6 +78,8 @@ const HEADERS: &[&str] = &[
     "impersonate-user",
     "user-agent",
     "accept-encoding",
+    "x-forwarded-for",
+    "x-real-ip",
 ];
 
 const VALUES: &[&str] = &[
@@ -86,6 +93,7 @@ const VALUES: &[&str] = &[
     "4c1b6a1e-3f6b-4e7c-9a36-0a5f8d6a2a11",
     "Mozilla/5.0",
     "gzip;q=0, identity",
+    "10.0.0.1, ::1, nonsense,,",
 ];
 
 /// One of `seeds`, or that with some of its characters replaced, repeated or cut off.

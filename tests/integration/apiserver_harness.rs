@@ -22,8 +22,8 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::sync::CancellationToken;
 use wva::{
     apiserver::{
-        Api, ApiServer, Auditor, Delegate, MetricsProvider, ObjectReference, Of, Readiness, Refusal, Sample, Series,
-        SeriesQuery, Summary, UnknownMetric,
+        Api, ApiServer, AuditMetrics, AuditPolicy, Auditor, Delegate, MetricsProvider, ObjectReference, Of, Readiness,
+        Refusal, Sample, Series, SeriesQuery, Summary, UnknownMetric,
     },
     auth::{
         AccessRequest, AccessReviewer, AccessVerdict, Attributes, Authenticator, Authorizer, Identity, ReviewError,
@@ -203,7 +203,10 @@ pub(crate) fn api_for_tests(extra_routes: Router) -> (Api, Peer) {
     let trust = Trust::new(trust_bundle(&cluster, &front_proxy));
     let authenticator = Authenticator::new(trust, TokenAuthenticator::new(Tokens));
     let api = ApiServer::new(Arc::new(Values), authenticator, Authorizer::new(Bindings));
-    let api = ApiServer { extra_routes, ..api }.api();
+    // Every request is noted, and nothing written.
+    let everything = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: RequestResponse}]";
+    let (auditor, _) = Auditor::new(AuditPolicy::parse(everything).unwrap(), AuditMetrics::default()).with_buffer(1);
+    let api = ApiServer { extra_routes, auditor: Some(auditor), ..api }.api();
     let certificates = front_proxy.client("front-proxy-client", "").chain();
     (api, Peer::new((Ipv4Addr::LOCALHOST, 1).into(), certificates))
 }

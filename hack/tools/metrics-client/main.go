@@ -102,6 +102,13 @@ func object(client custom_metrics.CustomMetricsClient, name, namespace, variant 
 	}
 	all, err := client.NamespacedMetrics(namespace).GetForObjects(schema.GroupKind{Group: "apps", Kind: "Deployment"}, labels.Everything(), desired, labels.Everything())
 	show(name+" all", all, err)
+	// Of every namespace, and of objects that have none.
+	all, err = client.RootScopedMetrics().GetForObjects(schema.GroupKind{Group: "apps", Kind: "Deployment"}, labels.Everything(), desired, labels.Everything())
+	show(name+" everywhere", all, err)
+	value, err := client.RootScopedMetrics().GetForObject(schema.GroupKind{Kind: "Node"}, variant, desired, labels.Everything())
+	show(name+" node", value, err)
+	value, err = client.RootScopedMetrics().GetForObject(schema.GroupKind{Kind: "Namespace"}, namespace, desired, labels.Everything())
+	show(name+" namespace", value, err)
 }
 
 // advertised returns the resources of the metrics groups, or what discovery complains of.

@@ -143,7 +143,11 @@ impl AuditPolicy {
         Self::parse(&text).map_err(|reason| AuditPolicyError::Invalid { path: path.into(), reason })
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    /// The policy in `text`, YAML.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let Document { api_version, kind, rules, omit_stages, .. } =
             serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
         if (api_version.as_str(), kind.as_str()) != ("audit.k8s.io/v1", "Policy") {
