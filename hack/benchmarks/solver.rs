@@ -164,6 +164,7 @@ fn cycles() -> serde_json::Result<()> {
 fn cycle(name: &str, deciding: Deciding, mode: AcceleratorMode) -> serde_json::Result<()> {
     println!("decision cycle by {name}; {REPLICAS} replicas per variant, {VARIANTS_PER_MODEL} variants per model");
     println!("{:>9} {:>9} {:>12} {:>14}", "variants", "replicas", "core time", "per variant");
+    let mut means = Vec::with_capacity(VARIANTS.len());
     for variants in VARIANTS {
         let mut state = State::default();
         let cycle = |state: &mut State, number: i64| {
@@ -185,6 +186,13 @@ fn cycle(name: &str, deciding: Deciding, mode: AcceleratorMode) -> serde_json::R
         let mean = timed.sum::<f64>() / cycles as f64;
         let replicas = variants * REPLICAS as usize;
         println!("{variants:>9} {replicas:>9} {:>9.2} ms {:>11.2} us", mean * 1e3, mean * 1e6 / variants as f64);
+        means.push((variants as f64, mean));
+    }
+    if let [(fewest, least), .., (most, greatest)] = means[..] {
+        println!(
+            "grows with the power {:.2} of the number of variants",
+            (greatest / least).ln() / (most / fewest).ln()
+        );
     }
     println!();
     Ok(())

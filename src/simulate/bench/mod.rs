@@ -20,8 +20,8 @@ use super::{
     scenario::Scenario,
 };
 
-/// Names of policies that leave out a part of ours begin so; they have a table of their own.
-const ABLATION: &str = "wva-without-";
+/// Names of policies that leave out a part of ours, or are told the future, begin so; they have a table of their own.
+const ABLATION: &str = "wva-with";
 
 /// Compare all policies on all scenarios of a folder, and put the results into the documents.
 #[derive(Clone, Debug, Args)]
@@ -32,7 +32,8 @@ pub struct BenchDecisionsArgs {
     /// Only scenarios whose name contains this.
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
-    /// Only these policies; `wva-*` are all that begin so. Ablations (`wva-without-*`) run only if they are named.
+    /// Only these policies; `wva-*` are all that begin so. Ablations
+    /// (`wva-without-*`, `wva-with-*`) run only if they are named.
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     pub policies: Vec<String>,
     /// Seeds that `wva` runs on.

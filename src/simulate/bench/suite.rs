@@ -134,7 +134,7 @@ fn is_asked_for(only: &[String], label: &str, name: PolicyName) -> bool {
 }
 
 fn policies(scenario: &Scenario, known: &Known) -> Vec<(String, Named)> {
-    let names = PolicyName::ALL.into_iter().chain(PolicyName::ablations());
+    let names = PolicyName::ALL.into_iter().chain(PolicyName::ablations()).chain(PolicyName::told());
     let mut policies: Vec<_> = names.map(|name| (name.as_str().to_owned(), Named { name, knob: None })).collect();
     for (name, tuning) in known.of(scenario).map(|searched| &searched.tunings).into_iter().flatten() {
         if let Ok(policy) = name.parse::<Named>() {

@@ -2,6 +2,7 @@
 //! and the scale target stands the stock HPA's arithmetic, or nothing where the system it stands for scales directly.
 
 mod apa;
+mod coming;
 mod dynamo;
 mod fixed;
 mod gauges;

@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use super::{
-    Fixed, Policy, apa::Apa, dynamo::Dynamo, kpa::Kpa, on_gauges::OnGauges, upstream_v1::UpstreamV1,
+    Fixed, Policy, apa::Apa, coming::Teller, dynamo::Dynamo, kpa::Kpa, on_gauges::OnGauges, upstream_v1::UpstreamV1,
     upstream_v2::UpstreamV2, wva::Wva,
 };
 use crate::{interfaces::EngineOptions, simulate::scenario::Scenario};
@@ -63,6 +63,7 @@ pub(in crate::simulate) enum PolicyName {
     Wva,
     WvaProfiled,
     WvaWithout(Part),
+    WvaWith(Teller),
     Static,
     ProductionStack,
     KvQueue,
@@ -75,7 +76,7 @@ pub(in crate::simulate) enum PolicyName {
 }
 
 impl PolicyName {
-    /// All but ablations.
+    /// All but ablations, and those that are told the future.
     pub(in crate::simulate) const ALL: [Self; 11] = [
         Self::Wva,
         Self::WvaProfiled,
@@ -100,8 +101,14 @@ impl PolicyName {
         Part::ALL.into_iter().map(Self::WvaWithout)
     }
 
+    /// `wva` that is told the future.
+    pub(in crate::simulate) fn told() -> impl Iterator<Item = Self> {
+        Teller::ALL.into_iter().map(Self::WvaWith)
+    }
+
+    /// Whether it only tells what something is worth: an ablation, or one that is told the future.
     pub(in crate::simulate) fn is_ablation(self) -> bool {
-        matches!(self, Self::WvaWithout(_))
+        matches!(self, Self::WvaWithout(_) | Self::WvaWith(_))
     }
 
     pub(in crate::simulate) fn as_str(self) -> &'static str {
@@ -109,6 +116,7 @@ impl PolicyName {
             Self::Wva => "wva",
             Self::WvaProfiled => "wva-profiled",
             Self::WvaWithout(part) => part.policy(),
+            Self::WvaWith(teller) => teller.policy(),
             Self::Static => "static",
             Self::ProductionStack => "production-stack",
             Self::KvQueue => "kv-queue",
@@ -124,7 +132,7 @@ impl PolicyName {
     /// The documented setting of the knob; `None` where there is none.
     fn documented(self) -> Option<f64> {
         match self {
-            Self::Wva | Self::WvaProfiled | Self::WvaWithout(_) | Self::Static => None,
+            Self::Wva | Self::WvaProfiled | Self::WvaWithout(_) | Self::WvaWith(_) | Self::Static => None,
             Self::ProductionStack => Some(5.0),
             Self::KvQueue => Some(0.7),
             Self::Apa => Some(0.5),
@@ -139,7 +147,7 @@ impl PolicyName {
     /// Settings that a search tries.
     pub(in crate::simulate) fn settings(self) -> Vec<f64> {
         match self {
-            Self::Wva | Self::WvaProfiled | Self::WvaWithout(_) => Vec::new(),
+            Self::Wva | Self::WvaProfiled | Self::WvaWithout(_) | Self::WvaWith(_) => Vec::new(),
             Self::Static => (1..=40).map(f64::from).collect(),
             Self::ProductionStack => vec![0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0],
             Self::KvQueue | Self::Apa => vec![0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7],
@@ -171,6 +179,9 @@ impl Named {
                 Box::new(Wva::new(scenario, Some(scenario.profile_error), EngineOptions::default()))
             }
             PolicyName::WvaWithout(part) => Box::new(Wva::new(scenario, None, part.left_out())),
+            PolicyName::WvaWith(teller) => {
+                Box::new(Wva::new(scenario, None, EngineOptions::default()).told(teller, scenario))
+            }
             PolicyName::Static => Box::new(Fixed),
             PolicyName::ProductionStack => Box::new(OnGauges::production_stack(scenario, knob)),
             PolicyName::KvQueue => Box::new(OnGauges::kv_queue(scenario, knob)),
@@ -204,13 +215,18 @@ impl FromStr for Named {
     /// `name` or `name@knob`.
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, knob) = text.split_once('@').map_or((text, None), |(name, knob)| (name, Some(knob)));
-        let known = PolicyName::ALL.into_iter().chain(PolicyName::ablations()).find(|known| known.as_str() == name);
+        let known = PolicyName::ALL
+            .into_iter()
+            .chain(PolicyName::ablations())
+            .chain(PolicyName::told())
+            .find(|known| known.as_str() == name);
         let name = known.ok_or_else(|| {
             let names: Vec<_> = PolicyName::ALL.into_iter().map(PolicyName::as_str).collect();
             let parts: Vec<_> = Part::ALL.iter().map(|part| part.policy().trim_start_matches("wva-without-")).collect();
             format!(
-                "policy {text:?} is unknown; there are clairvoyant, {}, -tuned forms of the rivals, and wva-without-… ({})",
+                "policy {text:?} is unknown; there are clairvoyant, {}, -tuned forms of the rivals, {}, and wva-without-… ({})",
                 names.join(", "),
+                Teller::ALL.map(Teller::policy).join(", "),
                 parts.join(", ")
             )
         })?;
@@ -238,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_policy_is_named_with_or_without_its_setting() {
-        for name in PolicyName::ALL.into_iter().chain(PolicyName::ablations()) {
+        for name in PolicyName::ALL.into_iter().chain(PolicyName::ablations()).chain(PolicyName::told()) {
             assert_eq!(name.as_str().parse(), Ok(Named { name, knob: None }));
         }
         assert_eq!("apa@0.4".parse(), Ok(Named { name: PolicyName::Apa, knob: Some(0.4) }));

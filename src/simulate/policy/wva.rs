@@ -7,7 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
 
-use super::{Actuation, ModelSample, Policy, Rhythm, ingest::Ingest};
+use super::{
+    Actuation, ModelSample, Policy, Rhythm,
+    coming::{Coming, Teller},
+    ingest::Ingest,
+};
 use crate::{
     capacity::{self, CurveCache, Effort},
     clock::{Clock, SimulatedClock},
@@ -36,6 +40,7 @@ pub(in crate::simulate) struct Wva {
     objectives: Objectives,
     state: State,
     curves: CurveCache,
+    coming: Option<Coming>,
     decisions: Vec<Decision>,
     last: Option<Snapshot>,
 }
@@ -67,9 +72,15 @@ impl Wva {
             objectives: Objectives { engine, by_model: objectives.collect() },
             state: State::default(),
             curves: CurveCache::default(),
+            coming: None,
             decisions: Vec::new(),
             last: None,
         }
+    }
+
+    /// The same, told the future. Where the load cannot be read it is told nothing: the simulation names that error.
+    pub(in crate::simulate) fn told(self, teller: Teller, scenario: &Scenario) -> Self {
+        Self { coming: Coming::new(teller, scenario, &self.samples.keys).ok(), ..self }
     }
 
     fn set_clock(&mut self, now: Timestamp) {
@@ -127,9 +138,12 @@ impl Policy for Wva {
         for (variant, scale) in self.cluster.variants.iter_mut().zip(scales) {
             variant.target = TargetObservation::Found(scale.clone());
         }
-        let Some(snapshot) = self.snapshot() else {
+        let Some(mut snapshot) = self.snapshot() else {
             return scales.iter().map(|_| Err("the snapshot was not ready".to_owned())).collect();
         };
+        if let Some(coming) = &mut self.coming {
+            coming.tell(&mut snapshot);
+        }
         let (state, decisions) = engines::step(&self.state, &snapshot);
         self.state = state;
         self.decisions = decisions;
