@@ -36,7 +36,7 @@ use super::{
     list_options::ListOptions,
     read::{self, Reads},
     request::attributes,
-    request_metrics::{InFlightRequest, RequestMetrics, Verdict},
+    request_metrics::{RequestMetrics, Verdict},
     respond::document,
     status::{ApiError, Failure, Forbidden},
 };
@@ -97,39 +97,15 @@ impl Gate {
                 None => timeout(TIME_LIMIT, answer).await,
             }
         };
-        let audited = trail.audited.into_inner();
-        let response = match answered {
-            Ok(Ok(response)) => response,
-            Ok(Err(panic)) => {
-                let response = panicked(&*panic, &id);
-                if let Some(audited) = audited {
-                    audited.panicked(panic_message(&*panic));
-                }
-                return self.finished(response, &in_flight, of.as_deref().ok(), &parts, id);
-            }
-            Err(_) => ApiError::Timeout { seconds: TIME_LIMIT.as_secs() }.into_response(),
-        };
-        if let Some(audited) = audited {
-            audited.answered(response.status(), response.extensions().get());
-        }
-        self.finished(response, &in_flight, of.as_deref().ok(), &parts, id)
-    }
-
-    /// The response as it leaves, and is counted.
-    fn finished(
-        &self,
-        response: Response,
-        in_flight: &InFlightRequest,
-        of: Option<&Attributes>,
-        parts: &Parts,
-        id: HeaderValue,
-    ) -> Response {
+        let timed_out = || ApiError::Timeout { seconds: TIME_LIMIT.as_secs() }.into_response();
+        let outcome = answered.unwrap_or_else(|_| Ok(timed_out()));
+        let response = told(outcome, trail.audited.into_inner(), &id);
         let mut response = written(response, &parts.headers);
         if parts.method == Method::HEAD {
             *response.body_mut() = Body::empty();
         }
         let size = response.body().size_hint().exact();
-        self.metrics.end(in_flight, of, response.status(), size);
+        self.metrics.end(&in_flight, of.as_deref().ok(), response.status(), size);
         signed(response, id, &parts.method, parts.uri.path())
     }
 
@@ -158,25 +134,8 @@ impl Gate {
             audited.authorized(&AccessVerdict::Allowed);
             Some(audited)
         });
-        let read = || {
-            let response = read::read_own(reads, &admission.identity, of, (uri, headers), options);
-            let failure = response.extensions().get::<Failure>().cloned();
-            (written(response, headers), failure)
-        };
-        let response = match catch_unwind(AssertUnwindSafe(read)) {
-            Ok((response, failure)) => {
-                if let Some(audited) = audited {
-                    audited.answered(response.status(), failure.as_ref());
-                }
-                response
-            }
-            Err(panic) => {
-                if let Some(audited) = audited {
-                    audited.panicked(panic_message(&*panic));
-                }
-                written(panicked(&*panic, &id), headers)
-            }
-        };
+        let read = || read::read_own(reads, &admission.identity, of, (uri, headers), options);
+        let response = written(told(catch_unwind(AssertUnwindSafe(read)), audited, &id), headers);
         let size = response.body().size_hint().exact();
         if response.status() == StatusCode::OK {
             let cells = admission.cells.get_or_init(|| self.metrics.cells(&admission.attributes, StatusCode::OK));
@@ -384,6 +343,24 @@ fn written(mut response: Response, request: &HeaderMap) -> Response {
             Response::from_parts(parts, body.into_body())
         }
         Err(_) => response,
+    }
+}
+
+/// The answer, or that there was a panic in its place; either is noted of the request that is `audited`.
+fn told(outcome: Result<Response, Box<dyn Any + Send>>, audited: Option<AuditedRequest>, id: &HeaderValue) -> Response {
+    match outcome {
+        Ok(response) => {
+            if let Some(audited) = audited {
+                audited.answered(response.status(), response.extensions().get());
+            }
+            response
+        }
+        Err(panic) => {
+            if let Some(audited) = audited {
+                audited.panicked(panic_message(&*panic));
+            }
+            panicked(&*panic, id)
+        }
     }
 }
 
