@@ -92,7 +92,7 @@ impl Means {
         );
         Self {
             base,
-            prefill: seconds(service.per_prefill_token),
+            prefill: seconds(service.per_prefill_token) * (1.0 - f64::from(question.cached_per_mille.min(1000)) / 1e3),
             sequence: seconds(service.per_sequence),
             kv: seconds(service.per_kv_token),
             prompts,

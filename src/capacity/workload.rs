@@ -14,6 +14,8 @@ pub(super) struct Sample {
     pub(super) prompt: u32,
     /// Tokens it generates.
     pub(super) output: u32,
+    /// Tokens of its prompt that are in the prefix cache.
+    pub(super) cached: u32,
 }
 
 /// The stream of one question, drawn as far as it was asked for: the many runs of a search play the same requests.
@@ -22,6 +24,8 @@ pub(super) struct Stream {
     random: StdRng,
     prompts: Lengths,
     outputs: Lengths,
+    /// Share of prompt tokens in the prefix cache.
+    cached: f64,
     drawn: Vec<Sample>,
 }
 
@@ -32,6 +36,7 @@ impl Stream {
             random: StdRng::seed_from_u64(SEED),
             prompts: Lengths::new(&question.prompts),
             outputs: Lengths::new(&question.outputs),
+            cached: f64::from(question.cached_per_mille.min(1000)) / 1e3,
             drawn: Vec::new(),
         }
     }
@@ -45,9 +50,19 @@ impl Stream {
             arrival += gap;
             let prompt = self.prompts.draw(self.random.random());
             let output = self.outputs.draw(self.random.random());
-            self.drawn.push(Sample { arrival, prompt, output });
+            let cached = self.cached(prompt);
+            self.drawn.push(Sample { arrival, prompt, output, cached });
         }
         &self.drawn[..count]
+    }
+
+    /// A prompt is in the cache as a whole or not at all: conversations go on, others begin. Of all ways to spread the same
+    /// share this one leaves the work most uneven.
+    fn cached(&mut self, prompt: u32) -> u32 {
+        if self.cached <= 0.0 {
+            return 0;
+        }
+        if self.random.random::<f64>() < self.cached { prompt } else { 0 }
     }
 }
 

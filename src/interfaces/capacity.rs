@@ -20,6 +20,9 @@ pub struct CapacityQuestion {
     pub prompts: LengthShape,
     /// Lengths of outputs.
     pub outputs: LengthShape,
+    /// Thousandths of the prompt tokens that are found in the prefix cache and not computed.
+    #[serde(default)]
+    pub cached_per_mille: u16,
     /// Greatest time to first token in milliseconds; `None` where there is no target.
     pub time_to_first_token_ms: Option<u32>,
     /// Greatest mean time between tokens of one request in microseconds; `None` where there is no target.
@@ -133,6 +136,7 @@ impl CapacityQuestion {
             service: ServiceTimes::default(),
             prompts: LengthShape::new(prompts)?,
             outputs: LengthShape::new(outputs)?,
+            cached_per_mille: 0,
             time_to_first_token_ms,
             inter_token_latency_us,
             target_share_milli: (objective.target_share.clamp(0.5, 0.999) * 1e3).round() as u16,

@@ -148,7 +148,8 @@ fn differs(asked: &CapacityQuestion, question: &CapacityQuestion, other: &Servic
         || moved(f64::from(one.kv_cache_tokens), f64::from(other.kv_cache_tokens));
     times_moved
         || (one.max_batch, one.max_batched_tokens) != (other.max_batch, other.max_batched_tokens)
-        || (&asked.prompts, &asked.outputs) != (&question.prompts, &question.outputs)
+        || (&asked.prompts, &asked.outputs, asked.cached_per_mille)
+            != (&question.prompts, &question.outputs, question.cached_per_mille)
         || (asked.time_to_first_token_ms, asked.inter_token_latency_us, asked.target_share_milli)
             != (question.time_to_first_token_ms, question.inter_token_latency_us, question.target_share_milli)
 }

@@ -12,6 +12,8 @@ const SMOOTHING: f64 = 600.0;
 const MEAN_MOVED: f64 = 0.15;
 /// Likewise for the shares: half the sum of their differences.
 const SHARES_MOVED: f64 = 0.1;
+/// Likewise for the share of prompts in the prefix cache.
+const CACHED_MOVED: f64 = 0.05;
 /// Fewer requests say nothing of a distribution.
 const LEAST_REQUESTS: f64 = 30.0;
 /// Lengths seen for a shorter time are not believed.
@@ -87,6 +89,39 @@ fn has_moved(published: &LengthDistribution, smoothed: &LengthDistribution) -> b
     }
     let differences = published.counts.iter().zip(&smoothed.counts).map(|(one, other)| (one - other).abs());
     (smoothed.mean / published.mean - 1.0).abs() > MEAN_MOVED || differences.sum::<f64>() / 2.0 > SHARES_MOVED
+}
+
+/// Share of prompt tokens that are found in the prefix cache, smoothed like lengths and published when it has moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CachedShare {
+    smoothed: f64,
+    published: f64,
+    /// Seconds for which it has been seen.
+    seen_for: f64,
+}
+
+impl CachedShare {
+    /// Takes in hit ratios and the rates of the prompt tokens that they are of, `seconds` after the last time.
+    pub(super) fn observe(&mut self, seen: impl Iterator<Item = (f64, f64)>, seconds: f64) {
+        let (hits, tokens) = seen
+            .filter(|(hits, tokens)| (0.0..=1.0).contains(hits) && *tokens > 0.0 && tokens.is_finite())
+            .fold((0.0, 0.0), |(sum, total), (hits, tokens)| (sum + hits * tokens, total + tokens));
+        if tokens <= 0.0 {
+            return;
+        }
+        self.seen_for += seconds.max(0.0);
+        let share = (seconds / self.seen_for.clamp(1.0, SMOOTHING)).min(1.0);
+        self.smoothed += share * (hits / tokens - self.smoothed);
+        if self.seen_for >= TRUSTED_AFTER && (self.smoothed - self.published).abs() > CACHED_MOVED {
+            self.published = self.smoothed;
+        }
+    }
+
+    /// What capacity is asked for with, in thousandths.
+    pub(super) fn per_mille(self) -> u16 {
+        (self.published.clamp(0.0, 1.0) * 1e3) as u16
+    }
 }
 
 /// A distribution around the mean that instances report, where no source has a histogram: lengths of real requests are

@@ -5,7 +5,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{curves::Curves, lengths::LengthMemory, looks::Looks, outlook::ArrivalHistory, peaks::PeakMemory};
+use super::{
+    curves::Curves,
+    lengths::{CachedShare, LengthMemory},
+    looks::Looks,
+    outlook::ArrivalHistory,
+    peaks::PeakMemory,
+};
 use crate::{
     estimation::Estimate,
     interfaces::{CapacityCurve, CapacityQuestion, VariantKey, as_list},
@@ -23,6 +29,8 @@ pub struct ModelMemory {
     pub prompts: LengthMemory,
     /// Lengths of outputs.
     pub outputs: LengthMemory,
+    /// Prompt tokens found in the prefix cache.
+    pub cached: CachedShare,
     /// Recent peaks of the need.
     pub peaks: PeakMemory,
     /// Arrivals of the last hours.

@@ -16,6 +16,7 @@ mod memory;
 mod outlook;
 mod peaks;
 mod plan;
+mod reversion;
 mod supply;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -27,7 +28,8 @@ use super::{
 use crate::{
     capacity,
     interfaces::{
-        CapacityCurve, CapacityQuestion, EngineName, ModelMetrics, ServiceObjective, Snapshot, VariantKey, age,
+        AcceleratorMode, CapacityCurve, CapacityQuestion, EngineName, ModelMetrics, ServiceObjective, Snapshot,
+        VariantKey, age,
     },
 };
 use demand::Demand;
@@ -42,6 +44,8 @@ pub use peaks::PeakMemory;
 
 /// Headroom where there is no outlook.
 const CONSTANT_HEADROOM: f64 = 1.2;
+/// Parts of a replica in which several variants together are sized.
+const PARTS: u32 = 4;
 /// Pool size whose capacity holds for all where capacity does not grow with the pool.
 const CONSTANT_POOL: f64 = 4.0;
 /// A gap between two cycles longer than this is not taken for a time in which things stayed as they were.
@@ -94,6 +98,11 @@ fn observe_lengths(memory: &mut ModelMemory, instances: &[Instance<'_>], known: 
     });
     memory.prompts.observe(prompts, seconds, is_steady);
     memory.outputs.observe(outputs, seconds, is_steady);
+    let cached = |instance: &Instance<'_>| {
+        let hits = *instance.performance.prefix_cache_hit_ratio.value()?;
+        Some((hits, *instance.performance.prompt_token_rate.value()?))
+    };
+    memory.cached.observe(instances.iter().filter_map(cached), seconds);
 }
 
 /// Whether about as many requests finish as arrive. Unknown rates do not say otherwise.
@@ -127,6 +136,8 @@ fn subjects(
     let lengths = memory.prompts.published().zip(memory.outputs.published());
     let question =
         lengths.and_then(|(prompts, outputs)| CapacityQuestion::of_requests(prompts, outputs, world.objective));
+    let question =
+        question.map(|question| CapacityQuestion { cached_per_mille: memory.cached.per_mille(), ..question });
     let mut subjects = Vec::with_capacity(members.len());
     let mut rest = instances;
     for member in members {
@@ -192,6 +203,7 @@ fn judge(
         reference,
         ready: ready.iter().map(|count| f64::from(*count)).sum(),
         carried: plan::capacity(&candidates, &ready),
+        is_mixed: candidates.len() > 1,
     };
     let need = need(memory, snapshot, 1.0 - objective.target_share, demand, &pool)?;
 
@@ -230,6 +242,8 @@ struct Pool {
     carried: f64,
     /// What is set, in replicas of the reference.
     held: f64,
+    /// Whether there is more than one variant.
+    is_mixed: bool,
 }
 
 impl Pool {
@@ -266,15 +280,22 @@ fn need(memory: &mut ModelMemory, snapshot: &Snapshot, allowed: f64, demand: &De
         // A trend is believed as far as nothing is remembered of what follows such a rate.
         let coming = demand.rate(arrivals + outlook.supposed * demand.trend);
         let outlook = outlook.scaled(coming / arrivals.max(1e-9));
-        let replicas = outlook.replicas(&pool.reference.curve, |replicas| pool.capacity(replicas), pool.held, allowed);
+        let parts = if pool.is_mixed { PARTS } else { 1 };
+        let capacity = |replicas| pool.capacity(replicas);
+        let replicas = outlook.replicas(&pool.reference.curve, capacity, pool.held, allowed, parts);
         // A hair less than they carry: rounding must not ask for one more.
-        (pool.capacity(f64::from(replicas)) * 1e6 - 1.0).floor().max(0.0) / 1e6
+        (pool.capacity(replicas) * 1e6 - 1.0).floor().max(0.0) / 1e6
     } else {
         demand.rate((arrivals + demand.trend) * CONSTANT_HEADROOM)
     };
     // What waits has arrived once, and is gone when it has been served: only arrivals come back.
     memory.peaks.observe(snapshot.taken_at, present * arrivals / demand.rate(arrivals).max(1e-9));
-    let kept = if snapshot.engine.peak_memory { memory.peaks.kept(snapshot.taken_at) } else { 0.0 };
+    let kept = if snapshot.engine.peak_memory {
+        let contended = snapshot.limits.accelerators == AcceleratorMode::Limited && snapshot.models.len() > 1;
+        memory.peaks.kept(snapshot.taken_at, contended)
+    } else {
+        0.0
+    };
     let why = if kept > present * 1.01 {
         format!("{kept:.2} req/s were provided for lately")
     } else if demand.arrivals.is_none() {

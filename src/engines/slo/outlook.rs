@@ -12,6 +12,7 @@ use std::{sync::LazyLock, time::Duration};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::reversion::Reversion;
 use crate::interfaces::{CapacityCurve, age};
 
 /// A replica that saves at least a quarter of its own capacity from missing is worth its cost. What comes of it, with
@@ -27,6 +28,8 @@ const RELUCTANCE: f64 = 2.0;
 const STEP: Duration = Duration::from_secs(30);
 /// Steps from asking to serving: a cold start of two minutes, and the time to notice.
 const AHEAD: usize = 5;
+/// Steps whose mean is the usual rate: five minutes.
+const USUAL: usize = 10;
 /// Steps remembered: four hours.
 const KEPT: usize = 480;
 /// Rates are kept as thousandths of their natural logarithm.
@@ -41,8 +44,9 @@ const MOVES: f64 = 1.0;
 /// Width of a bin of rates to come, in the logarithm, and bins on either side of the present rate.
 const WIDTH: f64 = 0.08;
 const REACH: usize = 40;
-/// What is supposed before anything is remembered: so many observations, normally distributed with this deviation.
-const SUPPOSED: (f64, f64) = (10.0, 0.12);
+/// What is supposed before anything is remembered, as numbers of observations, normally distributed with these deviations:
+/// most rates stay near what they are, but what has not been seen in an hour may yet come.
+const SUPPOSED: [(f64, f64); 2] = [(10.0, 0.12), (6.0, 0.25)];
 /// No pool is larger.
 const MOST: u32 = 100_000;
 
@@ -52,6 +56,9 @@ const MOST: u32 = 100_000;
 pub struct ArrivalHistory {
     /// Oldest first.
     rates: Vec<i16>,
+    /// How rates return to what is usual.
+    #[serde(default)]
+    reversion: Reversion,
     /// Time of the newest.
     until: Option<Timestamp>,
 }
@@ -68,6 +75,7 @@ impl ArrivalHistory {
             // What fell between is not known.
             self.rates.extend(std::iter::repeat_n(UNKNOWN, steps - 1));
             self.rates.push(quantised(rate));
+            self.learn_reversion();
             self.rates.drain(..self.rates.len().saturating_sub(KEPT));
             self.until = Some(until + STEP * steps as u32);
         }
@@ -75,16 +83,50 @@ impl ArrivalHistory {
 
     fn begin(&mut self, now: Timestamp, rate: f64) {
         self.rates = vec![quantised(rate)];
+        self.reversion = Reversion::default();
         self.until = Some(now);
+    }
+
+    /// Learns from the rate of a cold start ago, now that it is known what became of it.
+    fn learn_reversion(&mut self) {
+        const REMEMBERED: f32 = 1.0 - 1.0 / KEPT as f32;
+        let last = self.rates.len() - 1;
+        let Some(then) = last.checked_sub(AHEAD) else { return };
+        let (rate, later) = (self.rates[then], self.rates[last]);
+        if rate != UNKNOWN && later != UNKNOWN {
+            let mut usual = Usual::default();
+            self.rates[then.saturating_sub(USUAL)..=then].iter().for_each(|rate| usual.add(*rate));
+            let (distance, moved) = (f32::from(rate) - usual.mean(), f32::from(later) - f32::from(rate));
+            self.reversion.observe(distance / RESOLUTION as f32, moved / RESOLUTION as f32, REMEMBERED);
+        }
     }
 
     /// The rates that `rate` may turn into by the time a replica asked for now serves.
     pub(super) fn outlook(&self, rate: f64) -> Outlook {
-        let present = quantised(rate);
+        let now = quantised(rate);
+        let returning = self.reversion.returning();
+        let expected = |rate: i16, usual: f32| {
+            let distance = (f32::from(rate) - usual) / RESOLUTION as f32;
+            rate - (returning.of(distance) * RESOLUTION as f32) as i16
+        };
+        let mut usual = Usual::default();
+        self.rates.iter().rev().take(USUAL).for_each(|rate| usual.add(*rate));
+        usual.add(now);
+        let present = expected(now, usual.mean());
+
         let mut weights = BINS.map(|bin| bin.supposed);
-        let pairs = self.rates.iter().zip(self.rates.iter().skip(AHEAD));
         let (likeness, bins_apart, jumps) = (&*LIKENESS, &*BINS_APART, &*JUMPS);
-        for (&then, &later) in pairs.filter(|(then, later)| **then != UNKNOWN && **later != UNKNOWN) {
+        let mut usual = Usual::default();
+        for (step, &later) in self.rates.iter().skip(AHEAD).enumerate() {
+            let then = self.rates[step];
+            usual.add(then);
+            if let Some(before) = step.checked_sub(USUAL + 1) {
+                usual.remove(self.rates[before]);
+            }
+            if then == UNKNOWN || later == UNKNOWN {
+                continue;
+            }
+            let then = expected(then, usual.mean());
             if let Some(weight) = likeness.get(usize::from(then.abs_diff(present))) {
                 let jump = jumps.get(usize::from(then.abs_diff(later))).copied().unwrap_or(1.0);
                 let from = then + (jump * f32::from(present - then)) as i16;
@@ -93,10 +135,41 @@ impl ArrivalHistory {
         }
         let total: f64 = weights.iter().sum();
         let rates = weights.iter().enumerate().filter(|(_, weight)| **weight > 1e-3 * total);
+        let expected = rate * (f64::from(present - now) / RESOLUTION).exp();
         Outlook {
-            rates: rates.map(|(bin, weight)| (rate * BINS[bin].factor, weight / total)).collect(),
-            supposed: (SUPPOSED.0 / total).min(1.0),
+            rates: rates.map(|(bin, weight)| (expected * BINS[bin].factor, weight / total)).collect(),
+            supposed: (SUPPOSED.iter().map(|(count, _)| count).sum::<f64>() / total).min(1.0),
         }
+    }
+}
+
+/// The mean of some remembered rates, unknown ones left out.
+#[derive(Clone, Copy, Debug, Default)]
+struct Usual {
+    sum: i32,
+    count: usize,
+}
+
+impl Usual {
+    fn add(&mut self, rate: i16) {
+        if rate != UNKNOWN {
+            self.sum += i32::from(rate);
+            self.count += 1;
+        }
+    }
+
+    fn remove(&mut self, rate: i16) {
+        if rate != UNKNOWN {
+            self.sum -= i32::from(rate);
+            self.count -= 1;
+        }
+    }
+
+    fn mean(self) -> f32 {
+        /// Divisions, made once: this is asked for hundreds of times a cycle.
+        static PARTS: LazyLock<[f32; USUAL + 2]> =
+            LazyLock::new(|| std::array::from_fn(|count| 1.0 / count.max(1) as f32));
+        self.sum as f32 * PARTS[self.count]
     }
 }
 
@@ -139,12 +212,13 @@ struct Bin {
 }
 
 static BINS: LazyLock<[Bin; 2 * REACH + 1]> = LazyLock::new(|| {
-    let (count, deviation) = SUPPOSED;
-    let scale = count * WIDTH / (deviation * std::f64::consts::TAU.sqrt());
     std::array::from_fn(|bin| {
         let moved = (bin as f64 - REACH as f64) * WIDTH;
-        let z = moved / deviation;
-        Bin { factor: moved.exp(), supposed: scale * (-z * z / 2.0).exp() }
+        let normal = |(count, deviation): (f64, f64)| {
+            let z = moved / deviation;
+            count * WIDTH / (deviation * std::f64::consts::TAU.sqrt()) * (-z * z / 2.0).exp()
+        };
+        Bin { factor: moved.exp(), supposed: SUPPOSED.into_iter().map(normal).sum() }
     })
 });
 
@@ -170,30 +244,42 @@ impl Outlook {
     }
 
     /// The number of replicas at which they and the requests that miss cost least, where a pool of n carries
-    /// `capacity(n)` and `held` replicas are set, and a share of `allowed` requests may miss.
+    /// `capacity(n)` and `held` replicas are set, and a share of `allowed` requests may miss. A replica comes in so many
+    /// `parts`: where variants are mixed, what a pool carries is no multiple of what one replica of the reference does.
     pub(super) fn replicas(
         &self,
         curve: &CapacityCurve,
         capacity: impl Fn(f64) -> f64,
         held: f64,
         allowed: f64,
-    ) -> u32 {
-        let held = held.max(0.0) as u32;
+        parts: u32,
+    ) -> f64 {
+        let held = (held.max(0.0) * f64::from(parts)).floor() / f64::from(parts);
         // Where no size will do, what is set is the best that is known.
-        let Some(wanted) = self.cheapest(curve, &capacity, PRICE, allowed) else { return held.max(1) };
+        let Some(wanted) = self.cheapest(curve, &capacity, PRICE, allowed, parts) else { return held.max(1.0) };
         if wanted >= held {
             return wanted;
         }
-        let doubted = self.cheapest(curve, &capacity, PRICE * RELUCTANCE, allowed / RELUCTANCE);
+        let doubted = self.cheapest(curve, &capacity, PRICE * RELUCTANCE, allowed / RELUCTANCE, parts);
         held.min(doubted.unwrap_or(held)).max(wanted)
     }
 
-    fn cheapest(&self, curve: &CapacityCurve, capacity: &impl Fn(f64) -> f64, price: f64, allowed: f64) -> Option<u32> {
+    fn cheapest(
+        &self,
+        curve: &CapacityCurve,
+        capacity: &impl Fn(f64) -> f64,
+        price: f64,
+        allowed: f64,
+        parts: u32,
+    ) -> Option<f64> {
         let arriving: f64 = self.rates.iter().map(|(rate, share)| rate * share).sum();
         let (mut best, mut least) = (None, f64::INFINITY);
-        let mut replicas = 1_u32;
-        while replicas <= MOST && f64::from(replicas) < least {
-            let size = f64::from(replicas);
+        let mut counted = parts;
+        loop {
+            let size = f64::from(counted) / f64::from(parts);
+            if size > f64::from(MOST) || size >= least {
+                return best;
+            }
             let carried = capacity(size);
             // A pool may be too small to meet the objective at any rate.
             if carried > 0.0 {
@@ -201,13 +287,12 @@ impl Outlook {
                 let cost = size + price * missed * size / carried;
                 let most = MOST_MISSED * allowed + hopeless(curve, size, allowed);
                 if cost < least && missed <= most * arriving {
-                    (best, least) = (Some(replicas), cost);
+                    (best, least) = (Some(size), cost);
                 }
             }
             // In hundreds of replicas one more or less is not worth the look.
-            replicas += 1 + replicas / 64;
+            counted += 1 + counted / (64 * parts);
         }
-        best
     }
 
     /// Requests per second that miss in a pool of `size` replicas that carries `carried`.
@@ -236,7 +321,7 @@ mod tests {
     }
 
     fn replicas(history: &ArrivalHistory, rate: f64) -> u32 {
-        history.outlook(rate).replicas(&curve(), |replicas| 10.0 * replicas, 0.0, 0.01)
+        history.outlook(rate).replicas(&curve(), |replicas| 10.0 * replicas, 0.0, 0.01, 1) as u32
     }
 
     fn history(rate: impl Fn(usize) -> f64) -> ArrivalHistory {
@@ -257,7 +342,7 @@ mod tests {
     fn what_bursts_went_to_is_kept_between_them_and_not_multiplied_in_them() {
         let bursts = history(|step| if step % 16 < 3 { 80.0 } else { 20.0 });
         let (between, within) = (replicas(&bursts, 20.0), replicas(&bursts, 80.0));
-        assert!((8..=10).contains(&between) && (8..=10).contains(&within), "{between} {within}");
+        assert!((8..=10).contains(&between) && (8..=11).contains(&within), "{between} {within}");
     }
 
     #[test]
@@ -268,7 +353,7 @@ mod tests {
         // A little more is a little more of whatever it was.
         let growing = history(|step| if step % 2 == 0 { 50.0 } else { 55.0 });
         let highest = |rate| growing.outlook(rate).rates.iter().map(|(rate, _)| *rate).fold(0.0, f64::max);
-        assert!(highest(60.0) > 1.1 * highest(52.0));
+        assert!(highest(70.0) > 1.1 * highest(52.0));
     }
 
     #[test]
@@ -284,26 +369,51 @@ mod tests {
             let mut curve = curve();
             curve.misses[0].points =
                 [(0.6, share), (1.0, share + 0.01), (1.1, 1.0)].map(|(load, share)| MissPoint { load, share }).to_vec();
-            history(|_| 50.0).outlook(50.0).replicas(&curve, |replicas| 10.0 * replicas, 0.0, 0.01)
+            history(|_| 50.0).outlook(50.0).replicas(&curve, |replicas| 10.0 * replicas, 0.0, 0.01, 1)
         };
-        assert!(hopeless(0.2) <= hopeless(0.0) + 1, "{} {}", hopeless(0.2), hopeless(0.0));
+        assert!(hopeless(0.2) <= hopeless(0.0) + 1.0, "{} {}", hopeless(0.2), hopeless(0.0));
     }
 
     #[test]
     fn a_pool_too_small_for_the_objective_is_passed_over() {
         let carried = |replicas: f64| if replicas < 3.0 { 0.0 } else { 10.0 * replicas };
         let outlook = history(|_| 5.0).outlook(5.0);
-        assert_eq!(outlook.replicas(&curve(), carried, 4.0, 0.01), 3);
-        assert_eq!(outlook.replicas(&curve(), |_| 0.0, 4.0, 0.01), 4, "what is set stays");
+        assert_eq!(outlook.replicas(&curve(), carried, 4.0, 0.01, 1), 3.0);
+        assert_eq!(outlook.replicas(&curve(), |_| 0.0, 4.0, 0.01, 1), 4.0, "what is set stays");
     }
 
     #[test]
     fn what_is_there_stays_while_the_doubt_lasts() {
         let history = history(|_| 50.0);
         let wanted = replicas(&history, 50.0);
-        let with = |held| history.outlook(50.0).replicas(&curve(), |replicas| 10.0 * replicas, held, 0.01);
-        assert_eq!(with(1.0), wanted);
-        assert!(with(40.0) >= wanted && with(40.0) < 10);
+        let with = |held| history.outlook(50.0).replicas(&curve(), |replicas| 10.0 * replicas, held, 0.01, 1);
+        assert_eq!(with(1.0), f64::from(wanted));
+        assert!((f64::from(wanted)..10.0).contains(&with(40.0)));
+    }
+
+    #[test]
+    fn a_mixed_pool_is_sized_in_parts_of_a_replica() {
+        let outlook = history(|_| 43.0).outlook(43.0);
+        let sized = |parts| outlook.replicas(&curve(), |replicas| 10.0 * replicas, 0.0, 0.01, parts);
+        let (whole, quarters) = (sized(1), sized(4));
+        assert!(quarters < whole && quarters > whole - 1.0 && (4.0 * quarters).fract() == 0.0, "{whole} {quarters}");
+    }
+
+    #[test]
+    fn a_rate_above_what_is_usual_is_expected_to_return_where_it_always_did() {
+        // Half a minute in three up or down, about fifty.
+        let swinging = history(|step| if step % 6 < 3 { 55.0 } else { 45.0 });
+        let mean = |outlook: Outlook| outlook.rates.iter().map(|(rate, share)| rate * share).sum::<f64>();
+        assert!(mean(swinging.outlook(55.0)) < 54.0 && mean(swinging.outlook(45.0)) > 46.0);
+        assert!(mean(swinging.outlook(200.0)) > 160.0, "a jump is not expected to be gone");
+    }
+
+    #[test]
+    fn no_rate_overflows_the_memory() {
+        let wild = history(|step| if step % 3 == 0 { f64::MAX } else { 0.0 });
+        for rate in [0.0, 1.0, f64::MAX] {
+            assert!(wild.outlook(rate).rates.iter().all(|(rate, share)| rate.is_finite() || *share >= 0.0));
+        }
     }
 
     #[test]

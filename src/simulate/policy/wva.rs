@@ -2,7 +2,10 @@
 //!
 //! What it is told beforehand is the objective, and in `wva-profiled` the service times of each variant.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use futures::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
@@ -19,9 +22,10 @@ use crate::{
     fleet::Profile,
     hpa::{Behavior, Policy as HpaPolicy, PolicyKind, ScalingRules, Select},
     interfaces::{
-        CollectorError, Decision, EngineOptions, HpaObservation, HpaTarget, MetricsCollector, ModelKey, ModelMetrics,
-        Outcome, ReplicaBounds, ReplicaMetrics, Role, ScaleObservation, ServiceObjective, ServiceProfile, Snapshot,
-        SourceHealth, TargetObservation, TargetReference, Variant, VariantKey, VariantObservation, age,
+        AcceleratorLimits, AcceleratorMode, AcceleratorPool, AcceleratorQuota, CollectorError, Decision, EngineOptions,
+        HpaObservation, HpaTarget, Inventory, MetricsCollector, ModelKey, ModelMetrics, Outcome, ReplicaBounds,
+        ReplicaMetrics, Role, ScaleObservation, ServiceObjective, ServiceProfile, Snapshot, SourceHealth,
+        TargetObservation, TargetReference, Variant, VariantKey, VariantObservation, age,
     },
     simulate::scenario::{Scenario, VariantScenario},
     snapshot::{self, ClusterObserver, Parameters},
@@ -66,10 +70,14 @@ impl Wva {
             rhythm: Rhythm::of_scrapes(scenario),
             clock: SimulatedClock::new(Timestamp::UNIX_EPOCH),
             started: false,
-            cluster: Cluster { variants: variants.collect() },
+            cluster: Cluster { variants: variants.collect(), inventory: inventory(scenario) },
             collectors: vec![samples.clone()],
             samples,
-            objectives: Objectives { engine, by_model: objectives.collect() },
+            objectives: Objectives {
+                engine,
+                limits: AcceleratorLimits { accelerators: mode(scenario), ..AcceleratorLimits::default() },
+                by_model: objectives.collect(),
+            },
             state: State::default(),
             curves: CurveCache::default(),
             coming: None,
@@ -218,27 +226,57 @@ fn service_profile(profile: &Profile, factor: f64) -> ServiceProfile {
     }
 }
 
-/// The scale targets as the last decision round saw them.
+/// Where a scenario has quotas, accelerators are limited to them.
+fn mode(scenario: &Scenario) -> AcceleratorMode {
+    if scenario.quotas.is_empty() { AcceleratorMode::Unlimited } else { AcceleratorMode::Limited }
+}
+
+/// Accelerators without end of every type, under the quotas of the scenario.
+fn inventory(scenario: &Scenario) -> Arc<Inventory> {
+    const ENDLESS: u32 = 1_000_000;
+    let types: BTreeSet<&str> = scenario.variants().map(|(_, variant)| variant.profile.accelerator.as_str()).collect();
+    let quotas = scenario.quotas.iter().map(|(accelerator, hard)| AcceleratorQuota {
+        name: accelerator.as_str().into(),
+        namespace: None,
+        accelerator: Some(accelerator.as_str().into()),
+        hard: *hard,
+        used_by_others: 0,
+    });
+    let pools = types.into_iter().map(|accelerator| AcceleratorPool::of_free(accelerator, ENDLESS));
+    Arc::new(Inventory { pools: pools.collect(), quotas: quotas.collect(), products: Vec::new() })
+}
+
+/// The scale targets as the last decision round saw them, and what there is for them.
 struct Cluster {
     variants: Vec<VariantObservation>,
+    inventory: Arc<Inventory>,
 }
 
 impl ClusterObserver for Cluster {
     fn observe(&self, _: Timestamp) -> Vec<VariantObservation> {
         self.variants.clone()
     }
+
+    fn inventory(&self) -> Option<Arc<Inventory>> {
+        Some(self.inventory.clone())
+    }
 }
 
-/// Defaults, and the one thing that is told: the objective.
+/// Defaults, and what is told: the objective, and that accelerators are limited where they are.
 struct Objectives {
     /// The defaults too, but in an ablation.
     engine: EngineOptions,
+    limits: AcceleratorLimits,
     by_model: Vec<(ModelKey, Arc<ServiceObjective>)>,
 }
 
 impl Parameters for Objectives {
     fn engine(&self) -> EngineOptions {
         self.engine
+    }
+
+    fn limits(&self) -> AcceleratorLimits {
+        self.limits
     }
 
     fn objective_of(&self, model: &ModelKey) -> Option<Arc<ServiceObjective>> {
