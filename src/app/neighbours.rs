@@ -77,6 +77,8 @@ impl Keda {
         let (true, Some(path)) = (config.keda.enabled, config.keda.client_ca_path.clone()) else { return Ok(None) };
         let mut options = certificate::serving_options(config, authority, connections);
         options.address = SocketAddr::new(config.server.bind_address, config.keda.port);
+        // gRPC is HTTP/2, whatever else is served.
+        options.disable_http2 = false;
         let clients = Trust::new(read(&path).await.context("keda.clientCaPath")?);
         Ok(Some(Self { bound: Bound::bind(options).await?, clients, path }))
     }

@@ -178,7 +178,7 @@ impl<'a> Bench<'a> {
         for sample in &samples[..count] {
             let into = (sample.arrival - began).max(0.0) / rate;
             let arrival = sample.arrival.min(began) / usual + into;
-            pool.submit(Request::new(Picoseconds::from_secs_f64(arrival), sample.prompt, sample.output));
+            pool.submit(request(sample, arrival));
         }
         pool.advance_to(pool.now() + Picoseconds::from_millis(3_600_000));
         account.take(&mut pool);
@@ -200,7 +200,7 @@ impl<'a> Bench<'a> {
         let mut account = Account { judged, objective: self.objective, misses: 0, stay: 0.0 };
         for stride in samples.chunks(STRIDE) {
             for sample in stride {
-                pool.submit(request(sample, pool_rate));
+                pool.submit(request(sample, sample.arrival / pool_rate));
             }
             account.take(&mut pool);
             if account.misses > most_misses {
@@ -210,10 +210,11 @@ impl<'a> Bench<'a> {
         pool.advance_to(pool.now() + Picoseconds::from_millis(3_600_000));
         account.take(&mut pool);
         let lost = pool.attainment().in_flight() + pool.attainment().rejected;
+        let missed = account.misses as f64 + lost as f64 * judged_count / count as f64;
         let is_met = account.misses <= most_misses && lost as f64 <= allowed * count as f64;
         // Little: the time that requests stayed, per second of their arrivals.
         let in_flight = account.stay / (judged.1 - judged.0).max(1e-9) / f64::from(replicas);
-        Run { is_met, in_flight, missed: (account.misses as f64 / judged_count).min(1.0) }
+        Run { is_met, in_flight, missed: (missed / judged_count).min(1.0) }
     }
 
     fn pool(&self, replicas: u32) -> Pool {
@@ -250,8 +251,9 @@ impl Account {
     }
 }
 
-fn request(sample: &Sample, rate: f64) -> Request {
-    let arrival = Picoseconds::from_secs_f64(sample.arrival / rate);
+/// `arrival` in seconds.
+fn request(sample: &Sample, arrival: f64) -> Request {
+    let arrival = Picoseconds::from_secs_f64(arrival);
     Request { cached_tokens: sample.cached, ..Request::new(arrival, sample.prompt, sample.output) }
 }
 

@@ -56,6 +56,18 @@ fn a_tighter_target_never_leaves_more_capacity() {
 }
 
 #[test]
+fn what_is_in_the_prefix_cache_costs_no_prefill() {
+    let cached = |per_mille| {
+        let prefill_bound = CapacityQuestion { cached_per_mille: per_mille, ..question(1.0, 0.5) };
+        simulated(&prefill_bound, &small())
+    };
+    let (none, most) = (cached(0), cached(800));
+    let (before, after) = (none.rate_per_replica(4.0), most.rate_per_replica(4.0));
+    assert!(after > 1.2 * before, "{before} {after}");
+    assert!(most.miss_share(4.0, 1.0) <= 0.02 && most.miss_share(4.0, 3.0) > 0.5, "{:?}", most.misses);
+}
+
+#[test]
 fn the_closed_form_is_of_the_right_order() {
     let (exact, quick) = (simulated(&question(1.0, 0.05), &small()), approximated(&question(1.0, 0.05)));
     for replicas in [1.0, 2.0, 4.0] {

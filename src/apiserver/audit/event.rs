@@ -18,6 +18,10 @@ use crate::{
 
 /// Longest name of a client that is written whole, as in `k8s.io/apiserver`.
 const LONGEST_USER_AGENT: usize = 1024;
+/// Likewise of a request URI.
+const LONGEST_URI: usize = 4096;
+/// Proxies that are named of those that a client says the request came through.
+const MOST_PROXIES: usize = 16;
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
@@ -73,22 +77,28 @@ impl Subject {
 
 /// The request line's target, as the client sent it.
 pub(super) fn request_uri(uri: &Uri) -> String {
-    uri.path_and_query().map_or_else(|| uri.path().to_owned(), ToString::to_string)
+    cut(uri.path_and_query().map_or_else(|| uri.path(), |path| path.as_str()), LONGEST_URI)
+}
+
+/// `text`, of which events keep so much: many wait, and clients choose it.
+fn cut(text: &str, longest: usize) -> String {
+    match text.char_indices().find(|(at, _)| *at >= longest) {
+        Some((at, _)) => format!("{}...TRUNCATED", &text[..at]),
+        None => text.to_owned(),
+    }
 }
 
 pub(super) fn user_agent(headers: &HeaderMap) -> String {
     let agent = headers.get(USER_AGENT).map(|value| String::from_utf8_lossy(value.as_bytes())).unwrap_or_default();
-    match agent.char_indices().find(|(at, _)| *at >= LONGEST_USER_AGENT) {
-        Some((at, _)) => format!("{}...TRUNCATED", &agent[..at]),
-        None => agent.into_owned(),
-    }
+    cut(&agent, LONGEST_USER_AGENT)
 }
 
 /// Where a request came from and through which proxies; all but the last is what somebody says.
 pub(super) fn source_ips(peer: Option<&Peer>, headers: &HeaderMap) -> Vec<IpAddr> {
     let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
     let forwarded = headers.get(FORWARDED_FOR).map(text).unwrap_or_default();
-    let mut ips: Vec<IpAddr> = forwarded.split(',').filter_map(|ip| ip.trim().parse().ok()).collect();
+    let forwarded = forwarded.split(',').filter_map(|ip| ip.trim().parse().ok());
+    let mut ips: Vec<IpAddr> = forwarded.take(MOST_PROXIES).collect();
     let real: Option<IpAddr> = headers.get(REAL_IP).and_then(|value| text(value).trim().parse().ok());
     ips.extend(real.filter(|ip| !ips.contains(ip)));
     let remote = peer.map(|peer| peer.address.ip().to_canonical());

@@ -61,18 +61,22 @@ impl LogFile {
             return out.flush();
         };
         let length = lines.len() as u64;
-        if *size > 0 && settings.max_size.is_some_and(|most| *size + length > most) {
-            let old = settings.old_name(now);
-            fs::rename(&settings.path, &old)?;
-            *file = open(&settings.path)?;
-            *size = 0;
-            if settings.compress {
-                compress(&old)?;
+        let is_full = *size > 0 && settings.max_size.is_some_and(|most| *size + length > most);
+        let old = is_full.then(|| settings.old_name(now));
+        if let Some(old) = &old {
+            match fs::rename(&settings.path, old) {
+                // Somebody else has set it aside.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
             }
-            settings.forget_old(now)?;
+            *file = open(&settings.path)?;
+            *size = file.metadata()?.len();
         }
         file.write_all(lines)?;
         *size += length;
+        if let Some(old) = old {
+            settings.tidy(&old, now);
+        }
         Ok(())
     }
 }
@@ -104,6 +108,15 @@ impl AuditFile {
     fn old_name(&self, now: Timestamp) -> PathBuf {
         let (before, behind) = self.around_time();
         self.path.with_file_name(format!("{before}{}{behind}", now.strftime(TIME)))
+    }
+
+    /// Deletes what is too many or too old, and compresses what was set aside. What is written is safe without it.
+    fn tidy(&self, old: &Path, now: Timestamp) {
+        let forgotten = self.forget_old(now);
+        let compressed = if self.compress && old.exists() { compress(old) } else { Ok(()) };
+        if let Err(error) = forgotten.and(compressed) {
+            tracing::warn!(%error, path = %self.path.display(), "old files of the audit log cannot be deleted or compressed");
+        }
     }
 
     /// Deletes old files that are too many or too old.
@@ -181,6 +194,19 @@ mod tests {
         );
         assert_eq!(fs::read_to_string(&settings.path).unwrap(), "last\n");
         assert_eq!(fs::metadata(&settings.path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_file_that_somebody_else_moved_away_is_begun_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path());
+        let mut log = LogFile::open(settings.clone()).unwrap();
+        log.write(b"more than ten bytes\n", at(0)).unwrap();
+        fs::remove_file(&settings.path).unwrap();
+        log.write(b"second\n", at(1)).unwrap();
+        log.write(b"3rd\n", at(1)).unwrap();
+        assert_eq!(fs::read_to_string(&settings.path).unwrap(), "3rd\n");
+        assert_eq!(names(settings.path.parent().unwrap()).len(), 2, "the second was full in its turn");
     }
 
     #[test]

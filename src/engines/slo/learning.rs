@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::memory::VariantMemory;
+use super::{memory::VariantMemory, slow::Pace};
 use crate::{
     engines::group::{Instance, Member},
     estimation::{Estimate, Observation},
@@ -19,8 +19,14 @@ const LEAST_USAGE: f64 = 0.03;
 /// Parameters that moved by more are asked for anew.
 const MOVED: f64 = 0.04;
 
-/// Learns from the instances of `member`, its `own`.
-pub(super) fn learn(memory: &mut VariantMemory, snapshot: &Snapshot, member: &Member<'_>, own: &[Instance<'_>]) {
+/// Learns from the instances of `member`, its `own`, but for those that `pace` calls slow.
+pub(super) fn learn(
+    memory: &mut VariantMemory,
+    snapshot: &Snapshot,
+    member: &Member<'_>,
+    own: &[Instance<'_>],
+    pace: Pace,
+) {
     let profile = member.observation.variant.profile.as_ref();
     if memory.estimate.is_none() {
         memory.estimate = profile.map(Estimate::from_profile);
@@ -29,7 +35,7 @@ pub(super) fn learn(memory: &mut VariantMemory, snapshot: &Snapshot, member: &Me
     if !is_due {
         return;
     }
-    let own = || own.iter().filter(|instance| instance.variant == Some(member.key()));
+    let own = || own.iter().filter(|instance| instance.variant == Some(member.key()) && !pace.is_slow(instance));
     learn_cache_size(memory, own(), profile);
     if !snapshot.engine.learning && profile.is_some() {
         return;

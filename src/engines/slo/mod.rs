@@ -17,6 +17,7 @@ mod outlook;
 mod peaks;
 mod plan;
 mod reversion;
+mod slow;
 mod supply;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -28,12 +29,13 @@ use super::{
 use crate::{
     capacity,
     interfaces::{
-        AcceleratorMode, CapacityCurve, CapacityQuestion, EngineName, ModelMetrics, ServiceObjective, Snapshot,
+        AcceleratorMode, CapacityCurve, CapacityQuestion, EngineName, ModelMetrics, ServiceObjective, Signal, Snapshot,
         VariantKey, age,
     },
 };
 use demand::Demand;
 use plan::Candidate;
+use slow::Pace;
 
 pub(super) use curves::Curves;
 pub use lengths::LengthMemory;
@@ -75,6 +77,7 @@ pub(super) fn consider(
     memory.variants.retain(|key, _| members.iter().any(|member| member.key() == key));
 
     observe_lengths(&mut memory, instances, known, since.as_secs_f64());
+    observe_cached(&mut memory, snapshot, instances, since.as_secs_f64());
     let subjects = subjects(&mut memory, world, members, instances);
     let demand = demand::measure(members, instances, known.unwrap_or(&ModelMetrics::default()), now, &snapshot.ages);
     let Some(subjects) = subjects else { return (Some(memory), None) };
@@ -98,11 +101,16 @@ fn observe_lengths(memory: &mut ModelMemory, instances: &[Instance<'_>], known: 
     });
     memory.prompts.observe(prompts, seconds, is_steady);
     memory.outputs.observe(outputs, seconds, is_steady);
-    let cached = |instance: &Instance<'_>| {
-        let hits = *instance.performance.prefix_cache_hit_ratio.value()?;
-        Some((hits, *instance.performance.prompt_token_rate.value()?))
-    };
-    memory.cached.observe(instances.iter().filter_map(cached), seconds);
+}
+
+/// What is in the prefix cache, by prompt tokens. Where nothing tells of hits there are none to count on.
+fn observe_cached(memory: &mut ModelMemory, snapshot: &Snapshot, instances: &[Instance<'_>], seconds: f64) {
+    let fresh = |signal: Signal<f64>| signal.fresh(snapshot.taken_at, snapshot.ages.signal).value().copied();
+    let cached = instances.iter().filter_map(|instance| {
+        let tokens = fresh(instance.performance.prompt_token_rate)?;
+        Some((fresh(instance.performance.prefix_cache_hit_ratio).unwrap_or(0.0), tokens))
+    });
+    memory.cached.observe(cached, seconds);
 }
 
 /// Whether about as many requests finish as arrive. Unknown rates do not say otherwise.
@@ -123,6 +131,8 @@ struct Subject {
     error: f64,
     /// Requests per second that the KV cache of a replica has room for.
     room: f64,
+    /// Replicas that are too slow to count on.
+    slow: u32,
 }
 
 /// One subject per member; `None` while a member with ready replicas is not understood.
@@ -144,11 +154,13 @@ fn subjects(
         let own;
         (own, rest) = rest.split_at(member.observation.replicas.len());
         let of_variant = memory.variants.entry(member.key().clone()).or_default();
-        learning::learn(of_variant, world.snapshot, member, own);
+        let pace = Pace::of(own);
+        learning::learn(of_variant, world.snapshot, member, own, pace);
         if let Some(question) = &question {
             learning::ask(of_variant, member.observation.variant.profile.as_ref(), question);
         }
-        subjects.push(subject(of_variant, world, means, own));
+        let subject = subject(of_variant, world, means, own);
+        subjects.push(subject.map(|subject| Subject { slow: pace.slow_pods(own).min(member.scale.ready), ..subject }));
     }
     let is_understood =
         members.iter().zip(&subjects).all(|(member, subject)| subject.is_some() || member.scale.ready == 0);
@@ -172,11 +184,12 @@ fn subject(
     let estimate = memory.estimate.as_ref()?;
     let in_flight = curve.in_flight_per_replica(CONSTANT_POOL);
     let context = f64::from(question.prompts.mean) + f64::from(question.outputs.mean) / 2.0;
-    let prefill = curve.rate_per_replica(CONSTANT_POOL) * f64::from(question.prompts.mean);
+    let computed = 1.0 - f64::from(question.cached_per_mille.min(1000)) / 1e3;
+    let prefill = curve.rate_per_replica(CONSTANT_POOL) * f64::from(question.prompts.mean) * computed;
     let error =
         if snapshot.engine.learning { estimate.relative_error(in_flight, in_flight * context, prefill) } else { 0.0 };
     let curve = if snapshot.engine.pooling { curve } else { Arc::new(without_pooling(&curve)) };
-    Some(Subject { curve, drift, error, room: supply::room(own, snapshot) })
+    Some(Subject { curve, drift, error, room: supply::room(own, snapshot), slow: 0 })
 }
 
 fn without_pooling(curve: &CapacityCurve) -> CapacityCurve {
@@ -195,7 +208,8 @@ fn judge(
     subjects: &[Option<Subject>],
 ) -> Option<Opinion> {
     let candidates = supply::candidates(members, subjects, snapshot);
-    let ready: Vec<u32> = members.iter().map(|member| member.scale.ready).collect();
+    let slow: Vec<u32> = subjects.iter().map(|subject| subject.as_ref().map_or(0, |subject| subject.slow)).collect();
+    let ready: Vec<u32> = members.iter().zip(&slow).map(|(member, slow)| member.scale.ready - slow).collect();
     let set: Vec<u32> = candidates.iter().map(|candidate| candidate.spec).collect();
     let reference = reference(&candidates, &ready)?.clone();
     let pool = Pool {
@@ -219,17 +233,22 @@ fn judge(
         demand: need.rate,
         capacity: pool.carried,
         confidence: (1.0 - 2.0 * error).clamp(0.0, 1.0),
-        targets: keyed(members, &held),
-        unconstrained: keyed(members, &supply::widened(&held, &plan, &unconstrained)),
+        targets: keyed(members, &supply::with_slow(&held, &slow)),
+        unconstrained: keyed(members, &supply::with_slow(&supply::widened(&held, &plan, &unconstrained), &slow)),
         first: None,
         clause: format!(
-            "{}; a replica carries {:.2} req/s within the objective (pool of {:.0})",
+            "{}; a replica carries {:.2} req/s within the objective (pool of {:.0}){}",
             need.why,
             pool.rate_per_replica(),
-            pool.ready
+            pool.ready,
+            told(slow.iter().sum())
         ),
         oldest_input: demand.oldest,
     })
+}
+
+fn told(slow: u32) -> String {
+    if slow == 0 { String::new() } else { format!("; ready but many times slower than the others: {slow}") }
 }
 
 /// What is ready, seen as one.

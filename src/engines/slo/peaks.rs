@@ -16,8 +16,8 @@ const BUCKET: Duration = Duration::from_secs(30);
 const LENGTH: Duration = Duration::from_secs(900);
 /// The part of it that is kept.
 const SHARE: f64 = 0.7;
-/// Where models contend for accelerators, what is given up may go to another and comes back only after that one has let
-/// go of it, drained, and a cold start: the whole peak is kept, and for so long.
+/// Where accelerators are limited and there are several models, what is given up may go to another and comes back only
+/// after that one has let go of it, drained, and a cold start: the whole peak is kept, and for so long.
 const CONTENDED_LENGTH: Duration = Duration::from_secs(1800);
 
 /// Greatest need per half minute, oldest first.

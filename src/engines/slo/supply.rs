@@ -31,6 +31,8 @@ pub(super) fn candidates(members: &[Member<'_>], subjects: &[Option<Subject>], s
                 Growth::Impossible => 0,
                 Growth::Likely | Growth::Doubtful => most,
             };
+            // What is slow stands aside: planning is done without it.
+            let slow = subject.as_ref().map_or(0, |subject| subject.slow);
             let (curve, trust) = subject.as_ref().map_or_else(
                 || (Arc::default(), 0.0),
                 |subject| (subject.curve.clone(), subject.drift / (1.0 + subject.error)),
@@ -40,9 +42,9 @@ pub(super) fn candidates(members: &[Member<'_>], subjects: &[Option<Subject>], s
                 curve,
                 trust,
                 room: subject.as_ref().map_or(f64::INFINITY, |subject| subject.room),
-                min: bounds.min.min(most),
-                max: room.max(bounds.min).min(most),
-                spec: member.scale.spec,
+                min: bounds.min.min(most).saturating_sub(slow),
+                max: room.max(bounds.min).min(most).saturating_sub(slow),
+                spec: member.scale.spec.saturating_sub(slow),
                 growth,
             }
         })
@@ -116,6 +118,11 @@ pub(super) fn until_ready(
         }
     }
     held
+}
+
+/// `plan`, and beside it the replicas that are too slow to count on.
+pub(super) fn with_slow(plan: &[u32], slow: &[u32]) -> Vec<u32> {
+    plan.iter().zip(slow).map(|(count, slow)| count.saturating_add(*slow)).collect()
 }
 
 /// What is asked for before bounds: what the plan without bounds wants, where bounds were what kept it from that.
