@@ -128,14 +128,19 @@ impl Gate {
         self.metrics.authenticated(Verdict::Good);
         self.metrics.authorized(Verdict::Good);
         let id = audit_id::id(headers.get(AUDIT_ID));
-        let audited = self.auditor.as_ref().and_then(|auditor| {
-            let seen = Seen { id: &id, uri, headers, peer: Some(peer), received: Timestamp::now() };
-            let audited = auditor.begin(seen, &admission.identity, &admission.attributes)?;
-            audited.authorized(&AccessVerdict::Allowed);
-            Some(audited)
-        });
         let read = || read::read_own(reads, &admission.identity, of, (uri, headers), options);
-        let response = written(told(catch_unwind(AssertUnwindSafe(read)), audited, &id), headers);
+        let response = match &self.auditor {
+            None => catch_unwind(AssertUnwindSafe(|| written(read(), headers)))
+                .unwrap_or_else(|panic| written(panicked(&*panic, &id), headers)),
+            Some(auditor) => {
+                let seen = Seen { id: &id, uri, headers, peer: Some(peer), received: Timestamp::now() };
+                let audited = auditor.begin(seen, &admission.identity, &admission.attributes);
+                if let Some(audited) = &audited {
+                    audited.authorized(&AccessVerdict::Allowed);
+                }
+                written(told(catch_unwind(AssertUnwindSafe(read)), audited, &id), headers)
+            }
+        };
         let size = response.body().size_hint().exact();
         if response.status() == StatusCode::OK {
             let cells = admission.cells.get_or_init(|| self.metrics.cells(&admission.attributes, StatusCode::OK));

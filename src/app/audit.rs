@@ -4,9 +4,10 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use futures::{FutureExt as _, future::BoxFuture};
-use http::{Request, Uri, header::CONTENT_TYPE};
+use http::{Request, StatusCode, Uri, header::CONTENT_TYPE};
 use kube::{
     Client,
+    client::Body,
     config::{KubeConfigOptions, Kubeconfig},
 };
 use tokio_util::sync::CancellationToken;
@@ -85,15 +86,17 @@ impl Webhook {
 impl EventCollector for Webhook {
     fn post(&self, list: Vec<u8>) -> BoxFuture<'_, Result<(), PostError>> {
         async move {
-            let request = Request::post(self.path.clone()).header(CONTENT_TYPE, "application/json").body(list);
+            let request =
+                Request::post(self.path.clone()).header(CONTENT_TYPE, "application/json").body(Body::from(list));
             let request = request.map_err(|error| PostError { reason: error.to_string(), is_momentary: false })?;
-            self.client.request_text(request).await.map(drop).map_err(|error| PostError {
-                is_momentary: match &error {
-                    kube::Error::Api(status) => status.code == 429 || status.code >= 500,
-                    _ => true,
-                },
-                reason: error.to_string(),
-            })
+            let answer = self.client.send(request).await;
+            let status = answer.map_err(|error| PostError { reason: error.to_string(), is_momentary: true })?.status();
+            if status.is_success() {
+                return Ok(());
+            }
+            // Nobody follows a redirect: what is sent elsewhere was not meant for there.
+            let is_momentary = status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
+            Err(PostError { reason: format!("the collector answers {status}"), is_momentary })
         }
         .boxed()
     }
@@ -122,6 +125,7 @@ mod tests {
         for (place, template, expected) in [
             ("/audit/events", ResponseTemplate::new(200), None),
             ("/busy", ResponseTemplate::new(503).set_body_string("busy"), Some(true)),
+            ("/moved", ResponseTemplate::new(308).insert_header("location", "/audit/events"), Some(false)),
             ("/refused", ResponseTemplate::new(403).set_body_string("no"), Some(false)),
         ] {
             let file = folder.path().join("kubeconfig");

@@ -264,6 +264,7 @@ impl Outlook {
         held.min(doubted.unwrap_or(held)).max(wanted)
     }
 
+    /// The cheapest number of whole replicas, and of those a part less.
     fn cheapest(
         &self,
         curve: &CapacityCurve,
@@ -273,26 +274,32 @@ impl Outlook {
         parts: u32,
     ) -> Option<f64> {
         let arriving: f64 = self.rates.iter().map(|(rate, share)| rate * share).sum();
-        let (mut best, mut least) = (None, f64::INFINITY);
-        let mut counted = parts;
-        loop {
-            let size = f64::from(counted) / f64::from(parts);
-            if size > f64::from(MOST) || size >= least {
-                return best;
-            }
+        let cost = |size: f64| {
             let carried = capacity(size);
             // A pool may be too small to meet the objective at any rate.
-            if carried > 0.0 {
-                let missed = self.missed(curve, size, carried);
-                let cost = size + price * missed * size / carried;
-                let most = MOST_MISSED * allowed + hopeless(curve, size, allowed);
-                if cost < least && missed <= most * arriving {
-                    (best, least) = (Some(size), cost);
-                }
+            if carried <= 0.0 {
+                return f64::INFINITY;
+            }
+            let missed = self.missed(curve, size, carried);
+            let most = MOST_MISSED * allowed + hopeless(curve, size, allowed);
+            if missed <= most * arriving { size + price * missed * size / carried } else { f64::INFINITY }
+        };
+        let (mut best, mut least) = (None, f64::INFINITY);
+        let mut replicas = 1_u32;
+        while replicas <= MOST && f64::from(replicas) < least {
+            let of_size = cost(f64::from(replicas));
+            if of_size < least {
+                (best, least) = (Some(f64::from(replicas)), of_size);
             }
             // In hundreds of replicas one more or less is not worth the look.
-            counted += 1 + counted / (64 * parts);
+            replicas += 1 + replicas / 64;
         }
+        let whole = best?;
+        let smaller = (1..parts).map(|part| whole - f64::from(part) / f64::from(parts)).filter(|size| *size >= 1.0);
+        let (best, _) = smaller
+            .map(|size| (size, cost(size)))
+            .fold((whole, least), |least, other| if other.1 < least.1 { other } else { least });
+        Some(best)
     }
 
     /// Requests per second that miss in a pool of `size` replicas that carries `carried`.
