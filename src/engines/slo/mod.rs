@@ -2,9 +2,9 @@
 //!
 //! 1. What arrives, waits and is in flight? (`demand`)
 //! 2. How fast do the replicas work, and what does a pool of N of them carry within the objective? (`learning`,
-//!    [`crate::estimation`], [`crate::capacity`])
+//!    `slow`, [`crate::estimation`], [`crate::capacity`])
 //! 3. What may become of the arrivals by the time a replica asked for now serves, and how many replicas is that worth?
-//!    (`outlook`, `peaks`)
+//!    (`outlook`, `reversion`, `peaks`)
 //! 4. Which replicas carry that at the least cost, and what must stay until they are ready? (`plan`, `supply`)
 
 mod curves;
@@ -159,8 +159,7 @@ fn subjects(
         if let Some(question) = &question {
             learning::ask(of_variant, member.observation.variant.profile.as_ref(), question);
         }
-        let subject = subject(of_variant, world, means, own);
-        subjects.push(subject.map(|subject| Subject { slow: pace.slow_pods(own).min(member.scale.ready), ..subject }));
+        subjects.push(subject(of_variant, world, means, own, pace.slow_pods(own).min(member.scale.ready)));
     }
     let is_understood =
         members.iter().zip(&subjects).all(|(member, subject)| subject.is_some() || member.scale.ready == 0);
@@ -172,6 +171,7 @@ fn subject(
     world: &World<'_>,
     means: Option<(f64, f64)>,
     own: &[Instance<'_>],
+    slow: u32,
 ) -> Option<Subject> {
     let snapshot = world.snapshot;
     let question = memory.question.clone()?;
@@ -189,7 +189,7 @@ fn subject(
     let error =
         if snapshot.engine.learning { estimate.relative_error(in_flight, in_flight * context, prefill) } else { 0.0 };
     let curve = if snapshot.engine.pooling { curve } else { Arc::new(without_pooling(&curve)) };
-    Some(Subject { curve, drift, error, room: supply::room(own, snapshot), slow: 0 })
+    Some(Subject { curve, drift, error, room: supply::room(own, snapshot), slow })
 }
 
 fn without_pooling(curve: &CapacityCurve) -> CapacityCurve {
